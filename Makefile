@@ -1,0 +1,41 @@
+# Every target makes what it needs: on a fresh machine with CPython >= 3.11, venv and make, each works alone and first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo test lint bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     simulate a survey, classify it, publish and query its catalog"
+	@echo "make test     all tests"
+	@echo "make lint     ruff and mypy"
+	@echo "make bench    benchmarks (minutes)"
+	@echo "make install  the environment in $(VENV) only"
+	@echo "make clean    remove $(VENV), caches and demo output"
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "varstar-batch needs CPython >= 3.11, this is " + sys.version.split()[0] + "; set PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev]'
+	touch $@
+
+install: $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/varstar demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python -m pytest tests/benchmarks
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Prefect flows: config -> plan -> execute -> publish -> report. No arithmetic here."""

@@ -1,0 +1,1 @@
+"""Light curves as offsets and flat columns: cleaning, folding, interpolation, simulation. No I/O."""

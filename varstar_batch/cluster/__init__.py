@@ -1,0 +1,1 @@
+"""Dask: the plan, chunks as futures, the bounded window."""

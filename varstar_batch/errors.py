@@ -1,0 +1,64 @@
+"""The errors a person meets: one line each, with what was expected, what was found, where, and what to do."""
+
+from __future__ import annotations
+
+
+def one_line(text: object) -> str:
+    """Return `text` on one line, so that an error never spreads over a log."""
+    return " ".join(str(text).split())
+
+
+class VarstarError(Exception):
+    """Base of every error that is reported as one line and an exit code, never as a traceback.
+
+    Parameters
+    ----------
+    expected, got, where, fix : str
+        What should have been there, what was, in which file or option, and what the reader can do about it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, *, expected: str, got: str, where: str, fix: str) -> None:
+        super().__init__(expected, got, where, fix)
+        self.expected, self.got, self.where, self.fix = map(one_line, (expected, got, where, fix))
+
+    def __str__(self) -> str:
+        return f"{self.where}: expected {self.expected}, got {self.got}; {self.fix}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions cross process boundaries by pickle, which cannot pass keyword-only arguments by itself.
+        return _rebuild, (type(self), self.__dict__)
+
+
+class InputError(VarstarError):
+    """Bad usage or bad input: exit code 2."""
+
+
+class RefusedError(VarstarError):
+    """What was asked is well formed, but would mix things that do not belong together: exit code 3."""
+
+    exit_code = 3
+
+
+class PartitionError(VarstarError):
+    """A partition that cannot be read or classified: it is recorded with its `kind`, and the run goes on.
+
+    Parameters
+    ----------
+    kind : str
+        Machine-readable cause, for example ``"unreadable"``, ``"schema"``, ``"duplicate_object_id"``.
+    """
+
+    exit_code = 1
+
+    def __init__(self, *, kind: str, expected: str, got: str, where: str, fix: str) -> None:
+        super().__init__(expected=expected, got=got, where=where, fix=fix)
+        self.kind = kind
+
+
+def _rebuild(cls: type[VarstarError], state: dict[str, str]) -> VarstarError:
+    error = cls.__new__(cls)
+    error.__dict__.update(state)
+    error.args = (state["expected"], state["got"], state["where"], state["fix"])
+    return error

@@ -1,0 +1,1 @@
+"""The only code that opens a path: surveys in, catalogs out, bundles, snapshots."""
