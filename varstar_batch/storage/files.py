@@ -1,0 +1,301 @@
+"""Files and folders, local or on an object store, behind one small handle: listing, atomic writes, exclusive creation.
+
+Everything is written once and appears at once: on a local disk under a temporary name that is then renamed, on an object
+store by the single request that completes the object. Exclusive creation (`Location.create`) is the one primitive that
+publishing rests on: of any number of writers exactly one succeeds.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import urlsplit
+
+from fsspec.core import url_to_fs
+from fsspec.spec import AbstractFileSystem
+
+from varstar_batch.errors import InputError, one_line
+
+TEMPORARY_PREFIX = ".tmp-"
+"""Names that begin so are unfinished; every listing leaves them out."""
+
+_PRECONDITION_FAILED = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """One file as a listing shows it.
+
+    Attributes
+    ----------
+    key : str
+        Path relative to the listed folder, with forward slashes.
+    size : int
+        Bytes.
+    version : str
+        What changes when the content does: the ETag on an object store, else the time of modification in nanoseconds.
+    """
+
+    key: str
+    size: int
+    version: str
+
+
+@dataclass(frozen=True)
+class Location:
+    """A file or folder on any fsspec filesystem.
+
+    Attributes
+    ----------
+    fs : AbstractFileSystem
+        Credentials come from the environment or profiles; none is ever part of a location's text.
+    path : str
+        Path on that filesystem.
+    """
+
+    fs: AbstractFileSystem
+    path: str
+
+    def __truediv__(self, key: str) -> Location:
+        return Location(self.fs, f"{self.path.rstrip('/')}/{key}" if key else self.path)
+
+    def __str__(self) -> str:
+        return self.path if self.is_local else str(self.fs.unstrip_protocol(self.path))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the operating system can open `path` itself."""
+        protocol = self.fs.protocol
+        return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return self.path.rstrip("/").rsplit("/", 1)[-1]
+
+    def exists(self) -> bool:
+        """Whether a file or folder is there."""
+        self.fs.invalidate_cache()
+        return bool(self.fs.exists(self.path))
+
+    def is_file(self) -> bool:
+        """Whether a file is there."""
+        return bool(self.fs.isfile(self.path))
+
+    def files(self, suffix: str = "") -> list[FileInfo]:
+        """List the files below this folder whose names end in `suffix`, sorted by key; unfinished files are left out."""
+        self.fs.invalidate_cache()
+        root = self.path.rstrip("/") + "/"
+        found = self.fs.find(self.path, detail=True)
+        infos = [
+            FileInfo(path[len(root) :], int(info["size"]), _version(info))
+            for path, info in found.items()
+            if path.endswith(suffix) and path.startswith(root) and not _is_temporary(path[len(root) :])
+        ]
+        return sorted(infos, key=lambda info: info.key)
+
+    def children(self) -> list[str]:
+        """Names directly in this folder, sorted; empty where there is no folder."""
+        self.fs.invalidate_cache()
+        try:
+            paths = self.fs.ls(self.path, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        names = (str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths if str(path).rstrip("/") != self.path)
+        return sorted(name for name in names if not name.startswith(TEMPORARY_PREFIX))
+
+    def read_bytes(self) -> bytes:
+        """Return the whole content. Raises FileNotFoundError."""
+        return bytes(self.fs.cat_file(self.path))
+
+    def open_input(self) -> BinaryIO:
+        """Open for reading; the caller closes it."""
+        if self.is_local:
+            return Path(self.path).open("rb")
+        return self.fs.open(self.path, "rb")  # type: ignore[no-any-return]
+
+    @contextmanager
+    def atomic_output(self) -> Iterator[BinaryIO]:
+        """Open for writing; the file appears whole when the block ends, and not at all when it raises."""
+        if not self.is_local:
+            stream = self.fs.open(self.path, "wb")
+            try:
+                yield stream
+            except BaseException:
+                stream.discard()
+                # fsspec completes an upload in close() and __del__ unless it believes that it is closed already.
+                stream.closed = True
+                raise
+            stream.close()
+            return
+        with self._temporary() as temporary:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path)
+            _sync_folder(Path(self.path).parent)
+
+    def write_bytes(self, content: bytes) -> None:
+        """Write the whole content atomically, over whatever was there."""
+        if self.is_local:
+            with self.atomic_output() as file:
+                file.write(content)
+        else:
+            self.fs.pipe_file(self.path, content)
+
+    def create(self, content: bytes) -> None:
+        """Write a small file that must not exist yet: of any number of writers at once exactly one succeeds.
+
+        Raises
+        ------
+        FileExistsError
+            Another writer was first.
+        """
+        if self.is_local:
+            with self._temporary() as temporary:
+                with temporary.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.link(temporary, self.path)
+                _sync_folder(Path(self.path).parent)
+            return
+        try:
+            # One small put with If-None-Match: the multipart completion ignores the condition on some servers.
+            self.fs.pipe_file(self.path, content, mode="create")
+        except OSError as error:
+            if isinstance(error, FileExistsError) or _is_refused_condition(error):
+                raise FileExistsError(errno.EEXIST, "already exists", str(self)) from error
+            raise
+
+    def link_or_copy(self, target: Location) -> None:
+        """Make `target` hold the same bytes without moving them through this process where that can be had."""
+        if self.is_local and target.is_local:
+            Path(target.path).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(self.path, target.path)
+            except FileExistsError:
+                raise
+            except OSError:
+                with self.open_input() as source, target.atomic_output() as sink:
+                    shutil.copyfileobj(source, sink)
+        else:
+            self.fs.cp_file(self.path, target.path)
+
+    def remove(self) -> None:
+        """Remove the file, or the folder and all below it; nothing there is fine."""
+        self.fs.invalidate_cache()
+        if self.fs.exists(self.path):
+            self.fs.rm(self.path, recursive=True)
+
+    @contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        target = Path(self.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{target.name}")
+        try:
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def locate(url: str | os.PathLike[str], *, what: str) -> Location:
+    """Return the location of a path or fsspec URL.
+
+    Parameters
+    ----------
+    url : str or path
+        Local path, or for example ``s3://bucket/folder``. Credentials belong in the environment, never here.
+    what : str
+        What the reader of an error calls it, for example ``"survey"``.
+
+    Raises
+    ------
+    InputError
+        The protocol is unknown, or the URL carries credentials.
+    """
+    text = os.fspath(url)
+    if not text:
+        raise InputError(expected=f"the path or URL of a {what}", got="an empty text", where=what, fix="give a path")
+    if "://" in text and "@" in urlsplit(text).netloc:
+        raise InputError(
+            expected="a URL without credentials",
+            got="a URL with an '@' before its host",
+            where=what,
+            fix="put credentials into the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or a profile",
+        )
+    options: dict[str, Any] = {"use_listings_cache": False} if text.startswith("s3://") else {}
+    try:
+        fs, path = url_to_fs(text, **options)
+    except (ValueError, ImportError) as error:
+        raise InputError(
+            expected="a local path or an fsspec URL such as s3://bucket/folder",
+            got=f"{text!r} ({one_line(error)})",
+            where=what,
+            fix="check the part before '://'",
+        ) from error
+    return Location(fs, str(path))
+
+
+def writable(where: str, what: str, action: Callable[[], _T]) -> _T:
+    """Run a first write and turn what the system refuses into one clear line.
+
+    Raises
+    ------
+    InputError
+        No permission, a read-only or full disk, a file where a folder has to be.
+    """
+    try:
+        return action()
+    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        got = os.strerror(error.errno) if error.errno else one_line(error)
+    except OSError as error:
+        if error.errno not in {errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG}:
+            raise
+        got = os.strerror(error.errno)
+    raise InputError(
+        expected=f"a place where the {what} can be written",
+        got=got,
+        where=where,
+        fix="choose another output or free it",
+    )
+
+
+def _is_temporary(key: str) -> bool:
+    return any(part.startswith(TEMPORARY_PREFIX) for part in key.split("/"))
+
+
+def _version(info: dict[str, Any]) -> str:
+    etag = info.get("ETag") or info.get("etag")
+    if etag:
+        return str(etag).strip('"')
+    if "mtime" in info:
+        return str(round(float(info["mtime"]) * 1e9))
+    return str(info.get("LastModified") or info.get("created") or "")
+
+
+def _is_refused_condition(error: OSError) -> bool:
+    response = getattr(error.__cause__, "response", None)
+    if not isinstance(response, dict):
+        return False
+    status = str(response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
+    return bool({str(response.get("Error", {}).get("Code", "")), status} & _PRECONDITION_FAILED)
+
+
+def _sync_folder(folder: Path) -> None:
+    # A rename is durable only when its folder is: without this a power cut could bring back the old name.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
