@@ -1,0 +1,253 @@
+"""A model bundle: the trained network and the contract that says what it may be fed and what comes out.
+
+A bundle is three files: ``bundle.json`` holds a `BundleContract`, ``model.keras`` the network, ``card.md`` a text for
+people. This module works on their contents; `varstar_batch.storage.bundles` reads and writes the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer, ValidationError
+
+from varstar_batch.arithmetic.classes import CLASSES
+from varstar_batch.arithmetic.rules import Preprocessing
+from varstar_batch.errors import InputError, RefusedError
+from varstar_batch.model.weights import Network, read_network
+
+FORMAT_VERSION = 1
+"""Version of the layout of ``bundle.json`` that this code reads and writes."""
+
+FEATURES: tuple[str, ...] = ()
+"""Names of the per-object numbers that this code can feed to a network beside the folded curve."""
+
+FIX = "choose another bundle with --model, or train one with this version"
+
+
+def _complete_preprocessing(value: object) -> object:
+    """Insist on every field: a bundle that relies on a default would change its meaning with the default."""
+    if isinstance(value, Preprocessing):
+        return value
+    names = {field.name for field in fields(Preprocessing)}
+    if not isinstance(value, dict) or set(value) != names:
+        raise ValueError(f"preprocessing must be an object with exactly the keys {sorted(names)}")
+    return Preprocessing(**value)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Calibration(_Frozen):
+    """Temperature scaling (Guo et al. 2017, arXiv:1706.04599): probabilities are softmax(logits / temperature)."""
+
+    temperature: float = Field(gt=0)
+
+
+class OutOfDistribution(_Frozen):
+    """Quantiles of the energy score of light curves like those of the training, held out of it.
+
+    `quantiles[k]` is the energy, -logsumexp(logits / temperature), below which a share k / (len - 1) of them lies
+    (Liu et al. 2020, arXiv:2010.03759, with the calibrated temperature).
+    """
+
+    method: Literal["energy"] = "energy"
+    quantiles: tuple[float, ...] = Field(min_length=2)
+
+
+class PrecisionChange(_Frozen):
+    """What a lower arithmetic precision changed on held-out light curves when the bundle was made."""
+
+    max_probability_change: float = Field(ge=0, le=1)
+    changed_classes: float = Field(ge=0, le=1, description="share of light curves whose class changed")
+    n_objects: int = Field(ge=0)
+
+
+class BundleContract(_Frozen):
+    """The contents of ``bundle.json``.
+
+    `preprocessing` is the complete configuration of `varstar_batch.arithmetic.fold.fold` that made the training curves,
+    and so the one that inference must use. `precision` maps a precision's name to what it changes.
+    """
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    model_version: str
+    architecture: str
+    classes: tuple[str, ...]
+    preprocessing: Annotated[
+        Preprocessing, BeforeValidator(_complete_preprocessing), PlainSerializer(asdict, return_type=dict[str, Any])
+    ]
+    features: tuple[str, ...] = ()
+    calibration: Calibration
+    ood: OutOfDistribution | None
+    precision: dict[str, PrecisionChange]
+    training: dict[str, JsonValue]
+    metrics: dict[str, JsonValue]
+    versions: dict[str, str]
+    weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+    def to_json(self) -> bytes:
+        """Return the canonical text of ``bundle.json``: UTF-8, sorted keys, no NaN."""
+        document = self.model_dump(mode="json")
+        return (json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained network with its contract; small enough to be sent to workers whole.
+
+    Parameters
+    ----------
+    contract : BundleContract
+    keras_file : bytes
+        Contents of ``model.keras``.
+    card : str
+        Markdown for people: data, licences, limits.
+    """
+
+    contract: BundleContract
+    keras_file: bytes
+    card: str
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 (hexadecimal) over contract and weights: the model's identity in a run's fingerprint."""
+        # The contract carries the hash of the weights.
+        return hashlib.sha256(self.contract.to_json()).hexdigest()
+
+    def network(self) -> Network:
+        """Return the layers and weights, read without Keras."""
+        return read_network(self.keras_file, where=f"bundle {self.contract.name}")
+
+
+def parse_bundle(contract_json: bytes, keras_file: bytes, card: str, *, where: str) -> Bundle:
+    """Build a bundle from the contents of its files, checked in every way that needs no inference.
+
+    Parameters
+    ----------
+    contract_json, keras_file : bytes
+        Contents of ``bundle.json`` and ``model.keras``.
+    card : str
+        Contents of ``card.md``.
+    where : str
+        Where the bundle came from, for the messages.
+
+    Raises
+    ------
+    InputError
+        If it is no bundle or a damaged one: not JSON, missing or mistyped keys, wrong hash, unreadable network.
+    RefusedError
+        If it is a sound bundle that does not fit this code: format version, classes, preprocessing, features, layers.
+    """
+    document = _parse_json(contract_json, where)
+    _check_format(document, where)
+    try:
+        contract = BundleContract.model_validate_json(contract_json)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise InputError(
+            expected="a complete bundle.json",
+            got=f"{key}: {first['msg']} ({error.error_count()} problems)",
+            where=where,
+            fix=FIX,
+        ) from None
+    digest = hashlib.sha256(keras_file).hexdigest()
+    if digest != contract.weights_sha256:
+        raise InputError(
+            expected=f"model.keras with sha256 {contract.weights_sha256[:16]}...",
+            got=f"{digest[:16]}... in {len(keras_file)} bytes",
+            where=where,
+            fix="copy the bundle again: the file is damaged or was replaced",
+        )
+    check_contract(contract, read_network(keras_file, where=where), where=where)
+    return Bundle(contract=contract, keras_file=keras_file, card=card)
+
+
+def check_contract(
+    contract: BundleContract, network: Network, *, asked: Preprocessing | None = None, where: str
+) -> None:
+    """Refuse a bundle that does not fit this code, its own network or the preprocessing that was asked for.
+
+    Parameters
+    ----------
+    contract : BundleContract
+    network : Network
+        The layers of its ``model.keras``.
+    asked : Preprocessing, optional
+        A preprocessing that the caller fixed by other means, for example curves that were folded before.
+    where : str
+
+    Raises
+    ------
+    RefusedError
+        Naming every difference. (Exit code 3, as the design has it for a contract that does not match, although the
+        first issue lists it among bad input.)
+    """
+    differences = [*_code_differences(contract), *_network_differences(contract, network)]
+    if asked is not None:
+        mine, theirs = asdict(contract.preprocessing), asdict(asked)
+        differences += [
+            f"{key}: bundle {mine[key]!r}, asked {theirs[key]!r}" for key in mine if mine[key] != theirs[key]
+        ]
+    _refuse(differences, where)
+
+
+def _code_differences(contract: BundleContract) -> list[str]:
+    found = []
+    if contract.classes != CLASSES:
+        found.append(f"classes: bundle {list(contract.classes)}, this code {list(CLASSES)}")
+    if unknown := [name for name in contract.features if name not in FEATURES]:
+        found.append(f"features: bundle asks for {unknown}, this code has {list(FEATURES)}")
+    return found
+
+
+def _network_differences(contract: BundleContract, network: Network) -> list[str]:
+    expected = [(contract.preprocessing.n_phase, 1)]
+    if contract.features:
+        expected.append((len(contract.features),))
+    found = []
+    if list(network.input_shapes) != expected:
+        found.append(f"input shapes: contract {expected}, network {list(network.input_shapes)}")
+    if network.n_outputs != len(contract.classes):
+        found.append(f"outputs: contract {len(contract.classes)} classes, network {network.n_outputs}")
+    return found
+
+
+def _parse_json(contract_json: bytes, where: str) -> dict[str, Any]:
+    try:
+        document = json.loads(contract_json)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(expected="bundle.json to be JSON", got=str(error), where=where, fix=FIX) from None
+    if not isinstance(document, dict) or "format_version" not in document:
+        raise InputError(
+            expected="bundle.json with a format_version", got=f"{contract_json[:60]!r}", where=where, fix=FIX
+        )
+    return document
+
+
+def _check_format(document: dict[str, Any], where: str) -> None:
+    """Refuse what only another version of this code understands, before its keys are taken for mistakes."""
+    if document["format_version"] != FORMAT_VERSION:
+        _refuse([f"format_version: bundle {document['format_version']!r}, this code {FORMAT_VERSION}"], where)
+    preprocessing = document.get("preprocessing")
+    if not isinstance(preprocessing, dict):
+        return  # a mistyped key, which the validation names
+    names = {field.name for field in fields(Preprocessing)}
+    differences = [f"preprocessing.{key}: unknown to this code" for key in sorted(set(preprocessing) - names)]
+    differences += [f"preprocessing.{key}: missing in the bundle" for key in sorted(names - set(preprocessing))]
+    if not differences:
+        try:
+            Preprocessing(**preprocessing)
+        except (TypeError, ValueError) as error:
+            differences = [f"preprocessing: {error}"]
+    _refuse(differences, where)
+
+
+def _refuse(differences: list[str], where: str) -> None:
+    if differences:
+        raise RefusedError(expected="a bundle whose contract fits", got="; ".join(differences), where=where, fix=FIX)

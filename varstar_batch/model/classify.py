@@ -1,0 +1,133 @@
+"""From logits to calibrated probabilities and the numbers that say how far to trust them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from varstar_batch.arithmetic.fold import Folded
+from varstar_batch.arithmetic.status import Status
+from varstar_batch.model.bundle import Bundle, OutOfDistribution
+from varstar_batch.model.engines import Engine
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One row per object, in the order of the input; NaN and -1 where the status is not ``ok``.
+
+    Parameters
+    ----------
+    probabilities : float32 (n, 6)
+        Calibrated, in [0, 1], in the order of `CLASSES`; a row sums to 1 within 1e-6.
+    class_code, second_code : int8 (n,)
+        Index of the most and second most probable class; -1 is none.
+    class_prob : float32 (n,)
+        Probability of the first class.
+    margin : float32 (n,)
+        Probability of the first class minus that of the second, in [0, 1].
+    entropy : float32 (n,)
+        Of the probabilities, in nat, in [0, ln 6].
+    ood_score : float32 (n,)
+        Share of held-out training light curves that look more familiar than this one, in [0, 1]: near 1 the object is
+        unlike anything the network was trained on. NaN if the bundle has no such calibration.
+    status : uint8 (n,)
+        `Status`, with ``not_classified`` where the network gave no finite answer.
+    """
+
+    probabilities: Float32
+    class_code: npt.NDArray[np.int8]
+    class_prob: Float32
+    second_code: npt.NDArray[np.int8]
+    margin: Float32
+    entropy: Float32
+    ood_score: Float32
+    status: npt.NDArray[np.uint8]
+
+
+def classify(bundle: Bundle, engine: Engine, folded: Folded) -> Classification:
+    """Classify folded light curves.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    engine : Engine
+        Opened from the same bundle.
+    folded : Folded
+        From `fold` with the bundle's preprocessing; rows whose status is not ``ok`` are left out of the network.
+
+    Returns
+    -------
+    Classification
+        As many rows as `folded`.
+    """
+    ok = np.flatnonzero(folded.ok)
+    curves = folded.curve if len(ok) == len(folded.status) else folded.curve[ok]
+    logits = engine.logits(curves).astype(np.float64)
+    finite = np.isfinite(logits).all(axis=1)
+    status = folded.status.copy()
+    status[ok[~finite]] = Status.NOT_CLASSIFIED
+    return _classification(bundle, logits[finite], ok[finite], status)
+
+
+def temperature_softmax(logits: Float64, temperature: float) -> Float64:
+    """Return softmax(logits / temperature) over the last axis, float64 (n, n_classes)."""
+    scaled = logits / temperature
+    weights = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
+    probabilities: Float64 = weights / weights.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def energy_score(logits: Float64, temperature: float) -> Float64:
+    """Return -logsumexp(logits / temperature), float64 (n,): the higher, the less familiar."""
+    scaled = logits / temperature
+    top = scaled.max(axis=1, initial=-np.inf)
+    energy: Float64 = -(top + np.log(np.exp(scaled - top[:, None]).sum(axis=1)))
+    return energy
+
+
+def ood_scores(energy: Float64, ood: OutOfDistribution | None) -> Float64:
+    """Return the share of held-out light curves with a lower energy, in [0, 1]; NaN without stored quantiles."""
+    if ood is None:
+        return np.full(len(energy), np.nan)
+    quantiles = np.asarray(ood.quantiles)
+    return np.interp(energy, quantiles, np.linspace(0.0, 1.0, len(quantiles)))
+
+
+def _classification(
+    bundle: Bundle, logits: Float64, rows: npt.NDArray[np.intp], status: npt.NDArray[np.uint8]
+) -> Classification:
+    contract = bundle.contract
+    exact = temperature_softmax(logits, contract.calibration.temperature)
+    stored = exact.astype(np.float32)
+    # The class must be the maximum of the probabilities that are stored; logits part those that round to the same.
+    order = np.lexsort((-logits, -stored), axis=1)
+    first, second = order[:, 0], order[:, 1]
+    row = np.arange(len(rows))
+    log_p = np.log(np.maximum(exact, np.finfo(np.float64).tiny))
+    energy = energy_score(logits, contract.calibration.temperature)
+
+    def numbers(values: npt.NDArray[np.floating]) -> Float32:
+        column = np.full((len(status), *values.shape[1:]), np.nan, dtype=np.float32)
+        column[rows] = values
+        return column
+
+    def codes(values: npt.NDArray[np.intp]) -> npt.NDArray[np.int8]:
+        column = np.full(len(status), -1, dtype=np.int8)
+        column[rows] = values
+        return column
+
+    return Classification(
+        probabilities=numbers(stored),
+        class_code=codes(first),
+        class_prob=numbers(stored[row, first]),
+        second_code=codes(second),
+        margin=numbers(exact[row, first] - exact[row, second]),
+        entropy=numbers(-(exact * log_p).sum(axis=1)),
+        ood_score=numbers(ood_scores(energy, contract.ood)),
+        status=status,
+    )

@@ -1,0 +1,88 @@
+"""Model bundles on disks and object stores: a folder with ``bundle.json``, ``model.keras`` and ``card.md``."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+
+from varstar_batch.errors import InputError, one_line
+from varstar_batch.model.bundle import Bundle, parse_bundle
+from varstar_batch.storage.files import Location, locate, writable
+
+CONTRACT_FILE = "bundle.json"
+KERAS_FILE = "model.keras"
+CARD_FILE = "card.md"
+_FILES = (CONTRACT_FILE, KERAS_FILE, CARD_FILE)
+
+
+def read_bundle(url: str | os.PathLike[str] | None = None) -> Bundle:
+    """Read a bundle and check that it is whole and fits this code.
+
+    Parameters
+    ----------
+    url : str or path, optional
+        Its folder, local or any fsspec URL; None for the bundle that ships with the package.
+
+    Raises
+    ------
+    InputError
+        If there is no bundle, or it cannot be read, or it is damaged.
+    RefusedError
+        If its contract does not fit this code; see `parse_bundle`.
+    """
+    if url is None:
+        with resources.as_file(resources.files("varstar_batch.model") / "bundles" / "default") as folder:
+            return _read(locate(folder, what="bundle"))
+    return _read(locate(url, what="bundle"))
+
+
+def write_bundle(bundle: Bundle, url: str | os.PathLike[str], *, replace: bool = False) -> None:
+    """Write a bundle into a folder.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    url : str or path
+        A folder that does not exist, is empty or, with `replace`, holds a bundle.
+    replace : bool
+
+    Raises
+    ------
+    InputError
+        If the folder holds anything else, or cannot be written.
+    """
+    folder = locate(url, what="bundle")
+    there = folder.children()
+    if folder.is_file() or (there and not (replace and set(there) <= set(_FILES))):
+        raise InputError(
+            expected="an empty or new folder for the bundle" + (" or an old bundle" if replace else ""),
+            got=f"a folder with {', '.join(there[:3])}" if there else "a file",
+            where=str(folder),
+            fix="choose another output",
+        )
+    writable(str(folder), "bundle", lambda: _write(bundle, folder))
+
+
+def _write(bundle: Bundle, folder: Location) -> None:
+    # bundle.json goes first and comes last: a folder without it is no bundle, so no reader sees a half-written one.
+    (folder / CONTRACT_FILE).remove()
+    (folder / KERAS_FILE).write_bytes(bundle.keras_file)
+    (folder / CARD_FILE).write_bytes(bundle.card.encode())
+    (folder / CONTRACT_FILE).write_bytes(bundle.contract.to_json())
+
+
+def _read(folder: Location) -> Bundle:
+    content = {}
+    for name in _FILES:
+        try:
+            content[name] = (folder / name).read_bytes()
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+            raise InputError(
+                expected=f"a bundle: a folder with {', '.join(_FILES)}",
+                got=f"no {name}" if missing else f"{name} cannot be read ({one_line(error)})",
+                where=str(folder),
+                fix="give the folder of a bundle to --model, or leave it out for the one that ships",
+            ) from None
+    card = content[CARD_FILE].decode("utf-8", errors="replace")
+    return parse_bundle(content[CONTRACT_FILE], content[KERAS_FILE], card, where=str(folder))
