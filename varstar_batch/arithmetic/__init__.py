@@ -1,1 +1,25 @@
-"""Light curves as offsets and flat columns: cleaning, folding, interpolation, simulation. No I/O."""
+"""Light curves as offsets and flat columns: cleaning, folding, interpolation, simulation. No I/O.
+
+Importing this loads NumPy only; pyarrow and Numba are imported when they are first needed.
+"""
+
+from varstar_batch.arithmetic.classes import CLASSES
+from varstar_batch.arithmetic.fold import Folded, fold
+from varstar_batch.arithmetic.lightcurves import LightCurves
+from varstar_batch.arithmetic.rules import Limits, Preprocessing
+from varstar_batch.arithmetic.status import STATUS_LABELS, DropReason, Status
+from varstar_batch.arithmetic.times import TimeSystem, parse_time_system
+
+__all__ = [
+    "CLASSES",
+    "STATUS_LABELS",
+    "DropReason",
+    "Folded",
+    "LightCurves",
+    "Limits",
+    "Preprocessing",
+    "Status",
+    "TimeSystem",
+    "fold",
+    "parse_time_system",
+]

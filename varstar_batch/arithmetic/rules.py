@@ -1,0 +1,103 @@
+"""The rules of cleaning and folding: what a model was trained with, and what a survey's numbers may be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Outliers = Literal["isolated", "global", "none"]
+PhaseZero = Literal["first", "maximum"]
+Scale = Literal["none", "center", "minmax"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How a light curve becomes the network's input: part of a model's contract.
+
+    Parameters
+    ----------
+    min_observations : int
+        Fewest observations that are folded, at least 1. Checked after cleaning and again after the removal of outliers.
+    max_mag_err : float
+        An observation whose magnitude error [mag] is NaN, negative, or at least this is dropped; above 0, may be inf.
+    sigma : float
+        Outlier threshold in population standard deviations about the mean; finite, above 0.
+    outliers : {"isolated", "global", "none"}
+        Drop observations beyond the threshold only where both cyclic neighbours in phase are within it, everywhere, or
+        never. One pass: mean and standard deviation are not computed again.
+    phase_zero : {"first", "maximum"}
+        Time of phase 0: the earliest used observation, or the brightest (smallest magnitude; of several, the earliest).
+    scale : {"none", "center", "minmax"}
+        Curve in magnitudes; minus the median of the used magnitudes (observations, not curve points, so that it does
+        not depend on `n_phase`); or the curve's own minimum and maximum mapped to 0 and 1.
+    n_phase : int
+        Points of the curve, at phases k / n_phase; 2 to 65536.
+
+    Raises
+    ------
+    ValueError
+        If a value is outside its range.
+
+    Notes
+    -----
+    Source: the paper's section 2 (arXiv:2508.11964): errors above 99, fewer than 50 observations, single-point
+    outliers beyond 3 sigma, 512 points.
+    """
+
+    min_observations: int = 50
+    max_mag_err: float = 99.0
+    sigma: float = 3.0
+    outliers: Outliers = "isolated"
+    phase_zero: PhaseZero = "first"
+    scale: Scale = "minmax"
+    n_phase: int = 512
+
+    def __post_init__(self) -> None:
+        _require_int("min_observations", self.min_observations, 1, 2**31 - 1)
+        _require_int("n_phase", self.n_phase, 2, 65536)
+        _require("max_mag_err", self.max_mag_err > 0, "a number above 0", self.max_mag_err)
+        _require("sigma", 0 < self.sigma < math.inf, "a finite number above 0", self.sigma)
+        _require("outliers", self.outliers in get_args(Outliers), f"one of {get_args(Outliers)}", self.outliers)
+        _require("phase_zero", self.phase_zero in get_args(PhaseZero), f"one of {get_args(PhaseZero)}", self.phase_zero)
+        _require("scale", self.scale in get_args(Scale), f"one of {get_args(Scale)}", self.scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a survey's times and magnitudes can be; everything else is a sentinel or an error.
+
+    Parameters
+    ----------
+    time_min, time_max : float
+        First and last possible time [d, in the survey's time system], both inclusive; see `TimeSystem.limits`.
+    mag_min, mag_max : float
+        Magnitudes at or beyond these [mag] are sentinels; finite.
+
+    Raises
+    ------
+    ValueError
+        If a pair is not in order, or a magnitude is not finite.
+    """
+
+    time_min: float = -math.inf
+    time_max: float = math.inf
+    mag_min: float = -29.0
+    mag_max: float = 29.0
+
+    def __post_init__(self) -> None:
+        times, mags = (self.time_min, self.time_max), (self.mag_min, self.mag_max)
+        _require("time_min, time_max", self.time_min < self.time_max, "time_min < time_max", times)
+        _require("mag_min, mag_max", self.mag_min < self.mag_max, "mag_min < mag_max", mags)
+        _require("mag_min, mag_max", all(map(math.isfinite, mags)), "finite numbers", mags)
+
+
+def _require(name: str, holds: bool, expected: str, got: object) -> None:
+    if not holds:
+        raise ValueError(f"{name}: expected {expected}, got {got!r}")
+
+
+def _require_int(name: str, value: int, low: int, high: int) -> None:
+    # bool is an int, and True observations are nobody's intention.
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    _require(name, is_int and low <= value <= high, f"an integer from {low} to {high}", value)

@@ -1,0 +1,95 @@
+"""Time systems of surveys: declared, never guessed."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+# 1800-01-01 and 2100-01-01, 0 h: no light curve with a date is older than photography or from the next century.
+FIRST_JD = 2378496.5
+LAST_JD = 2488069.5
+
+_MJD_ZERO = 2400000.5
+# Reference positions by their names in the IVOA vocabulary (VOTable TIMESYS, refposition).
+_REFERENCES = {"": "TOPOCENTER", "H": "HELIOCENTER", "B": "BARYCENTER"}
+_SCALE = r"(?:\s*[_(]\s*|\s+)(?P<{name}>UTC|UT1|TAI|TT|TDB|TCB|TCG)(?:\s*\))?"
+_PATTERN = re.compile(
+    r"\s*(?P<reference>[HB]?)(?P<modified>M?)JD"
+    rf"(?:{_SCALE.format(name='scale')})?"
+    r"(?:\s*[-\u2212\u2013]\s*(?P<offset>\d+(?:\.\d*)?))?"
+    rf"(?:{_SCALE.format(name='scale_after')})?\s*",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class TimeSystem:
+    """What the numbers of a survey's time column mean.
+
+    Parameters
+    ----------
+    text : str
+        As declared.
+    jd_offset : float or None
+        Julian date minus time [d]: 0 for JD, 2400000.5 for MJD, 2450000 for HJD-2450000. None where `text` is free
+        text: folding needs only days, so such a survey is carried as it is, and only conversions are refused.
+    reference : {"TOPOCENTER", "HELIOCENTER", "BARYCENTER"} or None
+        Where the light is timed; TOPOCENTER (as observed) for JD and MJD.
+    scale : str or None
+        Time scale in capitals, such as ``"TDB"``, where declared.
+    """
+
+    text: str
+    jd_offset: float | None
+    reference: str | None
+    scale: str | None
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """First and last possible time [d, in this system]: 1800-01-01 to 2100-01-01, unlimited for free text."""
+        if self.jd_offset is None:
+            return -math.inf, math.inf
+        return FIRST_JD - self.jd_offset, LAST_JD - self.jd_offset
+
+    def convert(self, times: npt.ArrayLike, to: TimeSystem) -> npt.NDArray[np.float64]:
+        """Return `times` [d] of this system in the system `to`, as float64 of the same shape.
+
+        Raises
+        ------
+        ValueError
+            If either system is free text; if the reference positions differ (up to 8.3 minutes, which needs the
+            object's position); if `to` declares a scale that this system does not declare too.
+        """
+        if self.jd_offset is None or to.jd_offset is None:
+            free = self if self.jd_offset is None else to
+            raise ValueError(
+                f"time system {free.text!r}: expected JD, HJD, BJD, MJD, HMJD or BMJD with an optional -NUMBER, "
+                "got free text, which cannot be converted"
+            )
+        if self.reference != to.reference:
+            raise ValueError(
+                f"time systems {self.text!r} and {to.text!r}: expected one reference position, "
+                f"got {self.reference} and {to.reference}, which need each object's position"
+            )
+        if to.scale is not None and to.scale != self.scale:
+            raise ValueError(
+                f"time systems {self.text!r} and {to.text!r}: expected one time scale, got {self.scale} and {to.scale}"
+            )
+        return np.asarray(times, dtype=np.float64) + (self.jd_offset - to.jd_offset)
+
+
+def parse_time_system(text: str) -> TimeSystem:
+    """Read a declaration such as ``MJD``, ``HJD-2450000``, ``BJD_TDB``, ``BJD - 2455197.5 (TCB)``; capitals or not.
+
+    Anything else, also text that only contains such a name, is free text: its `jd_offset` is None.
+    """
+    match = _PATTERN.fullmatch(text)
+    if match is None or (match["scale"] and match["scale_after"]):
+        return TimeSystem(text, None, None, None)
+    jd_offset = (_MJD_ZERO if match["modified"] else 0.0) + float(match["offset"] or 0)
+    scale = match["scale"] or match["scale_after"]
+    return TimeSystem(text, jd_offset, _REFERENCES[match["reference"].upper()], scale.upper() if scale else None)
