@@ -1,0 +1,172 @@
+"""The configuration of a run: one validated, frozen model, read from TOML and from `key=value` texts."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from varstar_batch.arithmetic.rules import Preprocessing
+from varstar_batch.errors import InputError, RefusedError
+from varstar_batch.model.bundle import BundleContract
+from varstar_batch.model.engines import EngineName, Precision
+from varstar_batch.storage.columns import PRESETS, SurveyConfig
+from varstar_batch.storage.files import locate
+
+
+class RunConfig(BaseModel):
+    """Everything about a run that a person may choose and that its result may depend on.
+
+    The preprocessing is not among the choices: it is the model's contract. Whoever states one (``[preprocessing]``) states
+    what he expects of the bundle, and a bundle that differs is refused.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    survey: SurveyConfig = Field(default_factory=SurveyConfig, description="How the survey names its columns")
+    preprocessing: dict[str, Any] = Field(default_factory=dict, description="What the bundle must agree with")
+    engine: EngineName = Field(default="auto", description="Inference engine; auto is OpenVINO on CPUs")
+    precision: Precision = Field(default="float32", description="Arithmetic of the CNN")
+    chunk_memory: int = Field(default=256 * 2**20, ge=2**20, description="Bytes that a chunk may take in a worker")
+    max_failed_fraction: float = Field(
+        default=1.0, ge=0, le=1, description="Share of failed partitions beyond which the run is abandoned"
+    )
+
+    def result_settings(self) -> dict[str, Any]:
+        """Return the settings that the result depends on, JSON-ready."""
+        return self.model_dump(mode="json", by_alias=True, include={"survey", "engine", "precision"})
+
+    def check_preprocessing(self, contract: BundleContract) -> None:
+        """Refuse a bundle whose preprocessing differs from what the configuration states.
+
+        Raises
+        ------
+        RefusedError
+            Naming every difference.
+        """
+        theirs = asdict(contract.preprocessing)
+        unlike = {key: value for key, value in self.preprocessing.items() if theirs.get(key) != value}
+        if unlike:
+            raise RefusedError(
+                expected="preprocessing "
+                + ", ".join(f"{key}={theirs[key]!r}" for key in unlike)
+                + ", the model's contract",
+                got=", ".join(f"{key}={value!r}" for key, value in unlike.items()),
+                where="configuration [preprocessing]",
+                fix=f"leave these keys out, or take a bundle other than {contract.name}",
+            )
+
+
+def load_config(path: str | os.PathLike[str] | None, overrides: Iterable[str] = ()) -> RunConfig:
+    """Return the configuration of a TOML file (or the defaults), with `section.key=value` texts applied on top.
+
+    Raises
+    ------
+    InputError
+        The file is missing or is not TOML, a key is unknown (the nearest valid name is offered), a value does not fit.
+    """
+    where = "configuration" if path is None else str(path)
+    data = {} if path is None else _read_toml(path)
+    for text in overrides:
+        _set(data, text)
+    _apply_preset(data, where)
+    return validate_config(data, where)
+
+
+def validate_config(data: Mapping[str, Any], where: str) -> RunConfig:
+    """Return the configuration that `data` says, or raise InputError with one line about what is wrong with it."""
+    try:
+        config = RunConfig.model_validate(data)
+        Preprocessing(**config.preprocessing)
+    except ValidationError as error:
+        raise _first_problem(error, where) from None
+    except (TypeError, ValueError) as error:
+        key = _unexpected_argument(error)
+        if key is not None:
+            raise _unknown_key(f"preprocessing.{key}", list(Preprocessing.__dataclass_fields__), where) from None
+        raise InputError(
+            expected="valid preprocessing rules", got=str(error), where=where, fix="correct that value"
+        ) from None
+    return config
+
+
+def _read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    location = locate(path, what="configuration")
+    try:
+        return tomllib.loads(location.read_bytes().decode())
+    except FileNotFoundError:
+        got, fix = "no such file", "check the path"
+    except IsADirectoryError:
+        got, fix = "a folder", "give the file in it"
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        got, fix = f"text that is not TOML ({error})", "correct that line"
+    raise InputError(expected="a TOML configuration file", got=got, where=str(location), fix=fix)
+
+
+def _set(data: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InputError(
+            expected="key=value", got=repr(text), where="--set", fix="write for example survey.mag=magnitude"
+        )
+    *sections, name = key.strip().split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+    try:
+        data[name] = tomllib.loads(f"x = {value.strip()}")["x"]
+    except tomllib.TOMLDecodeError:
+        data[name] = value.strip()
+
+
+def _apply_preset(data: dict[str, Any], where: str) -> None:
+    survey = data.get("survey")
+    if not isinstance(survey, dict) or "preset" not in survey:
+        return
+    name = survey.pop("preset")
+    if name not in PRESETS:
+        raise InputError(
+            expected="a preset of " + ", ".join(PRESETS),
+            got=repr(name),
+            where=f"{where} [survey]",
+            fix=_nearest(str(name), list(PRESETS)),
+        )
+    data["survey"] = PRESETS[name].model_dump(by_alias=True, exclude_unset=True) | survey
+
+
+def _first_problem(error: ValidationError, where: str) -> InputError:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        model: type[BaseModel] = (
+            SurveyConfig if problem["loc"][0] == "survey" and len(problem["loc"]) > 1 else RunConfig
+        )
+        names = [field.alias or name for name, field in model.model_fields.items()]
+        return _unknown_key(key, names, where)
+    return InputError(
+        expected=f"{key}: {problem['msg']}", got=repr(problem["input"]), where=where, fix="correct that value"
+    )
+
+
+def _unknown_key(key: str, names: list[str], where: str) -> InputError:
+    return InputError(
+        expected="a configuration key that exists",
+        got=f"unknown key {key!r}",
+        where=where,
+        fix=_nearest(key.rsplit(".", 1)[-1], names),
+    )
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    return f"did you mean {close[0]!r}?" if close else "valid are " + ", ".join(names)
+
+
+def _unexpected_argument(error: Exception) -> str | None:
+    match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    return match.group(1) if match else None

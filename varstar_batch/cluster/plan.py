@@ -1,0 +1,205 @@
+"""The plan of a run: immutable data, made without a cluster, printable, comparable.
+
+Everything that the result depends on is in the plan's fingerprint: the survey's files with sizes and versions, the
+whole configuration, the model's hash, the code's version. What it does not depend on (workers, scheduler, memory) is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from varstar_batch._version import __version__
+from varstar_batch.cluster.configuration import RunConfig
+from varstar_batch.errors import InputError
+from varstar_batch.model.bundle import Bundle
+from varstar_batch.storage.reading import PartitionShape, RowGroupShape
+from varstar_batch.storage.surveys import Partition, Survey
+
+BYTES_PER_OBSERVATION = 8 + 4 + 4
+"""Of a decoded light curve: time float64, magnitude and its error float32."""
+
+BYTES_PER_CURVE = 512 * 4
+"""Of a folded curve."""
+
+COPIES = 3
+"""Times that a batch may be in memory at once: decoded by Arrow, being decoded ahead, and what folding makes of it."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A bounded run of row groups of one partition: the unit of work.
+
+    Attributes
+    ----------
+    partition : Partition
+        The file.
+    index, total : int
+        This chunk is number `index` (from 0) of `total` of its partition.
+    row_groups : tuple of int or None
+        Row groups to read, in order; None for the whole file.
+    """
+
+    partition: Partition
+    index: int = 0
+    total: int = 1
+    row_groups: tuple[int, ...] | None = None
+
+    @property
+    def key(self) -> str:
+        """Immutable name of the chunk, as it stands in paths, logs and errors."""
+        return f"{self.partition.key}#{self.index + 1}of{self.total}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What a run is going to do.
+
+    Attributes
+    ----------
+    survey : Survey
+        With all its partitions.
+    config : RunConfig
+        The whole configuration.
+    model : dict
+        Name, version, hash and preprocessing of the bundle.
+    code_version : str
+        Version of this package.
+    """
+
+    survey: Survey
+    config: RunConfig
+    model: Mapping[str, Any]
+    code_version: str = __version__
+
+    @property
+    def ingredients(self) -> dict[str, Any]:
+        """What the result depends on, apart from the files."""
+        return {
+            "survey": self.survey.source.url,
+            "configuration": self.config.result_settings(),
+            "model": dict(self.model),
+            "code_version": self.code_version,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 of everything that the result depends on."""
+        digest = hashlib.sha256(_canonical(self.ingredients))
+        for partition in self.survey.partitions:
+            digest.update(_canonical([partition.key, partition.size, partition.version]))
+        return digest.hexdigest()
+
+    def partition_fingerprint(self, partition: Partition) -> str:
+        """Return the part of the fingerprint that one partition's result depends on."""
+        settings = {name: value for name, value in self.ingredients.items() if name != "survey"}
+        return hashlib.sha256(_canonical([settings, partition.key, partition.size, partition.version])).hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the plan as JSON-ready data, without its list of partitions."""
+        partitions = self.survey.partitions
+        return {
+            **self.ingredients,
+            "layout": self.survey.source.layout,
+            "time_system": self.survey.source.time_system,
+            "partitions": len(partitions),
+            "bytes": sum(partition.size for partition in partitions),
+            "fingerprint": self.fingerprint,
+        }
+
+
+def make_plan(survey: Survey, bundle: Bundle, config: RunConfig) -> RunPlan:
+    """Return the plan of classifying `survey` with `bundle`.
+
+    Raises
+    ------
+    RefusedError
+        The configuration states a preprocessing that is not the bundle's.
+    InputError
+        The survey has no partition.
+    """
+    if not survey.partitions:
+        raise InputError(
+            expected="at least one partition", got="none", where=survey.source.url, fix="check the survey's folder"
+        )
+    config.check_preprocessing(bundle.contract)
+    contract = bundle.contract
+    model = {
+        "name": contract.name,
+        "version": contract.model_version,
+        "hash": bundle.hash,
+        "architecture": contract.architecture,
+        "classes": list(contract.classes),
+    }
+    return RunPlan(survey=survey, config=config, model=model)
+
+
+def projected_memory(rows: int, observations: int) -> int:
+    """Return the bytes that `rows` light curves with `observations` observations in all take in a worker at the most.
+
+    Source: measured peaks of reading, folding and classifying (tests/test_plan.py holds the run to it).
+    """
+    return COPIES * observations * BYTES_PER_OBSERVATION + 2 * rows * BYTES_PER_CURVE
+
+
+def batch_observations(memory: int) -> int:
+    """Return how many observations a batch may hold so that it stays within `memory` bytes.
+
+    An object is taken to have at least ten observations, which bounds the part of the memory that goes by objects.
+    """
+    per_observation = COPIES * BYTES_PER_OBSERVATION + 2 * BYTES_PER_CURVE / 10
+    return max(1, int(memory / per_observation))
+
+
+def split(partition: Partition, shape: PartitionShape, memory: int) -> tuple[Chunk, ...]:
+    """Cut a partition into chunks of whole row groups.
+
+    A chunk is closed when the next row group would take it beyond `memory`; a single row group larger than that is a chunk
+    of its own, which the worker streams in slices.
+
+    Parameters
+    ----------
+    partition : Partition
+        The file.
+    shape : PartitionShape
+        Rows and observations of its row groups, and whether it may be cut between them.
+    memory : int
+        Bytes that a chunk may take.
+    """
+    if not shape.divisible or len(shape.row_groups) < 2:
+        return (Chunk(partition),)
+    runs: list[list[int]] = [[]]
+    room = memory
+    for index, group in enumerate(shape.row_groups):
+        need = _group_memory(group)
+        if runs[-1] and need > room:
+            runs.append([])
+            room = memory
+        runs[-1].append(index)
+        room -= need
+    if len(runs) == 1:
+        return (Chunk(partition),)
+    return tuple(Chunk(partition, index, len(runs), tuple(groups)) for index, groups in enumerate(runs))
+
+
+def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return one line for each key in which two nested mappings differ."""
+    lines: list[str] = []
+    for key in sorted(set(mine) | set(theirs)):
+        a, b = mine.get(key), theirs.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += difference(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: {b!r} then, {a!r} now")
+    return lines
+
+
+def _group_memory(group: RowGroupShape) -> int:
+    return projected_memory(group.rows, group.observations)
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,171 @@
+"""The columns of a catalog: names, types, units, UCDs and descriptions, each in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from varstar_batch.arithmetic.status import STATUS_LABELS
+from varstar_batch.model.classify import Classification
+from varstar_batch.storage.columns import HEALPIX_COLUMN
+from varstar_batch.storage.reading import SurveyBatch
+
+ROW_GROUP_ROWS = 65_536
+"""Rows of a row group: small enough that a point look-up reads little, large enough that a scan is not held up."""
+
+WRITE_OPTIONS: dict[str, Any] = {
+    "compression": "zstd",
+    "use_dictionary": ["status", "class", "second_class", "model_version", "run_id"],
+    "write_page_index": True,
+}
+"""How every catalog file is written; dictionaries only where few values repeat."""
+
+
+@dataclass(frozen=True)
+class ColumnMeaning:
+    """What a column says.
+
+    Attributes
+    ----------
+    unit : str
+        VOUnits text; empty for a dimensionless column.
+    ucd : str
+        Unified Content Descriptor 1+ (IVOA REC-UCD1+).
+    description : str
+        One sentence.
+    """
+
+    unit: str
+    ucd: str
+    description: str
+
+
+_MEANINGS = {
+    "object_id": ColumnMeaning("", "meta.id;meta.main", "Identifier of the object, as the survey gives it"),
+    "ra": ColumnMeaning("deg", "pos.eq.ra;meta.main", "Right ascension, as the survey gives it"),
+    "dec": ColumnMeaning("deg", "pos.eq.dec;meta.main", "Declination, as the survey gives it"),
+    "period": ColumnMeaning("d", "time.period", "Period that the light curve was folded with"),
+    "n_obs": ColumnMeaning("", "meta.number;obs", "Observations in the survey"),
+    "n_used": ColumnMeaning("", "meta.number;obs", "Observations that survived cleaning"),
+    "status": ColumnMeaning("", "meta.code.status", "ok, or why the object was not classified"),
+    "class": ColumnMeaning("", "meta.code.class;src.var", "Most probable class"),
+    "class_prob": ColumnMeaning("", "stat.probability", "Probability of that class"),
+    "second_class": ColumnMeaning("", "meta.code.class;src.var", "Second most probable class"),
+    "margin": ColumnMeaning("", "stat.probability", "Probability of the first class less that of the second"),
+    "entropy": ColumnMeaning("", "stat.value", "Shannon entropy of the probabilities, in nat"),
+    "ood_score": ColumnMeaning("", "stat.rank", "Share of held-out training stars that look more familiar, 0 to 1"),
+    "model_version": ColumnMeaning("", "meta.version", "Version of the model bundle"),
+    "run_id": ColumnMeaning("", "meta.id;meta.dataset", "Run that classified the object"),
+    HEALPIX_COLUMN: ColumnMeaning("", "pos.healpix", "HEALPix cell of order 29, nested numbering"),
+}
+
+
+def catalog_schema(object_id: pa.DataType, classes: tuple[str, ...], *, healpix: bool) -> pa.Schema:
+    """Return the schema of a catalog partition.
+
+    Parameters
+    ----------
+    object_id : pa.DataType
+        The survey's own type of identifier.
+    classes : tuple of str
+        Class names, in the order of the probabilities.
+    healpix : bool
+        Whether the survey is a HATS catalog.
+
+    Returns
+    -------
+    pa.Schema
+        Every field carries ``unit``, ``ucd`` and ``description`` in its metadata.
+    """
+    columns = [(HEALPIX_COLUMN, pa.int64())] if healpix else []
+    columns += [
+        ("object_id", object_id),
+        ("ra", pa.float64()),
+        ("dec", pa.float64()),
+        ("period", pa.float64()),
+        ("n_obs", pa.int32()),
+        ("n_used", pa.int32()),
+        ("status", pa.string()),
+        *((f"prob_{name}", pa.float32()) for name in classes),
+        ("class", pa.string()),
+        ("class_prob", pa.float32()),
+        ("second_class", pa.string()),
+        ("margin", pa.float32()),
+        ("entropy", pa.float32()),
+        ("ood_score", pa.float32()),
+        ("model_version", pa.string()),
+        ("run_id", pa.string()),
+    ]
+    return pa.schema([pa.field(name, kind, metadata=_field_metadata(name)) for name, kind in columns])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What every row of a run has in common."""
+
+    classes: tuple[str, ...]
+    model_version: str
+    run_id: str
+
+
+def catalog_rows(
+    batch: SurveyBatch, n_obs: np.ndarray, n_used: np.ndarray, result: Classification, provenance: Provenance
+) -> pa.Table:
+    """Turn a classified batch into catalog rows, one for every object of the batch and in its order.
+
+    Parameters
+    ----------
+    batch : SurveyBatch
+        The n objects as read.
+    n_obs, n_used : ndarray of int32, shape (n,)
+        Observations read and used.
+    result : Classification
+        Probabilities and what follows from them, NaN (null in the catalog) where an object was not classified.
+    provenance : Provenance
+        Class names, model version and run.
+    """
+    objects = batch.objects
+    healpix = HEALPIX_COLUMN in objects.column_names
+    schema = catalog_schema(objects.schema.field("object_id").type, provenance.classes, healpix=healpix)
+    rows = objects.num_rows
+    labels = pa.array(provenance.classes, pa.string())
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {
+        name: objects[name] for name in ("object_id", "ra", "dec", "period")
+    }
+    if healpix:  # carried over from a HATS survey, so that its catalog is one too
+        columns[HEALPIX_COLUMN] = objects[HEALPIX_COLUMN]
+    columns |= {
+        "n_obs": pa.array(n_obs),
+        "n_used": pa.array(n_used),
+        "status": pa.array(STATUS_LABELS, pa.string()).take(pa.array(result.status)),
+        "class": labels.take(_codes(result.class_code)),
+        "second_class": labels.take(_codes(result.second_code)),
+        "class_prob": _nullable(result.class_prob),
+        "margin": _nullable(result.margin),
+        "entropy": _nullable(result.entropy),
+        "ood_score": _nullable(result.ood_score),
+        "model_version": pa.repeat(provenance.model_version, rows),
+        "run_id": pa.repeat(provenance.run_id, rows),
+    }
+    for index, name in enumerate(provenance.classes):
+        columns[f"prob_{name}"] = _nullable(result.probabilities[:, index])
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _nullable(values: np.ndarray) -> pa.Array:
+    return pa.array(np.ascontiguousarray(values, dtype=np.float32), from_pandas=True)
+
+
+def _codes(codes: np.ndarray) -> pa.Array:
+    return pa.array(codes, pa.int8(), mask=codes < 0)
+
+
+def _field_metadata(name: str) -> dict[str, str]:
+    if name.startswith("prob_"):
+        meaning = ColumnMeaning("", "stat.probability", f"Probability of class {name.removeprefix('prob_')}")
+    else:
+        meaning = _MEANINGS[name]
+    return {"unit": meaning.unit, "ucd": meaning.ucd, "description": meaning.description}

@@ -1,0 +1,184 @@
+"""A catalog's runs and the pointer to the one that is current.
+
+    CATALOG/
+      varstar-catalog.json        what this folder is
+      current/00000007.json       the pointer: the highest number counts; each is created once, exclusively
+      runs/RUN_ID/plan.json       what the run is about, written first
+      runs/RUN_ID/model/          the bundle that classified it
+      runs/RUN_ID/dataset/...     one Parquet file for each partition of the survey, mirrored
+      runs/RUN_ID/partitions.parquet, failures.parquet, run.json
+
+A run is invisible to readers until the pointer names it, so a crash at any step leaves the old catalog whole. Numbered
+pointers make publishing a compare-and-swap on every storage that can create a file exclusively: a publisher that began
+from number 6 creates number 7, and of two such publishers the storage lets one succeed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from varstar_batch.errors import InputError, RefusedError
+from varstar_batch.storage.files import Location, locate, writable
+
+MARKER = "varstar-catalog.json"
+FORMAT_VERSION = 1
+_POINTER = re.compile(r"^(\d{8})\.json$")
+_RUN_ID = re.compile(r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}$")
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """One entry of the pointer's history: at `number` the catalog was, or is, the run `run_id`; 0 and "" for none yet."""
+
+    number: int
+    run_id: str
+    time: str
+
+
+NO_POINTER = Pointer(0, "", "")
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """A catalog root."""
+
+    root: Location
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def run(self, run_id: str) -> Location:
+        """Return the folder of a run."""
+        return self.root / f"runs/{run_id}"
+
+    def run_ids(self) -> list[str]:
+        """Return every run here, finished or not, oldest first."""
+        return [name for name in (self.root / "runs").children() if _RUN_ID.match(name)]
+
+    def history(self) -> list[Pointer]:
+        """Return where the pointer has been, oldest first."""
+        folder = self.root / "current"
+        numbers = sorted(name for name in folder.children() if _POINTER.match(name))
+        return [self._pointer(int(name[:8])) for name in numbers]
+
+    def current(self) -> Pointer:
+        """Return the pointer as it stands, `NO_POINTER` before the first publication."""
+        names = [name for name in (self.root / "current").children() if _POINTER.match(name)]
+        return self._pointer(int(max(names)[:8])) if names else NO_POINTER
+
+    def publish(self, run_id: str, *, based_on: int) -> Pointer:
+        """Make a run the current one, in one atomic step.
+
+        Parameters
+        ----------
+        run_id : str
+            A run that is complete and verified.
+        based_on : int
+            Number of the pointer that the run began from.
+
+        Raises
+        ------
+        RefusedError
+            Somebody else moved the pointer meanwhile.
+        """
+        pointer = Pointer(based_on + 1, run_id, datetime.now(UTC).isoformat(timespec="seconds"))
+        target = self.root / f"current/{pointer.number:08d}.json"
+        try:
+            target.create(json.dumps({"run_id": run_id, "time": pointer.time}).encode())
+        except FileExistsError:
+            raise RefusedError(
+                expected=f"the catalog as it was when the run began (pointer {based_on})",
+                got=f"run {self.current().run_id} published meanwhile",
+                where=str(self),
+                fix="look at that run, then start this one again: it resumes and publishes on top",
+            ) from None
+        return pointer
+
+    def read_json(self, run_id: str, name: str) -> dict[str, Any] | None:
+        """Return a JSON file of a run, or None where there is none."""
+        try:
+            content: dict[str, Any] = json.loads((self.run(run_id) / name).read_bytes())
+        except FileNotFoundError:
+            return None
+        return content
+
+    def _pointer(self, number: int) -> Pointer:
+        content = json.loads((self.root / f"current/{number:08d}.json").read_bytes())
+        return Pointer(number, content["run_id"], content["time"])
+
+
+def output_key(layout: str, key: str) -> str:
+    """Return where in a run's folder the catalog file of the survey's partition `key` stands.
+
+    A HATS survey's keys begin with ``dataset/`` already, and its catalog keeps them, since it is a HATS catalog itself.
+    """
+    return key if layout == "hats" else f"dataset/{key}"
+
+
+def new_run_id(fingerprint: str) -> str:
+    """Return an identifier that sorts by time and ends in the beginning of the run's fingerprint."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{fingerprint[:8]}"
+
+
+def open_catalog_root(url: str | os.PathLike[str]) -> Catalog:
+    """Return the catalog at `url`.
+
+    Raises
+    ------
+    InputError
+        There is no catalog there.
+    """
+    catalog = Catalog(locate(url, what="catalog"))
+    if not (catalog.root / MARKER).is_file():
+        there = catalog.root.children()
+        got = "a folder that holds " + ", ".join(there[:3]) if there else "nothing there"
+        raise InputError(
+            expected=f"a catalog (a folder with {MARKER})",
+            got=got,
+            where=str(catalog),
+            fix="give the folder that `varstar classify SURVEY CATALOG` wrote",
+        )
+    return catalog
+
+
+def check_catalog_root(url: str | os.PathLike[str]) -> Catalog:
+    """Return the catalog at `url`, there already or still to be made; nothing is written.
+
+    Raises
+    ------
+    InputError
+        The place holds something else.
+    """
+    catalog = Catalog(locate(url, what="catalog"))
+    if (catalog.root / MARKER).is_file():
+        return catalog
+    there = [catalog.root.name] if catalog.root.is_file() else catalog.root.children()
+    if there:
+        raise InputError(
+            expected="an empty place or a catalog",
+            got="something else: " + ", ".join(there[:3]) + (", ..." if len(there) > 3 else ""),
+            where=str(catalog),
+            fix="choose another output folder; nothing was written",
+        )
+    return catalog
+
+
+def make_catalog_root(url: str | os.PathLike[str]) -> Catalog:
+    """Return the catalog at `url`, made where there was nothing.
+
+    Raises
+    ------
+    InputError
+        The place holds something else, or cannot be written.
+    """
+    catalog = check_catalog_root(url)
+    marker = catalog.root / MARKER
+    if not marker.is_file():
+        content = json.dumps({"format": "varstar-catalog", "format_version": FORMAT_VERSION}).encode()
+        writable(str(catalog), "catalog", lambda: marker.write_bytes(content))
+    return catalog
