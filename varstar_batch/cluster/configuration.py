@@ -23,8 +23,8 @@ from varstar_batch.storage.files import locate
 class RunConfig(BaseModel):
     """Everything about a run that a person may choose and that its result may depend on.
 
-    The preprocessing is not among the choices: it is the model's contract. Whoever states one (``[preprocessing]``) states
-    what he expects of the bundle, and a bundle that differs is refused.
+    The preprocessing is not among the choices: it is the model's contract. Whoever states one (``[preprocessing]``)
+    states what the bundle is expected to say, and a bundle that differs is refused.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

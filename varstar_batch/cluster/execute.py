@@ -1,4 +1,4 @@
-"""The executor: a thin interpreter of the plan. One future per chunk, a bounded window of them, results as they come."""
+"""The executor: a thin interpreter of the plan. One future per chunk, a bounded window, results as they come."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def execute(
 
 
 class _Progress:
-    """Which tasks follow from which outcome: chunks from a partition that was cut, its assembly from the last of them."""
+    """Which tasks follow from which outcome: chunks when a partition was cut, its assembly after the last of them."""
 
     def __init__(self, context: RunContext) -> None:
         self.context = context

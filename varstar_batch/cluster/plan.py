@@ -1,7 +1,7 @@
 """The plan of a run: immutable data, made without a cluster, printable, comparable.
 
 Everything that the result depends on is in the plan's fingerprint: the survey's files with sizes and versions, the
-whole configuration, the model's hash, the code's version. What it does not depend on (workers, scheduler, memory) is not.
+whole configuration, the model's hash, the code's version. What it does not depend on (workers, memory) is not.
 """
 
 from __future__ import annotations
@@ -157,8 +157,8 @@ def batch_observations(memory: int) -> int:
 def split(partition: Partition, shape: PartitionShape, memory: int) -> tuple[Chunk, ...]:
     """Cut a partition into chunks of whole row groups.
 
-    A chunk is closed when the next row group would take it beyond `memory`; a single row group larger than that is a chunk
-    of its own, which the worker streams in slices.
+    A chunk is closed when the next row group would take it beyond `memory`; a single row group larger than that is a
+    chunk of its own, which the worker streams in slices.
 
     Parameters
     ----------

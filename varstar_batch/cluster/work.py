@@ -1,8 +1,8 @@
 """What a worker does with a chunk: read, fold, classify, write. Plain functions: they run from a REPL as well.
 
-A chunk is streamed in batches of bounded size; of a chunk only the catalog rows, some hundred bytes each, are ever held
-whole. A chunk that is a whole partition writes the partition's catalog file; of a partition in several chunks each writes
-a part, and `assemble` puts the parts together.
+A chunk is streamed in batches of bounded size; of a chunk only the catalog rows, some hundred bytes each, are ever
+held whole. A chunk that is a whole partition writes the partition's catalog file; of a partition in several chunks each
+writes a part, and `assemble` puts the parts together.
 """
 
 from __future__ import annotations
@@ -265,8 +265,8 @@ def _classify_chunk(context: RunContext, chunk: Chunk, *, expected_rows: int | N
     with tally.timed("write"), _hashed_output(target) as sink:
         table = table.cast(_with_records(table.schema, [record]))
         pq.write_table(table, sink, row_group_size=ROW_GROUP_ROWS, **WRITE_OPTIONS)
-    written = {"bytes_out": sink.size, "sha256": sink.hexdigest()} if whole else {}
-    return replace(record, seconds=dict(tally.seconds), **written)
+    record = replace(record, seconds=dict(tally.seconds))
+    return replace(record, bytes_out=sink.size, sha256=sink.hexdigest()) if whole else record
 
 
 def _with_records(schema: pa.Schema, records: list[ChunkRecord]) -> pa.Schema:

@@ -1,8 +1,8 @@
-"""Files and folders, local or on an object store, behind one small handle: listing, atomic writes, exclusive creation.
+"""Files and folders, local or on an object store, behind one handle: listing, atomic writes, exclusive creation.
 
-Everything is written once and appears at once: on a local disk under a temporary name that is then renamed, on an object
-store by the single request that completes the object. Exclusive creation (`Location.create`) is the one primitive that
-publishing rests on: of any number of writers exactly one succeeds.
+Everything is written once and appears at once: on a local disk under a temporary name that is then renamed, on an
+object store by the single request that completes the object. Exclusive creation (`Location.create`) is the one primitive
+that publishing rests on: of any number of writers exactly one succeeds.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Location:
         return bool(self.fs.isfile(self.path))
 
     def files(self, suffix: str = "") -> list[FileInfo]:
-        """List the files below this folder whose names end in `suffix`, sorted by key; unfinished files are left out."""
+        """List the files below this folder that end in `suffix`, sorted by key; unfinished files are left out."""
         self.fs.invalidate_cache()
         root = self.path.rstrip("/") + "/"
         found = self.fs.find(self.path, detail=True)

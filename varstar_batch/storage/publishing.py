@@ -33,7 +33,7 @@ _RUN_ID = re.compile(r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}$")
 
 @dataclass(frozen=True)
 class Pointer:
-    """One entry of the pointer's history: at `number` the catalog was, or is, the run `run_id`; 0 and "" for none yet."""
+    """One entry of the pointer's history: at `number` the catalog was, or is, the run `run_id`."""
 
     number: int
     run_id: str
@@ -41,6 +41,7 @@ class Pointer:
 
 
 NO_POINTER = Pointer(0, "", "")
+"""Before the first publication."""
 
 
 @dataclass(frozen=True)
