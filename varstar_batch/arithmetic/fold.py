@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from varstar_batch.arithmetic.kernel_data import Results, Rules, make_columns, make_rules
 from varstar_batch.arithmetic.lightcurves import LightCurves
 from varstar_batch.arithmetic.rules import Limits, Preprocessing
-from varstar_batch.arithmetic.status import Status
+from varstar_batch.arithmetic.status import DropReason, Status
+
+# What an object costs besides its observations (its curve, mostly), in observations: measured.
+_OBJECT_COST = 150
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,14 +27,14 @@ class Folded:
     status : uint8, shape (n,)
         Codes of `Status`.
     n_obs, n_used : int32, shape (n,)
-        Observations delivered, and left after cleaning and the removal of outliers: ``n_obs - dropped.sum(axis=1)``,
-        also for objects that were not folded (no outliers are looked for in those).
+        Observations delivered, and left after cleaning and the removal of outliers; always
+        ``n_used == n_obs - dropped.sum(axis=1)``. An object that fails before the removal of outliers keeps them.
     dropped : int32, shape (n, 6)
         Dropped observations by `DropReason`.
     amplitude : float32, shape (n,)
-        Largest minus smallest used magnitude [mag], above 0; NaN unless the status is OK.
+        Largest minus smallest used magnitude [mag]; NaN unless the status is OK.
     curve : float32, shape (n, n_phase)
-        Curve at phases k / n_phase [mag, or 0 to 1 with scale ``minmax``]; NaN unless the status is OK.
+        Curve at phases k / n_phase [mag; 0 to 1 with scale ``minmax``]; NaN unless the status is OK.
     """
 
     status: npt.NDArray[np.uint8]
@@ -44,18 +50,103 @@ class Folded:
     @property
     def ok(self) -> npt.NDArray[np.bool_]:
         """Objects that have a curve, bool, shape (n,)."""
-        return self.status == Status.OK
+        return np.equal(self.status, Status.OK)
 
 
 def fold(
     light_curves: LightCurves,
-    period: npt.NDArray[np.float64],
+    period: npt.ArrayLike,
     preprocessing: Preprocessing,
     limits: Limits,
     *,
     n_threads: int = 1,
 ) -> Folded:
-    """Clean, fold and interpolate light curves (being written: the kernel follows within the hour)."""
-    from varstar_batch.arithmetic.kernels import fold_threads
+    """Clean light curves, fold them with their periods, and interpolate them onto a grid of phases.
 
-    return Folded(*fold_threads(light_curves, period, preprocessing, limits, n_threads))
+    An observation is dropped for the first `DropReason` that applies. Then, once, an outlier is an observation more
+    than ``sigma`` population standard deviations from the mean; with ``outliers="isolated"`` it is dropped only if
+    neither of its cyclic neighbours in phase (observations of equal phase in order of magnitude) is beyond that too.
+    Phase is ``((t - t_ref) / period) mod 1`` in [0, 1) and float64. Observations of equal phase are averaged. The curve
+    is linear between neighbours, and periodic.
+
+    Parameters
+    ----------
+    light_curves : LightCurves
+        n objects; the order of an object's observations does not matter.
+    period : array_like of float64, shape (n,)
+        [d]; NaN where it is missing.
+    preprocessing : Preprocessing
+        How to fold.
+    limits : Limits
+        Times and magnitudes outside are dropped.
+    n_threads : int
+        Threads to use, at least 1; the result does not depend on it. Numba's own thread pool is not involved, and any
+        number of threads may call this at once.
+
+    Returns
+    -------
+    Folded
+        One row for each object, also where the `Status` is not OK.
+
+    Raises
+    ------
+    ValueError
+        If `period` has another shape, or `n_threads` is below 1.
+
+    Notes
+    -----
+    With ``phase_zero="first"`` and ``scale="none"`` a curve equals ``numpy.interp(grid, phase, mag, period=1)`` on the
+    used observations, averaged where a phase repeats, to the precision of float32.
+    Source: the paper's section 2 (arXiv:2508.11964).
+    """
+    period = np.ascontiguousarray(period, dtype=np.float64)
+    n = len(light_curves)
+    if period.shape != (n,):
+        raise ValueError(f"period: expected shape ({n},), one for each light curve, got {period.shape}")
+    if n_threads < 1:
+        raise ValueError(f"n_threads: expected at least 1, got {n_threads}")
+    folded = Folded(
+        status=np.empty(n, np.uint8),
+        n_obs=np.empty(n, np.int32),
+        n_used=np.empty(n, np.int32),
+        dropped=np.empty((n, len(DropReason)), np.int32),
+        amplitude=np.empty(n, np.float32),
+        curve=np.empty((n, preprocessing.n_phase), np.float32),
+    )
+    if n:
+        rules = make_rules(preprocessing, limits, light_curves.mag_err is not None)
+        _fill(folded, light_curves, period, rules, n_threads)
+    return folded
+
+
+def _fill(
+    folded: Folded,
+    light_curves: LightCurves,
+    period: npt.NDArray[np.float64],
+    rules: Rules,
+    n_threads: int,
+) -> None:
+    # Numba takes a second to import, which nobody should pay who only imports the package.
+    from varstar_batch.arithmetic import kernels
+
+    columns = make_columns(light_curves, period)
+    results = Results(*(getattr(folded, name) for name in Results._fields))
+    longest = int(light_curves.n_obs.max())
+    if n_threads == 1:
+        kernels.fold_range(0, len(folded), longest, columns, rules, results)
+        return
+    bounds = _split(light_curves.offsets, n_threads)
+    with ThreadPoolExecutor(n_threads) as pool:
+        calls = [
+            pool.submit(kernels.fold_range, start, stop, longest, columns, rules, results)
+            for start, stop in pairwise(bounds)
+        ]
+        for call in calls:
+            call.result()
+
+
+def _split(offsets: npt.NDArray[np.int64], n_parts: int) -> list[int]:
+    """Return n_parts + 1 bounds that cut the objects into runs of about equal cost."""
+    cost = offsets + _OBJECT_COST * np.arange(len(offsets))
+    inner = np.searchsorted(cost, cost[-1] * np.arange(1, n_parts) / n_parts)
+    return [0, *inner.tolist(), len(offsets) - 1]
