@@ -1,5 +1,5 @@
-"""The command line `varstar`."""
+"""The command line `varstar`: thin; every command calls one function of the layers below."""
 
-from __future__ import annotations
+from varstar_batch.cli.app import main
 
-__all__: list[str] = []
+__all__ = ["main"]

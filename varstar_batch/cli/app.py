@@ -1,0 +1,70 @@
+"""The command `varstar` as a whole: its sub-commands, and how errors reach a person."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from varstar_batch._version import __version__
+from varstar_batch.cli import catalogs, running, surveys
+from varstar_batch.cli.console import error_line
+from varstar_batch.errors import VarstarError, one_line
+
+app = typer.Typer(
+    name="varstar",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="Reclassify the variable stars of whole sky surveys: Parquet light curves in, a published catalog out.",
+    epilog="Exit codes: 0 done, 1 done with failed partitions, 2 bad usage or input, 3 refused.",
+)
+for module in (surveys, running, catalogs):
+    module.register(app)
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        sys.stdout.write(f"varstar-batch {__version__}\n")
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 done with failures, 2 bad usage or input, 3 refused, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    code: Any
+    try:
+        code = app(words, standalone_mode=False) or 0
+    except VarstarError as error:
+        error_line(str(error))
+        code = error.exit_code
+    except (KeyboardInterrupt, Abort):
+        error_line("interrupted; what is finished stays, and the same command goes on from there")
+        code = 130
+    except BrokenPipeError:
+        # The reader went away, as `head` does; nothing is wrong, but Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except TyperException as error:
+        error_line(_usage(error, words))
+        code = 2
+    sys.exit(code)
+
+
+def _usage(error: TyperException, words: list[str]) -> str:
+    message = one_line(error.format_message() if hasattr(error, "format_message") else error).rstrip(".")
+    commands = sorted(info.name or "" for info in app.registered_commands)
+    command = next((word for word in words if not word.startswith("-")), "")
+    if command in commands:
+        return f"varstar {command}: {message}; see `varstar {command} --help`"
+    close = difflib.get_close_matches(command, commands, n=1)
+    hint = f"did you mean `varstar {close[0]}`?" if close else "see `varstar --help`"
+    return f"varstar: {message}; {hint}"

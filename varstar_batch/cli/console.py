@@ -1,0 +1,139 @@
+"""What a person sees: colour and bars on a terminal, plain lines in a log, JSON where a program reads."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+PLAIN_SECONDS = 10.0
+"""Between two lines of progress where there is no terminal."""
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def error_line(message: str) -> None:
+    """Print one line of error."""
+    err.print(Text.assemble(("error: ", "bold red"), message))
+
+
+def warning_line(message: str) -> None:
+    """Print one line of warning."""
+    err.print(Text.assemble(("warning: ", "bold yellow"), message))
+
+
+def say(message: str) -> None:
+    """Print a line for people."""
+    out.print(Text(message))
+
+
+def print_json(content: Any) -> None:
+    """Print a value for programs."""
+    sys.stdout.write(json.dumps(content, indent=1, default=str) + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table; columns of numbers stand to the right."""
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for index, name in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    out.print(table)
+
+
+def print_counts(title: str, counts: Mapping[str, int], what: str) -> None:
+    """Print counts by name with their shares."""
+    total = sum(counts.values())
+    rows = [(name, count, f"{count / total:.1%}") for name, count in counts.items()]
+    print_table(title, (what, "objects", "share"), rows)
+
+
+class Advance(Protocol):
+    """Tells a progress display that `amount` more are done."""
+
+    def __call__(self, amount: int) -> None: ...
+
+
+@contextmanager
+def progress(title: str, total: int | None, unit: str) -> Iterator[Advance]:
+    """Show the progress of something long: a bar with rate and time left on a terminal, else a line now and then.
+
+    Parameters
+    ----------
+    title : str
+        What is going on.
+    total : int or None
+        How many there will be, None where nobody knows.
+    unit : str
+        Of what.
+    """
+    if err.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(unit),
+            TimeRemainingColumn(compact=True),
+        )
+        with Progress(*columns, console=err) as bars:
+            task = bars.add_task(title, total=total)
+            yield lambda amount: bars.advance(task, amount)
+        return
+    lines = _PlainProgress(title, total, unit)
+    yield lines.advance
+    lines.finish()
+
+
+class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        rate = task.finished_speed or task.speed
+        return Text(f"{rate:,.0f} {self.unit}/s" if rate else "", style="progress.data.speed")
+
+
+class _PlainProgress:
+    def __init__(self, title: str, total: int | None, unit: str) -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.done = 0
+        self.start = self.last = time.monotonic()
+
+    def advance(self, amount: int) -> None:
+        self.done += amount
+        if time.monotonic() - self.last >= PLAIN_SECONDS:
+            self.last = time.monotonic()
+            self._print()
+
+    def finish(self) -> None:
+        self._print()
+
+    def _print(self) -> None:
+        seconds = time.monotonic() - self.start
+        rate = self.done / seconds if seconds else 0.0
+        of = f" of {self.total:,} ({self.done / self.total:.0%})" if self.total else ""
+        left = f", {(self.total - self.done) / rate:,.0f} s left" if self.total and 0 < self.done < self.total else ""
+        line = f"{self.title}: {self.done:,}{of} {self.unit}, {rate:,.0f}/s, {seconds:.1f} s{left}"
+        err.print(Text(line))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
