@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -60,13 +60,14 @@ def print_counts(title: str, counts: Mapping[str, int], what: str) -> None:
 
 
 class Advance(Protocol):
-    """Tells a progress display that `amount` more are done."""
+    """Tells a progress display that more is done."""
 
-    def __call__(self, amount: int) -> None: ...
+    def __call__(self, amount: int) -> None:
+        """Add `amount`."""
 
 
 @contextmanager
-def progress(title: str, total: int | None, unit: str) -> Iterator[Advance]:
+def progress(title: str, total: int | None, unit: str, log: Callable[[str], None] | None = None) -> Iterator[Advance]:
     """Show the progress of something long: a bar with rate and time left on a terminal, else a line now and then.
 
     Parameters
@@ -77,6 +78,8 @@ def progress(title: str, total: int | None, unit: str) -> Iterator[Advance]:
         How many there will be, None where nobody knows.
     unit : str
         Of what.
+    log : callable, optional
+        Takes the lines where there is no terminal; they go to the standard error otherwise.
     """
     if err.is_terminal:
         columns = (
@@ -90,7 +93,7 @@ def progress(title: str, total: int | None, unit: str) -> Iterator[Advance]:
             task = bars.add_task(title, total=total)
             yield lambda amount: bars.advance(task, amount)
         return
-    lines = _PlainProgress(title, total, unit)
+    lines = _PlainProgress(title, total, unit, log or (lambda line: err.print(Text(line))))
     yield lines.advance
     lines.finish()
 
@@ -106,8 +109,8 @@ class _Rate(ProgressColumn):
 
 
 class _PlainProgress:
-    def __init__(self, title: str, total: int | None, unit: str) -> None:
-        self.title, self.total, self.unit = title, total, unit
+    def __init__(self, title: str, total: int | None, unit: str, log: Callable[[str], None]) -> None:
+        self.title, self.total, self.unit, self.log = title, total, unit, log
         self.done = 0
         self.start = self.last = time.monotonic()
 
@@ -125,8 +128,7 @@ class _PlainProgress:
         rate = self.done / seconds if seconds else 0.0
         of = f" of {self.total:,} ({self.done / self.total:.0%})" if self.total else ""
         left = f", {(self.total - self.done) / rate:,.0f} s left" if self.total and 0 < self.done < self.total else ""
-        line = f"{self.title}: {self.done:,}{of} {self.unit}, {rate:,.0f}/s, {seconds:.1f} s{left}"
-        err.print(Text(line))
+        self.log(f"{self.title}: {self.done:,}{of} {self.unit}, {rate:,.0f}/s, {seconds:.1f} s{left}")
 
 
 def _cell(value: object) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.execute import PartitionResult, execute
 from varstar_batch.cluster.plan import RunPlan, difference, make_plan
 from varstar_batch.cluster.work import STAGES, ChunkRecord, Failure, RunContext
-from varstar_batch.errors import RefusedError
+from varstar_batch.errors import PartitionError, RefusedError
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.storage.bundles import read_bundle, write_bundle
 from varstar_batch.storage.files import Location, writable
@@ -27,6 +28,7 @@ from varstar_batch.storage.publishing import (
     new_run_id,
     output_key,
 )
+from varstar_batch.storage.reading import partition_shape
 from varstar_batch.storage.records import (
     FAILURES_SCHEMA,
     PARTITIONS_SCHEMA,
@@ -36,11 +38,15 @@ from varstar_batch.storage.records import (
     write_json,
     write_table,
 )
-from varstar_batch.storage.surveys import open_survey
+from varstar_batch.storage.surveys import Partition, Survey, open_survey
 from varstar_batch.storage.verification import verify_run_files
 
 if TYPE_CHECKING:
     from distributed import Client
+
+
+FOOTERS = 1_000
+"""Read at the most to tell a run's size beforehand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +76,17 @@ class Prepared:
     based_on: Pointer
     up_to_date: bool = False
 
-    @property
-    def resumed(self) -> bool:
-        """Whether some partitions were found finished."""
-        return bool(self.done)
+    def published_record(self) -> dict[str, Any]:
+        """Return the record of the run where it is the published one already."""
+        record = self.catalog.read_json(self.run_id, "run.json")
+        if record is None:
+            raise RefusedError(
+                expected="a published run with its run.json",
+                got="none",
+                where=str(self.context.run),
+                fix="look at `varstar verify`, or classify again with --fresh",
+            )
+        return record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +109,34 @@ def plan_run(survey_url: str, model_url: str | None, config: RunConfig) -> tuple
     """
     bundle = read_bundle(model_url)
     return make_plan(open_survey(survey_url, config.survey), bundle, config), bundle
+
+
+def expected_objects(survey: Survey) -> int | None:
+    """Return about how many objects a survey has: counted from footers, and from a sample of them where there are many.
+
+    Returns
+    -------
+    int or None
+        None where footers do not tell (the long form), or none of them can be read.
+    """
+    every = max(1, len(survey.partitions) // FOOTERS)
+    sample = survey.partitions[::every]
+
+    def rows(partition: Partition) -> int | None:
+        try:
+            return partition_shape(survey.source, partition).rows
+        except (PartitionError, OSError):
+            return None  # the run itself will say what is wrong with it
+
+    with ThreadPoolExecutor(8) as pool:
+        counted = [(partition.size, count) for partition, count in zip(sample, pool.map(rows, sample), strict=True)]
+    known = [(size, count) for size, count in counted if count is not None]
+    if not known:
+        return None
+    if len(known) == len(survey.partitions):
+        return sum(count for _, count in known)
+    per_byte = sum(count for _, count in known) / max(1, sum(size for size, _ in known))
+    return round(per_byte * sum(partition.size for partition in survey.partitions))
 
 
 def prepare(plan: RunPlan, bundle: Bundle, catalog_url: str, *, fresh: bool = False) -> Prepared:

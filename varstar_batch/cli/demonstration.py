@@ -1,0 +1,100 @@
+"""What `varstar demo` does: a simulated survey through the Prefect flow into a catalog, and one question to that."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from varstar_batch.cli.console import out, print_counts, print_table, progress, say
+from varstar_batch.cli.running import agreement
+from varstar_batch.errors import InputError
+
+QUERY = """\
+SELECT class, count(*) AS objects, round(avg(class_prob), 3) AS mean_probability,
+round(median(period), 4) AS median_period FROM catalog WHERE status = 'ok' AND class_prob > 0.9 GROUP BY class ORDER BY objects DESC"""
+
+MARKER = ".varstar-demo"
+
+
+def demonstrate(folder: Path, objects: int, partitions: int, seed: int) -> None:
+    """Run the demonstration in `folder`, starting over where an earlier one left something.
+
+    Raises
+    ------
+    InputError
+        The folder holds something that is no demonstration, or cannot be written.
+    """
+    _clear(folder)
+    survey, catalog = folder / "survey", folder / "catalog"
+    _simulate(survey, objects, partitions, seed)
+    start = time.perf_counter()
+    record = _run_flow(survey, catalog, folder / ".prefect")
+    seconds = time.perf_counter() - start
+    print_counts("Status", record["status"], "status")
+    print_counts("Class", record["classes"], "class")
+    say(f"{objects:,} objects in, {record['rows']:,} rows out")
+    say(
+        f"{record['light_curves_per_second']:,.0f} light curves/s classified and written; "
+        f"{seconds:.1f} s in all, with starting Prefect and the workers"
+    )
+    say(agreement(record["labels"]))
+    say(f"Catalog: {catalog} (run {record['run_id']})")
+    out.print(f'\n[bold]varstar query {catalog}[/] "{" ".join(QUERY.split())}"')
+    _ask(catalog)
+
+
+def _clear(folder: Path) -> None:
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if (there and MARKER not in there) or folder.is_file():
+        raise InputError(
+            expected="an empty place, or the folder of an earlier demonstration",
+            got=f"something else ({', '.join(there[:3]) or 'a file'})",
+            where=str(folder),
+            fix="give another folder: varstar demo FOLDER",
+        )
+    try:
+        shutil.rmtree(folder, ignore_errors=False) if there else None
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARKER).touch()
+    except OSError as error:
+        raise InputError(
+            expected="a folder that can be written",
+            got=os.strerror(error.errno or 0),
+            where=str(folder),
+            fix="give another folder: varstar demo FOLDER",
+        ) from None
+
+
+def _simulate(survey: Path, objects: int, partitions: int, seed: int) -> None:
+    from varstar_batch.arithmetic.simulate import SimulationOptions
+    from varstar_batch.storage.simulated import write_simulated_survey
+
+    options = SimulationOptions(objects=objects, partitions=partitions, seed=seed)
+    with progress("Simulating", objects, "light curves") as advance:
+        write_simulated_survey(str(survey), options, advance)
+
+
+def _run_flow(survey: Path, catalog: Path, home: Path) -> dict[str, Any]:
+    # A server of its own, in this folder, that ends with the flow: the demonstration must touch nothing of a real one.
+    os.environ |= {
+        "PREFECT_HOME": str(home.resolve()),
+        "PREFECT_API_URL": "",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+        "DO_NOT_TRACK": "1",
+    }
+    from flows.reclassify import ReclassifyParameters, reclassify
+
+    return reclassify(ReclassifyParameters(survey=str(survey), catalog=str(catalog)))
+
+
+def _ask(catalog: Path) -> None:
+    from varstar_batch.storage.querying import query
+
+    answer = query(str(catalog), QUERY)
+    print_table("", answer.column_names, [tuple(row.values()) for row in answer.to_pylist()])
