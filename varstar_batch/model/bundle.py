@@ -207,7 +207,7 @@ def _code_differences(contract: BundleContract) -> list[str]:
 
 
 def _network_differences(contract: BundleContract, network: Network) -> list[str]:
-    expected = [(contract.preprocessing.n_phase, 1)]
+    expected: list[tuple[int, ...]] = [(contract.preprocessing.n_phase, 1)]
     if contract.features:
         expected.append((len(contract.features),))
     found = []

@@ -85,6 +85,15 @@ def check_inputs(curves: Float32, features: Float32 | None, *, n_phase: int, n_f
         raise ValueError(f"features: expected {expected}, got {got}")
 
 
+def pad_rows(array: Float32, n: int) -> Float32:
+    """Return `array` with zeros appended along its first axis up to `n` rows; itself if it has them."""
+    if len(array) == n:
+        return array
+    padded = np.zeros((n, *array.shape[1:]), dtype=array.dtype)
+    padded[: len(array)] = array
+    return padded
+
+
 def _check_choice(what: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise InputError(
@@ -93,12 +102,7 @@ def _check_choice(what: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def _gpu_is_visible() -> bool:
-    """Tell whether Keras would compute on a GPU, without loading it where there is none."""
-    from pathlib import Path
+    """Tell whether Keras would compute on a GPU, without the seconds of importing it where there is none."""
+    from varstar_batch.model.keras_runtime import keras_sees_gpu, nvidia_driver_is_loaded
 
-    # Without the driver's device node no backend can see a GPU, and importing one to ask takes seconds.
-    if not any(Path("/dev").glob("nvidia[0-9]*")):
-        return False
-    from varstar_batch.model.engine_keras import keras_sees_gpu
-
-    return keras_sees_gpu()
+    return nvidia_driver_is_loaded() and keras_sees_gpu()

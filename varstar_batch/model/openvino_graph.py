@@ -1,0 +1,290 @@
+"""From a network's layers to an OpenVINO graph, channels first: (n, channels, length).
+
+Keras's axes are (n, length, channels). Every function below gets and gives OpenVINO outputs with the last two swapped;
+tensors of rank 2, (n, width), are the same in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from varstar_batch.errors import RefusedError
+from varstar_batch.model.weights import Layer, Network
+
+FEW_CHANNELS = 4
+"""Up to so many input channels a convolution costs less than moving its output: see `_Graph._pooled_convolution`."""
+
+
+class _UnsupportedError(Exception):
+    """A layer's option that this translation does not know."""
+
+
+def build_graph(network: Network, batch: int, *, where: str) -> Any:
+    """Build the graph that computes a network's logits for a fixed batch.
+
+    Parameters
+    ----------
+    network : Network
+    batch : int
+        Rows of every input and of the output.
+    where : str
+        Where the network came from, for the message.
+
+    Returns
+    -------
+    openvino.Model
+        Inputs in the network's order, those of rank 3 as (batch, channels, length); output (batch, n_classes).
+
+    Raises
+    ------
+    RefusedError
+        If a layer has an option that is not supported.
+    """
+    import openvino
+
+    graph = _Graph(network, batch)
+    last = network.logits_layer.name
+    for layer in network.layers:
+        if layer.name not in graph.outputs and layer.name != network.output:
+            try:
+                graph.add(layer)
+            except _UnsupportedError as error:
+                raise RefusedError(
+                    expected="a network that the openvino engine can run",
+                    got=f"{layer.kind} {layer.name} with {error}",
+                    where=where,
+                    fix="use --engine keras for this bundle",
+                ) from None
+    inputs = [graph.outputs[name].get_node() for name in network.inputs]
+    return openvino.Model([graph.outputs[last]], inputs, "network")
+
+
+class _Graph:
+    """The translation under way: the OpenVINO output of each layer that is done."""
+
+    def __init__(self, network: Network, batch: int) -> None:
+        from openvino import opset13
+
+        self.op = opset13
+        self.batch = batch
+        self.network = network
+        self.outputs: dict[str, Any] = {}
+        self.kinds: dict[str, Callable[[Layer], Any]] = {
+            "InputLayer": self._input,
+            "Conv1D": self._convolution,
+            "BatchNormalization": self._normalization,
+            "Dense": self._dense,
+            "Activation": lambda layer: self._activate(self._source(layer), layer.config["activation"]),
+            "ReLU": self._relu,
+            "Softmax": self._softmax,
+            "MaxPooling1D": self._pooling,
+            "AveragePooling1D": self._pooling,
+            "GlobalAveragePooling1D": self._global_pooling,
+            "GlobalMaxPooling1D": self._global_pooling,
+            "Dropout": self._source,
+            "SpatialDropout1D": self._source,
+            "GaussianNoise": self._source,
+            "Flatten": self._flatten,
+            "Concatenate": self._concatenate,
+            "ZeroPadding1D": self._padding,
+            "Cropping1D": self._cropping,
+            "Rescaling": self._rescaling,
+        }
+
+    def add(self, layer: Layer) -> None:
+        """Translate one layer, whose inputs are done; the layers that it is fused with become done too."""
+        if layer.config.get("data_format") == "channels_first":
+            raise _UnsupportedError("data_format channels_first")
+        self.outputs[layer.name] = self.kinds[layer.kind](layer)
+
+    def _source(self, layer: Layer) -> Any:
+        return self.outputs[layer.inputs[0]]
+
+    def _only_consumer(self, layer: Layer, kind: str) -> Layer | None:
+        """Return the layer that alone takes this one's output, if it is of that kind."""
+        consumers = [other for other in self.network.layers if layer.name in other.inputs]
+        return consumers[0] if len(consumers) == 1 and consumers[0].kind == kind else None
+
+    def _input(self, layer: Layer) -> Any:
+        _, *shape = layer.config["batch_shape"]
+        return self.op.parameter([self.batch, *reversed(shape)], np.float32).output(0)
+
+    def _convolution(self, layer: Layer) -> Any:
+        """Translate a convolution, with the batch normalisation that follows it folded in where that is exact.
+
+        Of y = scale * act(w * x + b) + shift the scale goes into w and b where the activation lets it through (ReLU:
+        if it is positive). The shift cannot go into the *next* convolution, whose padding is not shifted; it stays an
+        addition, which OpenVINO fuses into this one.
+        """
+        config = layer.config
+        if config["groups"] != 1:
+            raise _UnsupportedError(f"groups {config['groups']}")
+        kernel = layer.arrays["kernel"].astype(np.float64)
+        bias = layer.arrays.get("bias", np.zeros(kernel.shape[2])).astype(np.float64)
+        activation, shift, done = config["activation"], None, [layer]
+        following = self._only_consumer(layer, "BatchNormalization")
+        if following is not None:
+            scale, offset = _affine(following)
+            if activation == "linear":
+                kernel, bias, done = kernel * scale, bias * scale + offset, [layer, following]
+            elif activation == "relu" and (scale > 0).all():
+                kernel, bias, shift, done = kernel * scale, bias * scale, offset, [layer, following]
+        pool = self._only_consumer(done[-1], "MaxPooling1D")
+        if pool is not None and self._pools_pairs(layer, pool) and activation in {"linear", "relu"}:
+            result = self._pooled_convolution(layer, kernel, bias)
+            done.append(pool)
+        else:
+            result = self._convolve(layer, kernel, self._padding_of(layer), config["strides"][0])
+            result = self.op.add(result, _channels(bias)).output(0)
+        result = self._activate(result, activation)
+        if shift is not None:
+            result = self.op.add(result, _channels(shift)).output(0)
+        for fused in done:
+            self.outputs[fused.name] = result
+        return result
+
+    def _convolve(self, layer: Layer, kernel: npt.NDArray[np.float64], pads: tuple[int, int], stride: int) -> Any:
+        weights = np.ascontiguousarray(kernel.transpose(2, 1, 0), dtype=np.float32)
+        dilation = layer.config["dilation_rate"][0]
+        node = self.op.convolution(self._source(layer), weights, [stride], [pads[0]], [pads[1]], [dilation])
+        return node.output(0)
+
+    def _pools_pairs(self, layer: Layer, pool: Layer) -> bool:
+        """Tell whether a convolution and the max-pooling after it are better computed as two convolutions."""
+        config = layer.config
+        channels, length = self._shape(layer)
+        before, after = self._padding_of(layer)
+        produced = length + before + after - layer.arrays["kernel"].shape[0] + 1
+        return (
+            channels <= FEW_CHANNELS
+            and (config["strides"], config["dilation_rate"]) == ([1], [1])
+            and (pool.config["pool_size"], pool.config["strides"]) == ([2], [2])
+            and produced % 2 == 0
+        )
+
+    def _pooled_convolution(self, layer: Layer, kernel: npt.NDArray[np.float64], bias: npt.NDArray[np.float64]) -> Any:
+        """Convolve and pool pairs: the convolutions at even and at odd positions, and the larger of the two.
+
+        With few channels in and many out, writing the full output and reading it again for the pooling takes longer
+        than the arithmetic: this halves it. Activations grow with their argument, so they may follow the maximum.
+        """
+        before, after = self._padding_of(layer)
+        zero = np.zeros_like(kernel[:1])
+        even = self._convolve(layer, np.concatenate([kernel, zero]), (before, after), 2)
+        odd = self._convolve(layer, np.concatenate([zero, kernel]), (before, after), 2)
+        add, offset = self.op.add, _channels(bias)
+        return self.op.maximum(add(even, offset), add(odd, offset)).output(0)
+
+    def _padding_of(self, layer: Layer) -> tuple[int, int]:
+        config = layer.config
+        width, stride = _window(config)
+        if config["padding"] == "valid":
+            return (0, 0)
+        if config["padding"] == "causal":
+            return (width - 1, 0)
+        _, length = self._shape(layer)
+        total = max((-(-length // stride) - 1) * stride + width - length, 0)
+        return (total // 2, total - total // 2)
+
+    def _shape(self, layer: Layer) -> list[int]:
+        """Shape of a layer's first input without the batch axis, channels first."""
+        return [int(size) for size in self._source(layer).get_shape()][1:]
+
+    def _normalization(self, layer: Layer) -> Any:
+        scale, shift = _affine(layer)
+        wrap = _channels if len(self._shape(layer)) == 2 else _row
+        return self.op.add(self.op.multiply(self._source(layer), wrap(scale)), wrap(shift)).output(0)
+
+    def _dense(self, layer: Layer) -> Any:
+        if len(self._shape(layer)) != 1:
+            raise _UnsupportedError("an input that is not flat")
+        result = self.op.matmul(self._source(layer), np.ascontiguousarray(layer.arrays["kernel"]), False, False)
+        if "bias" in layer.arrays:
+            result = self.op.add(result, _row(layer.arrays["bias"]))
+        return self._activate(result.output(0), layer.config["activation"])
+
+    def _activate(self, value: Any, activation: str) -> Any:
+        if activation == "linear":
+            return value
+        if activation == "softmax":
+            return self.op.softmax(value, 1).output(0)
+        simple = {"relu": self.op.relu, "sigmoid": self.op.sigmoid, "tanh": self.op.tanh}
+        return simple[activation](value).output(0)
+
+    def _relu(self, layer: Layer) -> Any:
+        options = {key: layer.config.get(key) for key in ("max_value", "negative_slope", "threshold")}
+        if any(options.values()):
+            raise _UnsupportedError(str(options))
+        return self._activate(self._source(layer), "relu")
+
+    def _softmax(self, layer: Layer) -> Any:
+        if layer.config["axis"] != -1:
+            raise _UnsupportedError(f"axis {layer.config['axis']}")
+        return self._activate(self._source(layer), "softmax")
+
+    def _pooling(self, layer: Layer) -> Any:
+        width, stride = _window(layer.config)
+        before, after = self._padding_of(layer)
+        source = self._source(layer)
+        if layer.kind == "MaxPooling1D":
+            return self.op.max_pool(source, [stride], [1], [before], [after], [width]).output(0)
+        return self.op.avg_pool(source, [stride], [before], [after], [width], True).output(0)
+
+    def _global_pooling(self, layer: Layer) -> Any:
+        reduce = self.op.reduce_mean if layer.kind == "GlobalAveragePooling1D" else self.op.reduce_max
+        return reduce(self._source(layer), np.array([2]), bool(layer.config["keepdims"])).output(0)
+
+    def _flatten(self, layer: Layer) -> Any:
+        """Flatten in Keras's order, channels fastest, so that the dense weights fit as they are."""
+        source = self._source(layer)
+        if len(self._shape(layer)) == 2:
+            source = self.op.transpose(source, np.array([0, 2, 1]))
+        return self.op.reshape(source, np.array([self.batch, -1]), False).output(0)
+
+    def _concatenate(self, layer: Layer) -> Any:
+        sources = [self.outputs[name] for name in layer.inputs]
+        rank = len(sources[0].get_shape())
+        axis = layer.config["axis"] % rank
+        # Swapped axes: of (0, 1, 2) the last two change places, of (0, 1) none.
+        return self.op.concat(sources, axis if rank == 2 else (0, 2, 1)[axis]).output(0)
+
+    def _padding(self, layer: Layer) -> Any:
+        before, after = layer.config["padding"]
+        begin, end = np.array([0, 0, before]), np.array([0, 0, after])
+        return self.op.pad(self._source(layer), begin, end, "constant", np.float32(0)).output(0)
+
+    def _cropping(self, layer: Layer) -> Any:
+        before, after = layer.config["cropping"]
+        _, length = self._shape(layer)
+        start, stop = np.array([before]), np.array([length - after])
+        return self.op.slice(self._source(layer), start, stop, np.array([1]), np.array([2])).output(0)
+
+    def _rescaling(self, layer: Layer) -> Any:
+        scale, offset = np.float32(layer.config["scale"]), np.float32(layer.config["offset"])
+        return self.op.add(self.op.multiply(self._source(layer), scale), offset).output(0)
+
+
+def _affine(layer: Layer) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return (scale, shift), float64 (channels,), of a batch normalisation with its stored moments."""
+    arrays = {name: array.astype(np.float64) for name, array in layer.arrays.items()}
+    scale = arrays.get("gamma", 1.0) / np.sqrt(arrays["moving_variance"] + layer.config["epsilon"])
+    return scale, arrays.get("beta", 0.0) - arrays["moving_mean"] * scale
+
+
+def _window(config: dict[str, Any]) -> tuple[int, int]:
+    """Return (width, stride) of a convolution or pooling, its width as dilation stretches it."""
+    size = config["kernel_size"] if "kernel_size" in config else config["pool_size"]
+    dilation = config.get("dilation_rate", [1])[0]
+    return (size[0] - 1) * dilation + 1, config["strides"][0]
+
+
+def _channels(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    return values.astype(np.float32)[None, :, None]
+
+
+def _row(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    return values.astype(np.float32)[None, :]
