@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from varstar_batch.arithmetic.rules import Limits
 from varstar_batch.arithmetic.times import parse_time_system
@@ -23,11 +23,16 @@ class SurveyConfig(BaseModel):
 
     Attributes
     ----------
-    object_id, period, ra, dec, class_, lightcurve, time, mag, mag_err : str
+    object_id, period, lightcurve, time, mag : str
         Column names. `time`, `mag` and `mag_err` are fields of `lightcurve`, or columns where there is no `lightcurve`.
-        None (ra, dec, class, mag_err) says that the survey has none.
+    ra, dec, class_ : str or None
+        A survey need not have them: where the column is missing, the values are null.
+    mag_err : str or None
+        None (or an empty text) says that the survey has no errors. The canonical name may be missing; a name that
+        somebody chose may not, since without errors no sentinel in them is cut.
     time_system : str or None
-        Declared system of its times, for example ``"HJD-2450000"``; free text is carried as it is.
+        Declared system of its times, for example ``"HJD-2450000"``; free text is carried as it is. None leaves it to
+        the survey's own metadata.
     mag_min, mag_max : float
         Magnitudes outside (mag_min, mag_max) are sentinels.
     """
@@ -47,17 +52,59 @@ class SurveyConfig(BaseModel):
     mag_min: float = -29.0
     mag_max: float = 29.0
 
+    @field_validator("ra", "dec", "class_", "mag_err", "time_system", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        # TOML and the command line cannot say null.
+        return None if value == "" else value
+
     @model_validator(mode="after")
     def _check(self) -> SurveyConfig:
         if not (math.isfinite(self.mag_min) and math.isfinite(self.mag_max) and self.mag_min < self.mag_max):
             raise ValueError(f"expected finite mag_min < mag_max, got {self.mag_min} and {self.mag_max}")
+        if len({self.time, self.mag, self.mag_err}) < 3:
+            raise ValueError(
+                f"expected different columns, got time={self.time}, mag={self.mag}, mag_err={self.mag_err}"
+            )
         return self
 
     def limits(self, time_system: str | None) -> Limits:
-        """Limits of times [d, in `time_system`] and magnitudes beyond which a value is no measurement."""
+        """Return the limits of times [d, in `time_system`] and magnitudes beyond which a value is no measurement."""
         time_min, time_max = (-math.inf, math.inf) if time_system is None else parse_time_system(time_system).limits
         return Limits(time_min=time_min, time_max=time_max, mag_min=self.mag_min, mag_max=self.mag_max)
 
 
-PRESETS: Mapping[str, SurveyConfig] = MappingProxyType({"canonical": SurveyConfig()})
+PRESETS: Mapping[str, SurveyConfig] = MappingProxyType(
+    {
+        "canonical": SurveyConfig(),
+        # Sky Patrol v2 as pyasassn gives it.
+        "asas-sn": SurveyConfig(
+            object_id="asas_sn_id", ra="ra_deg", dec="dec_deg", class_=None, time="jd", time_system="JD"
+        ),
+        # The data releases as HATS.
+        "ztf": SurveyConfig(
+            object_id="objectid",
+            ra="objra",
+            dec="objdec",
+            class_=None,
+            time="hmjd",
+            mag_err="magerr",
+            time_system="HMJD",
+        ),
+        # Collection of Variable Stars: table of objects and, per object, HJD-2450000, I, error.
+        "ogle": SurveyConfig(
+            object_id="ID", period="P_1", ra="RA", dec="Decl", class_=None, time="HJD", time_system="HJD-2450000"
+        ),
+        # DR3 epoch photometry, G band, of DataLink's RAW structure, which has no magnitude errors.
+        "gaia": SurveyConfig(
+            object_id="source_id",
+            period="pf",
+            class_=None,
+            time="g_transit_time",
+            mag="g_transit_mag",
+            mag_err=None,
+            time_system="BJD-2455197.5 (TCB)",
+        ),
+    }
+)
 """Known surveys by name."""

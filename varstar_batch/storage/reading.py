@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from varstar_batch.arithmetic.lightcurves import LightCurves
+from varstar_batch.errors import PartitionError
+from varstar_batch.storage.decoding import SurveyBatch, decode_lists, split_batch
+from varstar_batch.storage.long_form import decode_long
+from varstar_batch.storage.parquet import opened_parquet
+from varstar_batch.storage.schemas import Columns, SchemaMismatchError, check_columns, object_id_type
 from varstar_batch.storage.surveys import Partition, Source
+
+__all__ = ["PartitionShape", "RowGroupShape", "SurveyBatch", "partition_shape", "read_batches"]
 
 
 @dataclass(frozen=True)
@@ -43,33 +49,13 @@ class PartitionShape:
     row_groups : tuple of RowGroupShape
         In the order of the file.
     divisible : bool
-        Whether a chunk may be some of the row groups. False in the long form (objects cross row groups): its only chunk is
-        the whole file.
+        Whether a chunk may be some of the row groups. False in the long form (objects cross row groups): its only chunk
+        is the whole file.
     """
 
     rows: int | None
     row_groups: tuple[RowGroupShape, ...]
     divisible: bool
-
-
-@dataclass(frozen=True)
-class SurveyBatch:
-    """Some consecutive objects of a partition, in its order.
-
-    Attributes
-    ----------
-    objects : pa.Table
-        Columns object_id (int64, uint64 or large_string), ra, dec [deg], period [d] (float64, null where missing), class
-        (large_string, null where missing), and _healpix_29 (int64) where the survey has it; n rows.
-    light_curves : LightCurves
-        Of the same n objects.
-    period : float64 array (n,)
-        Days; NaN where missing. Zero, negative and infinite values are kept as they are.
-    """
-
-    objects: pa.Table
-    light_curves: LightCurves
-    period: npt.NDArray[np.float64]
 
 
 def partition_shape(source: Source, partition: Partition) -> PartitionShape:
@@ -82,7 +68,11 @@ def partition_shape(source: Source, partition: Partition) -> PartitionShape:
     OSError
         The storage failed; another try may do.
     """
-    raise NotImplementedError(source, partition)
+    with _opened(source, partition) as parquet:
+        is_long = source.form == "long"
+        reader = _Reader(source, parquet)
+        row_groups = tuple(reader.row_group(i) for i in range(parquet.num_row_groups))
+        return PartitionShape(None if is_long else parquet.metadata.num_rows, row_groups, not is_long)
 
 
 def read_batches(
@@ -99,13 +89,118 @@ def read_batches(
     row_groups : sequence of int or None
         Which row groups; None for all of them (the only choice where the shape is not divisible).
     max_observations : int
-        Upper bound of the observations in a batch; only a single object with more goes above it.
+        Upper bound of the observations in a batch, at least 1; only a single object with more goes above it. What is
+        decoded at once is bounded by it too where the objects of a row group have similar numbers of observations.
 
     Raises
     ------
     PartitionError
-        Kind ``"missing"``, ``"forbidden"``, ``"unreadable"``, ``"schema"`` or ``"unsorted"`` (long form).
+        Kind ``"missing"``, ``"forbidden"``, ``"unreadable"``, ``"schema"``; in the long form also ``"unsorted"`` (an
+        object comes back later) and ``"null_object_id"``.
     OSError
         The storage failed; another try may do.
+    ValueError
+        A row group that the file does not have, or some of the row groups of a long form.
     """
-    raise NotImplementedError(source, partition, row_groups, max_observations)
+    if max_observations < 1:
+        raise ValueError(f"max_observations: expected at least 1, got {max_observations}")
+    if row_groups is not None and source.form == "long":
+        raise ValueError("row_groups: expected None for the long form, whose objects cross row groups")
+    with _opened(source, partition) as parquet:
+        reader = _Reader(source, parquet)
+        if source.form == "long":
+            where = str(source.location / partition.key)
+            # Half of it, for the rows held back of the last object come on top.
+            yield from decode_long(source, reader.batches(max(1, max_observations // 2)), max_observations, where)
+            return
+        groups = range(parquet.num_row_groups) if row_groups is None else row_groups
+        if any(not 0 <= i < parquet.num_row_groups for i in groups):
+            raise ValueError(f"row_groups: expected 0 to {parquet.num_row_groups - 1}, got {list(groups)}")
+        for span, rows in reader.spans(groups, max_observations):
+            for record in reader.batches(rows, span):
+                yield from split_batch(decode_lists(source, record), max_observations)
+
+
+@contextmanager
+def _opened(source: Source, partition: Partition) -> Iterator[pq.ParquetFile]:
+    file = source.location / partition.key
+    with opened_parquet(file) as parquet:
+        schema = parquet.schema_arrow
+        try:
+            check_columns(schema, source.form, source.columns)
+            id_type = object_id_type(schema, source.columns.object_id)
+            if id_type != source.object_id_type:
+                raise SchemaMismatchError(
+                    expected=f"{source.object_id_type} in {source.columns.object_id!r}",
+                    got=id_type,
+                    fix="write the partition with the survey's types",
+                )
+        except SchemaMismatchError as error:
+            raise PartitionError(
+                kind="schema",
+                expected=f"{error.expected}, as in the survey's first partition",
+                got=error.got,
+                where=str(file),
+                fix="write the partition with the survey's columns and types",
+            ) from error
+        yield parquet
+
+
+class _Reader:
+    """An open partition, and which of its Parquet columns are read: no field of the light curves that nobody needs."""
+
+    def __init__(self, source: Source, parquet: pq.ParquetFile) -> None:
+        self.parquet = parquet
+        columns = source.columns
+        paths = [parquet.schema.column(k).path for k in range(len(parquet.schema.names))]
+        self._leaves = {
+            path: k
+            for k, path in enumerate(paths)
+            if path in columns.scalars or any(_is_leaf_of(path, columns, name) for name in columns.observed)
+        }
+        self._times = next(k for path, k in self._leaves.items() if _is_leaf_of(path, columns, columns.time))
+
+    def row_group(self, i: int) -> RowGroupShape:
+        """Return the shape of a row group."""
+        group = self.parquet.metadata.row_group(i)
+        compressed = sum(group.column(k).total_compressed_size for k in self._leaves.values())
+        return RowGroupShape(group.num_rows, group.column(self._times).num_values, compressed)
+
+    def batches(self, batch_rows: int, row_groups: Sequence[int] | None = None) -> Iterator[pa.RecordBatch]:
+        """Stream rows; a batch may cross row groups."""
+        stream: Iterator[pa.RecordBatch] = self.parquet.iter_batches(
+            batch_size=batch_rows, row_groups=row_groups, columns=list(self._leaves), use_threads=False
+        )
+        return stream
+
+    def spans(self, row_groups: Sequence[int], max_observations: int) -> Iterator[tuple[list[int], int]]:
+        """Yield runs of row groups to read in one go, each with the number of rows to decode at once.
+
+        Small row groups are joined up to the bound, and a large one is cut by its own mean number of observations, so
+        that neither the size nor the unevenness of row groups shows in the batches.
+        """
+        span: list[int] = []
+        rows = observations = 0
+        for i in row_groups:
+            shape = self.row_group(i)
+            if span and observations + shape.observations > max_observations:
+                yield span, rows
+                span, rows, observations = [], 0, 0
+            if shape.observations > max_observations:
+                yield [i], max(1, shape.rows * max_observations // shape.observations)
+            elif shape.rows:
+                span.append(i)
+                rows += shape.rows
+                observations += shape.observations
+        if span:
+            yield span, rows
+
+
+def _is_leaf_of(path: str, columns: Columns, name: str) -> bool:
+    # struct of lists: lightcurve.time.list.element; list of structs: lightcurve.list.element.time; else
+    # time.list.element or time. Writers differ in what they call `list` and `element`.
+    if columns.lightcurve is None:
+        return path == name or path.startswith(f"{name}.")
+    return path.startswith(f"{columns.lightcurve}.{name}.") or (
+        path.startswith(f"{columns.lightcurve}.") and path.endswith(f".{name}")
+    )

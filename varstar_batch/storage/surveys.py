@@ -1,4 +1,4 @@
-"""Surveys: what a folder of light curves holds, found out once from listings and one footer, before anything is read."""
+"""Surveys: what a folder of light curves holds, found out once from listings and one footer."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
+import pyarrow as pa
+
 from varstar_batch.arithmetic.rules import Limits
-from varstar_batch.storage.columns import SurveyConfig
-from varstar_batch.storage.files import Location, locate
+from varstar_batch.errors import InputError, PartitionError
+from varstar_batch.storage.columns import TIME_SYSTEM_KEY, SurveyConfig
+from varstar_batch.storage.files import FileInfo, Location, _version, locate
+from varstar_batch.storage.hats_surveys import find_hats_catalog, list_pixel_files
+from varstar_batch.storage.parquet import check_finished, opened_parquet, parquet_files
+from varstar_batch.storage.schemas import Columns, Form, SchemaMismatchError, find_columns, object_id_type
 
 Layout = Literal["hats", "directory"]
-Form = Literal["nested", "lists", "structs", "long"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Partition:
         Path relative to the survey's folder, with forward slashes, for example
         ``dataset/Norder=1/Dir=0/Npix=17.parquet``. A catalog's partitions carry the same keys.
     size : int
-        Bytes.
+        Bytes; 0 with an empty version for a pixel that a HATS catalog promises and that is not there.
     version : str
         What changes when the content does (ETag, or time of modification in nanoseconds).
     """
@@ -32,25 +37,6 @@ class Partition:
     key: str
     size: int
     version: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Columns:
-    """Column names of a survey as they were found in it; None where it has no such column.
-
-    `time`, `mag` and `mag_err` are the fields of `lightcurve` (forms nested, structs) or top-level columns (lists, long).
-    """
-
-    object_id: str
-    period: str
-    ra: str | None
-    dec: str | None
-    class_: str | None
-    healpix: str | None
-    lightcurve: str | None
-    time: str
-    mag: str
-    mag_err: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,14 +100,105 @@ def open_survey(url: str | os.PathLike[str], config: SurveyConfig | None = None)
     Parameters
     ----------
     url : str or path
-        A HATS catalog or collection, a folder with Parquet files anywhere below it (names that begin with ``_`` or ``.``
-        are left out), or one Parquet file.
+        A HATS catalog or collection, a folder with Parquet files anywhere below it (names that begin with ``_`` or
+        ``.`` are left out), or one Parquet file.
     config : SurveyConfig, optional
-        Its column names; canonical by default.
+        Its column names; canonical by default. In a HATS catalog without columns `ra` and `dec`, those that its
+        properties name are taken.
 
     Raises
     ------
     InputError
-        Nothing there, no Parquet in it, no partition that can be read, a missing or mistyped column.
+        Nothing there, no Parquet in it, no partition that can be read, a missing or mistyped column, a time system that
+        contradicts the one in the files.
     """
-    raise NotImplementedError(url, config)
+    config = config or SurveyConfig()
+    place = locate(url, what="survey")
+    folder, files, properties = _list_partitions(place)
+    first, schema = _first_schema(folder, files)
+    where = str(folder / first.key)
+    try:
+        form, columns = find_columns(schema, _with_hats_positions(config, properties, schema))
+        id_type = object_id_type(schema, columns.object_id)
+    except SchemaMismatchError as error:
+        raise InputError(expected=error.expected, got=error.got, where=where, fix=error.fix) from error
+    time_system = _time_system(config, schema, where)
+    source = Source(
+        url=str(folder),
+        layout="directory" if properties is None else "hats",
+        form=form,
+        columns=columns,
+        object_id_type=id_type,
+        time_system=time_system,
+        limits=config.limits(time_system),
+    )
+    partitions = tuple(Partition(info.key, info.size, info.version) for info in files)
+    return Survey(source=source, partitions=partitions, hats_properties=properties)
+
+
+def _list_partitions(place: Location) -> tuple[Location, list[FileInfo], dict[str, str] | None]:
+    if place.is_file():
+        folder = Location(place.fs, place.path.rpartition("/")[0] or "/")
+        info = place.fs.info(place.path)
+        return folder, [FileInfo(place.name, int(info["size"]), _version(info))], None
+    if not place.exists():
+        raise InputError(
+            expected="a survey (a folder with Parquet files, or a HATS catalog)",
+            got="nothing there",
+            where=str(place),
+            fix="check the path",
+        )
+    check_finished(place, "survey")
+    hats = find_hats_catalog(place)
+    folder, properties = hats or (place, None)
+    files = parquet_files(folder) if properties is None else list_pixel_files(folder)
+    if not files:
+        names = [name for name in folder.children() if name[0] not in "_."]
+        raise InputError(
+            expected="Parquet files (*.parquet)" if properties is None else "dataset/Norder=*/Dir=*/Npix=*.parquet",
+            got="none among " + ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "none",
+            where=str(folder),
+            fix="give the folder that holds the survey's Parquet files; other formats go through `varstar ingest`",
+        )
+    return folder, files, properties
+
+
+def _first_schema(folder: Location, files: list[FileInfo]) -> tuple[FileInfo, pa.Schema]:
+    """Return the first file whose footer can be read, and its schema."""
+    problem: PartitionError | None = None
+    for info in files:
+        try:
+            with opened_parquet(folder / info.key) as parquet:
+                return info, parquet.schema_arrow
+        except PartitionError as error:
+            problem = problem or error
+    raise InputError(
+        expected="at least one Parquet file that can be read",
+        got=f"none of {len(files)}" + (f"; {problem.where}: {problem.got}" if problem else ""),
+        where=str(folder),
+        fix="write the files again, and check that they are Parquet",
+    )
+
+
+def _with_hats_positions(config: SurveyConfig, properties: dict[str, str] | None, schema: pa.Schema) -> SurveyConfig:
+    if properties is None:
+        return config
+    changes = {
+        axis: properties.get(f"hats_col_{axis}")
+        for axis in ("ra", "dec")
+        if getattr(config, axis) is not None and getattr(config, axis) not in schema.names
+    }
+    return config.model_copy(update=changes)
+
+
+def _time_system(config: SurveyConfig, schema: pa.Schema, where: str) -> str | None:
+    stored = (schema.metadata or {}).get(TIME_SYSTEM_KEY.encode())
+    inside = stored.decode(errors="replace") if stored else None
+    if inside and config.time_system and "".join(inside.split()) != "".join(config.time_system.split()):
+        raise InputError(
+            expected=f"one time system; the files say {inside!r}",
+            got=f"{config.time_system!r} in the configuration",
+            where=where,
+            fix="leave time_system out of the configuration, or ingest again with the right one",
+        )
+    return inside or config.time_system

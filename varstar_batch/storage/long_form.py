@@ -1,0 +1,127 @@
+"""The long form, one row per observation sorted by object, as light curves: objects cross every boundary there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from varstar_batch.arithmetic.lightcurves import LightCurves
+from varstar_batch.errors import PartitionError
+from varstar_batch.storage.decoding import SurveyBatch, decode_objects, split_batch, to_float64
+from varstar_batch.storage.surveys import Source
+
+
+def decode_long(
+    source: Source, stream: Iterable[pa.RecordBatch], max_observations: int, where: str
+) -> Iterator[SurveyBatch]:
+    """Join the rows of each object, across batches, and yield whole objects.
+
+    An object's position, period and class are those of its first row; one whose rows name different periods is marked
+    malformed.
+
+    Raises
+    ------
+    PartitionError
+        Kind ``"null_object_id"``; kind ``"unsorted"`` when an object comes back after another one, which is known for
+        certain at the end.
+    """
+    seen: list[pa.Array] = []
+    held: list[pa.RecordBatch] = []
+    for record in stream:
+        if record.num_rows == 0:
+            continue
+        ids = record.column(source.columns.object_id)
+        _check_not_null(ids, source.columns.object_id, where)
+        # All of one object, and the same as held: only kept, so that an object of any length is joined just once.
+        if held and len(run_starts(ids)) == 1 and _first_id(source, record) == _first_id(source, held[-1]):
+            held.append(record)
+            continue
+        joined = pa.concat_batches([*held, record]) if held else record
+        last = int(run_starts(joined.column(source.columns.object_id))[-1])
+        held = [joined.slice(last)]
+        if last:
+            batch = _decode_objects_of(source, joined.slice(0, last))
+            seen.append(batch.objects["object_id"].combine_chunks())
+            yield from split_batch(batch, max_observations)
+    if held:
+        batch = _decode_objects_of(source, pa.concat_batches(held))
+        seen.append(batch.objects["object_id"].combine_chunks())
+        yield from split_batch(batch, max_observations)
+    _check_sorted(seen, where)
+
+
+def run_starts(ids: pa.Array) -> npt.NDArray[np.int64]:
+    """Return where each run of equal values begins, int64, ascending; the first is 0 unless there is nothing."""
+    if len(ids) == 0:
+        return np.zeros(0, np.int64)
+    codes = ids if pa.types.is_integer(ids.type) else _codes(ids)
+    values = codes.to_numpy(zero_copy_only=False)
+    return np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
+
+
+def _codes(ids: pa.Array) -> pa.Array:
+    return (ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode()).indices
+
+
+def _first_id(source: Source, record: pa.RecordBatch) -> object:
+    return record.column(source.columns.object_id)[0].as_py()
+
+
+def _decode_objects_of(source: Source, record: pa.RecordBatch) -> SurveyBatch:
+    columns = source.columns
+    starts = run_starts(record.column(columns.object_id))
+    offsets = np.append(starts, record.num_rows)
+    names = [name for name in record.schema.names if name in columns.scalars]
+    objects, period = decode_objects(source, record.select(names).take(pa.array(starts)))
+    light_curves = LightCurves(
+        offsets,
+        to_float64(record.column(columns.time)),
+        _magnitudes(record.column(columns.mag)),
+        None if columns.mag_err is None else _magnitudes(record.column(columns.mag_err)),
+    )
+    periods = to_float64(record.column(columns.period))
+    expected = np.repeat(period, np.diff(offsets))
+    contradicts = (periods != expected) & ~(np.isnan(periods) & np.isnan(expected))
+    if contradicts.any():
+        malformed = np.add.reduceat(contradicts, starts) > 0
+        light_curves = replace(light_curves, malformed=malformed)
+    return SurveyBatch(objects, light_curves, period)
+
+
+def _magnitudes(array: pa.Array) -> npt.NDArray[np.float32] | npt.NDArray[np.float64]:
+    if pa.types.is_float32(array.type):
+        values: npt.NDArray[np.float32] = array.to_numpy(zero_copy_only=False)
+        return values
+    return to_float64(array)
+
+
+def _check_not_null(ids: pa.Array, name: str, where: str) -> None:
+    if ids.null_count:
+        raise PartitionError(
+            kind="null_object_id",
+            expected=f"an object in {name!r} of every row",
+            got=f"{ids.null_count} nulls",
+            where=where,
+            fix="fill them or leave these rows out",
+        )
+
+
+def _check_sorted(seen: list[pa.Array], where: str) -> None:
+    if not seen:
+        return
+    ids = pa.chunked_array(seen)
+    counts = pc.value_counts(ids)
+    again = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(again):
+        raise PartitionError(
+            kind="unsorted",
+            expected="the rows of each object together (sorted by object)",
+            got=f"{len(again)} objects that come back, the first {again[0]['values'].as_py()!r}",
+            where=where,
+            fix="sort the file by object, or make a survey of it with `varstar ingest`",
+        )

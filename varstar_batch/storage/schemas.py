@@ -1,0 +1,266 @@
+"""Finding a survey's columns in an Arrow schema, and checking that each is of a type that can be read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+from pyarrow import types
+
+from varstar_batch.storage.columns import HEALPIX_COLUMN, SurveyConfig
+
+Form = Literal["nested", "lists", "structs", "long"]
+
+_SHOWN_COLUMNS = 12
+
+
+class SchemaMismatchError(Exception):
+    """A schema that cannot be read as asked: what was expected, what it holds, what to do about it."""
+
+    def __init__(self, *, expected: str, got: str, fix: str) -> None:
+        super().__init__(expected, got, fix)
+        self.expected, self.got, self.fix = expected, got, fix
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Column names of a survey as they were found in it; None where it has no such column.
+
+    `time`, `mag` and `mag_err` are the fields of `lightcurve` (forms nested, structs) or top-level columns (lists,
+    long, where `lightcurve` is None).
+    """
+
+    object_id: str
+    period: str
+    ra: str | None
+    dec: str | None
+    class_: str | None
+    healpix: str | None
+    lightcurve: str | None
+    time: str
+    mag: str
+    mag_err: str | None
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """Names of the columns with one value an object (in the long form: one a row)."""
+        named = (self.object_id, self.period, self.ra, self.dec, self.class_, self.healpix)
+        return tuple(name for name in named if name is not None)
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """Names of the fields or columns with the observations' values."""
+        return tuple(name for name in (self.time, self.mag, self.mag_err) if name is not None)
+
+
+def find_columns(schema: pa.Schema, config: SurveyConfig) -> tuple[Form, Columns]:
+    """Find out which form a survey has and which of the columns that may be missing it has.
+
+    Raises
+    ------
+    SchemaMismatchError
+        A column is missing, doubled or of a type that cannot be read.
+    """
+    form = _find_form(schema, config)
+    there = schema.names
+    inside = _observed_types(schema, form, config.lightcurve)
+    columns = Columns(
+        object_id=config.object_id,
+        period=config.period,
+        ra=config.ra if config.ra in there else None,
+        dec=config.dec if config.dec in there else None,
+        class_=config.class_ if config.class_ in there else None,
+        healpix=HEALPIX_COLUMN if HEALPIX_COLUMN in there else None,
+        lightcurve=config.lightcurve if form in ("nested", "structs") else None,
+        time=config.time,
+        mag=config.mag,
+        mag_err=_find_mag_err(config, list(inside)),
+    )
+    check_columns(schema, form, columns)
+    return form, columns
+
+
+def check_columns(schema: pa.Schema, form: Form, columns: Columns) -> None:
+    """Check that a schema holds these columns, each of a type that can be read.
+
+    Raises
+    ------
+    SchemaMismatchError
+        A column is missing, doubled or of a type that cannot be read.
+    """
+    object_id_type(schema, columns.object_id)
+    for role in ("period", "ra", "dec"):
+        _check_type(schema, role, getattr(columns, role), _is_number, "numbers")
+    _check_type(schema, "class", columns.class_, _is_text, "texts")
+    _check_type(schema, HEALPIX_COLUMN, columns.healpix, types.is_integer, "integers")
+    if columns.lightcurve is not None:
+        get_type(schema, "lightcurve", columns.lightcurve)
+    inside = _observed_types(schema, form, columns.lightcurve)
+    for role in ("time", "mag", "mag_err"):
+        name = getattr(columns, role)
+        if name is not None:
+            if name not in inside:
+                raise missing_column(role, name, list(inside))
+            check_observed(inside[name], role, name, listed=form in ("nested", "lists"))
+
+
+def object_id_type(schema: pa.Schema, name: str) -> str:
+    """Return the Arrow type that identifiers are read to: ``"int64"``, ``"uint64"`` or ``"large_string"``.
+
+    Raises
+    ------
+    SchemaMismatchError
+        The column is missing, or holds neither integers nor texts.
+    """
+    kind = get_type(schema, "object_id", name)
+    if types.is_integer(kind):
+        return "uint64" if types.is_uint64(kind) else "int64"
+    if _is_text(kind) and not types.is_null(kind):
+        return "large_string"
+    raise SchemaMismatchError(
+        expected=f"integers or texts in column {name!r}",
+        got=short_type(kind),
+        fix="name the column that identifies an object (object_id = ...)",
+    )
+
+
+def check_observed(kind: pa.DataType, role: str, name: str, *, listed: bool) -> None:
+    """Check the type of an observation's time, mag or mag_err, or of the lists of them.
+
+    Raises
+    ------
+    SchemaMismatchError
+        It is of a type that cannot be read.
+    """
+    what, fits = ("float64", _is_time) if role == "time" else ("float or double", _is_number)
+    value = kind.value_type if listed and is_list(kind) else kind
+    if fits(value) and (is_list(kind) or not listed):
+        return
+    got = short_type(kind)
+    if role == "time" and types.is_floating(value):
+        got += " (float32 is spaced 0.25 d at JD 2458515)"
+    what = f"lists of {what}" if listed else what
+    raise SchemaMismatchError(
+        expected=f"{what} in {name!r}", got=got, fix=f"write it as {what}, or name another column ({role} = ...)"
+    )
+
+
+def missing_column(role: str, name: str, there: Sequence[str]) -> SchemaMismatchError:
+    """Return the error for a column that is not there, with what is, and the nearest name."""
+    shown = ", ".join(there[:_SHOWN_COLUMNS])
+    if len(there) > _SHOWN_COLUMNS:
+        shown += f", ... ({len(there)} in all)"
+    near = nearest(name, there)
+    fix = f"did you mean {near!r}? say {role} = {near!r}" if near else f"name the column that holds it ({role} = ...)"
+    return SchemaMismatchError(
+        expected=f"a column {name!r}",
+        got=f"columns {shown}" if there else "no columns",
+        fix=f"{fix} in the survey's column names",
+    )
+
+
+def nearest(name: str, there: Sequence[str], cutoff: float = 0.6) -> str | None:
+    """Return the name that resembles `name` most, capitals aside, or None."""
+    lower = {other.lower(): other for other in there}
+    matches = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=cutoff)
+    return lower[matches[0]] if matches else None
+
+
+def short_type(kind: pa.DataType) -> str:
+    """Return an Arrow type as text that fits into an error."""
+    text = str(kind)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether the values are lists of any kind that the arithmetic layer reads."""
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def get_type(schema: pa.Schema, role: str, name: str) -> pa.DataType:
+    """Return the type of a column.
+
+    Raises
+    ------
+    SchemaMismatchError
+        There is no column of that name, or more than one.
+    """
+    count = schema.names.count(name)
+    if count == 1:
+        return schema.field(name).type
+    if count == 0:
+        raise missing_column(role, name, schema.names)
+    raise SchemaMismatchError(
+        expected=f"one column {name!r}", got=f"{count} of that name", fix="rename or remove the others"
+    )
+
+
+def _find_form(schema: pa.Schema, config: SurveyConfig) -> Form:
+    if config.lightcurve in schema.names:
+        kind = get_type(schema, "lightcurve", config.lightcurve)
+        if types.is_struct(kind):
+            return "nested"
+        if is_list(kind) and types.is_struct(kind.value_type):
+            return "structs"
+        raise SchemaMismatchError(
+            expected=f"a struct of lists, or a list of structs, in column {config.lightcurve!r}",
+            got=short_type(kind),
+            fix="name the column that holds the light curves (lightcurve = ...)",
+        )
+    if config.time not in schema.names:
+        raise missing_column("lightcurve", config.lightcurve, schema.names)
+    return "lists" if is_list(get_type(schema, "time", config.time)) else "long"
+
+
+def _find_mag_err(config: SurveyConfig, there: list[str]) -> str | None:
+    name = config.mag_err
+    if name is None or name in there:
+        return name
+    # A survey without errors is accepted, but not one whose errors merely have another name: sentinels would stay.
+    if name == SurveyConfig().mag_err and nearest(name, there, cutoff=0.8) is None:
+        return None
+    error = missing_column("mag_err", name, there)
+    error.fix += ", or mag_err = '' if there are no errors"
+    raise error
+
+
+def _observed_types(schema: pa.Schema, form: Form, lightcurve: str | None) -> dict[str, pa.DataType]:
+    """Return the types of the light curve's fields (of lists, in the forms that have them), or of all columns."""
+    if form in ("long", "lists"):
+        return {field.name: field.type for field in schema}
+    kind = schema.field(lightcurve).type if lightcurve in schema.names else pa.struct([])
+    if form == "structs" and is_list(kind):
+        kind = kind.value_type
+    return {field.name: field.type for field in kind} if types.is_struct(kind) else {}
+
+
+def _check_type(schema: pa.Schema, role: str, name: str | None, fits: Callable[[pa.DataType], bool], what: str) -> None:
+    if name is None:
+        return
+    kind = get_type(schema, role, name)
+    if not fits(kind):
+        raise SchemaMismatchError(
+            expected=f"{what} in column {name!r}",
+            got=short_type(kind),
+            fix=f"write it as {what}, or name another column ({role} = ...)",
+        )
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    # A column without any value may have the type null.
+    return bool(types.is_floating(kind) or types.is_integer(kind) or types.is_null(kind))
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return bool(types.is_float64(kind) or types.is_integer(kind) or types.is_null(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind)
+    )
