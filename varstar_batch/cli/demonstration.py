@@ -14,7 +14,8 @@ from varstar_batch.errors import InputError
 
 QUERY = """\
 SELECT class, count(*) AS objects, round(avg(class_prob), 3) AS mean_probability,
-round(median(period), 4) AS median_period FROM catalog WHERE status = 'ok' AND class_prob > 0.9 GROUP BY class ORDER BY objects DESC"""
+  round(median(period), 4) AS median_period
+FROM catalog WHERE class_prob > 0.9 GROUP BY class ORDER BY objects DESC"""
 
 MARKER = ".varstar-demo"
 

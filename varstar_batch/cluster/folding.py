@@ -1,0 +1,123 @@
+"""`varstar fold`: the folded curves of a survey as Parquet, to look at them or to train on them elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from varstar_batch.arithmetic.fold import Folded, fold
+from varstar_batch.arithmetic.rules import Preprocessing
+from varstar_batch.arithmetic.status import STATUS_LABELS
+from varstar_batch.cluster.plan import batch_observations
+from varstar_batch.cluster.work import Failure
+from varstar_batch.errors import PartitionError
+from varstar_batch.storage.files import Location, locate, new_folder
+from varstar_batch.storage.reading import SurveyBatch, read_batches
+from varstar_batch.storage.surveys import Partition, Source, Survey
+
+BATCH_MEMORY = 128 * 2**20
+"""Bytes of light curves and curves in memory at once, for each thread."""
+
+
+@dataclass(frozen=True)
+class FoldReport:
+    """What became of the objects: counts by status, and the partitions that could not be read."""
+
+    status: dict[str, int]
+    failures: tuple[Failure, ...]
+
+
+def fold_survey(
+    survey: Survey, out_url: str, preprocessing: Preprocessing, threads: int, on_rows: Callable[[int], None]
+) -> FoldReport:
+    """Write object_id, status, n_obs, n_used, amplitude and curve of every object, one file for each partition.
+
+    Parameters
+    ----------
+    survey : Survey
+    out_url : str
+        A place where there is nothing yet.
+    preprocessing : Preprocessing
+        The rules of cleaning and folding.
+    threads : int
+        Partitions at once.
+    on_rows : callable
+        Called with the number of objects of every batch.
+
+    Raises
+    ------
+    InputError
+        The output holds something, or cannot be written.
+    """
+    counts = np.zeros(len(STATUS_LABELS), np.int64)
+    failures = []
+    with new_folder(locate(out_url, what="output"), "folded curves") as out, ThreadPoolExecutor(threads) as pool:
+        tasks = [
+            pool.submit(_fold_partition, survey.source, partition, out, preprocessing, on_rows)
+            for partition in survey.partitions
+        ]
+        for task in tasks:
+            result = task.result()
+            if isinstance(result, Failure):
+                failures.append(result)
+            else:
+                counts += result
+    status = {label: int(count) for label, count in zip(STATUS_LABELS, counts, strict=True) if count}
+    return FoldReport(status, tuple(failures))
+
+
+def _fold_partition(
+    source: Source, partition: Partition, out: Location, preprocessing: Preprocessing, on_rows: Callable[[int], None]
+) -> np.ndarray | Failure:
+    counts = np.zeros(len(STATUS_LABELS), np.int64)
+    schema = _schema(source, preprocessing)
+    try:
+        with (
+            (out / partition.key).atomic_output() as sink,
+            pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=["status"]) as writer,
+        ):
+            for batch, folded in _folded(source, partition, preprocessing):
+                writer.write_table(_rows(batch, folded, schema))
+                counts += np.bincount(folded.status, minlength=len(counts))
+                on_rows(len(folded))
+    except PartitionError as error:
+        return Failure(partition.key, error.kind, str(error))
+    return counts
+
+
+def _folded(source: Source, partition: Partition, preprocessing: Preprocessing) -> Iterator[tuple[SurveyBatch, Folded]]:
+    for batch in read_batches(source, partition, None, batch_observations(BATCH_MEMORY)):
+        yield batch, fold(batch.light_curves, batch.period, preprocessing, source.limits)
+
+
+def _schema(source: Source, preprocessing: Preprocessing) -> pa.Schema:
+    return pa.schema(
+        [
+            ("object_id", source.object_id_type),
+            ("status", pa.string()),
+            ("n_obs", pa.int32()),
+            ("n_used", pa.int32()),
+            ("amplitude", pa.float32()),
+            ("curve", pa.list_(pa.float32(), preprocessing.n_phase)),
+        ]
+    )
+
+
+def _rows(batch: SurveyBatch, folded: Folded, schema: pa.Schema) -> pa.Table:
+    curves = pa.FixedSizeListArray.from_arrays(
+        pa.array(folded.curve.reshape(-1)), folded.curve.shape[1], mask=pa.array(~folded.ok)
+    )
+    columns = [
+        batch.objects["object_id"],
+        pa.array(STATUS_LABELS, pa.string()).take(pa.array(folded.status)),
+        pa.array(folded.n_obs),
+        pa.array(folded.n_used),
+        pa.array(folded.amplitude, from_pandas=True),
+        curves,
+    ]
+    return pa.table(columns, schema=schema)
