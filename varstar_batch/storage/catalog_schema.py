@@ -7,21 +7,37 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from varstar_batch.arithmetic.status import STATUS_LABELS
 from varstar_batch.model.classify import Classification
 from varstar_batch.storage.columns import HEALPIX_COLUMN
 from varstar_batch.storage.reading import SurveyBatch
+from varstar_batch.storage.voparquet import string_lengths, voparquet_metadata
 
 ROW_GROUP_ROWS = 65_536
 """Rows of a row group: small enough that a point look-up reads little, large enough that a scan is not held up."""
+
+SORT_ORDER = 13
+"""Order of the HEALPix cells (26 arcsec) that rows with positions are sorted by where the survey has no such column."""
+
+BLOOM_FALSE_POSITIVES = 0.05
+"""Share of row groups without an identifier that a look-up reads all the same; one byte for each object buys this."""
 
 WRITE_OPTIONS: dict[str, Any] = {
     "compression": "zstd",
     "use_dictionary": ["status", "class", "second_class", "model_version", "run_id"],
     "write_page_index": True,
+    "bloom_filter_options": {"object_id": {"ndv": ROW_GROUP_ROWS, "fpp": BLOOM_FALSE_POSITIVES}},
 }
-"""How every catalog file is written; dictionaries only where few values repeat."""
+"""How a catalog file of many rows is written; dictionaries only where few values repeat."""
+
+
+def write_options(rows: int) -> dict[str, Any]:
+    """Return how a catalog file of `rows` rows is written: a small file gets a small bloom filter."""
+    bloom = {"ndv": min(max(rows, 1), ROW_GROUP_ROWS), "fpp": BLOOM_FALSE_POSITIVES}
+    return WRITE_OPTIONS | {"bloom_filter_options": {"object_id": bloom}}
+
 
 
 @dataclass(frozen=True)
@@ -78,7 +94,8 @@ def catalog_schema(object_id: pa.DataType, classes: tuple[str, ...], *, healpix:
     Returns
     -------
     pa.Schema
-        Every field carries ``unit``, ``ucd`` and ``description`` in its metadata.
+        Every field carries ``unit``, ``ucd`` and ``description`` in its metadata; the schema as a whole says the same
+        in VOParquet's way.
     """
     columns = [(HEALPIX_COLUMN, pa.int64())] if healpix else []
     columns += [
@@ -99,7 +116,48 @@ def catalog_schema(object_id: pa.DataType, classes: tuple[str, ...], *, healpix:
         ("model_version", pa.string()),
         ("run_id", pa.string()),
     ]
-    return pa.schema([pa.field(name, kind, metadata=_field_metadata(name)) for name, kind in columns])
+    schema = pa.schema([pa.field(name, kind, metadata=_field_metadata(name)) for name, kind in columns])
+    # Eight characters at least, since astropy writes a null of a text column as "None".
+    longest = max(8, *(len(name) for name in classes))
+    lengths = {"class": longest, "second_class": longest, "status": 32, "model_version": 128, "run_id": 32}
+    vo = voparquet_metadata(schema, table="catalog", description="Class probabilities of variable stars")
+    return schema.with_metadata(vo | string_lengths(lengths))
+
+
+def sort_rows(table: pa.Table) -> pa.Table:
+    """Return a partition's rows in the order in which they are stored, so that readers can skip most row groups.
+
+    Rows with positions go by HEALPix cell, as HATS has it: a cone then touches few row groups, and single identifiers
+    are found by the bloom filters. Rows without go by object_id.
+
+    Parameters
+    ----------
+    table : pa.Table
+        Catalog rows.
+    """
+    if HEALPIX_COLUMN in table.column_names:
+        return table.sort_by([(HEALPIX_COLUMN, "ascending"), ("object_id", "ascending")])
+    cells = _cells(table)
+    if cells is None:
+        return table.sort_by("object_id")
+    keys = pa.table({"cell": cells, "object_id": table["object_id"]})
+    return table.take(pc.sort_indices(keys, [("cell", "ascending"), ("object_id", "ascending")]))
+
+
+def _cells(table: pa.Table) -> pa.Array | None:
+    # Importing cdshealpix takes half a second, which only the writers of catalogs need to spend.
+    from astropy.coordinates import Latitude, Longitude
+    from cdshealpix.nested import lonlat_to_healpix
+
+    ra, dec = (np.asarray(table[name].to_numpy(zero_copy_only=False), np.float64) for name in ("ra", "dec"))
+    with np.errstate(invalid="ignore"):
+        known = np.isfinite(ra) & (np.abs(dec) <= 90.0)
+    if not known.any():
+        return None
+    cells = np.full(len(ra), -1, np.int64)
+    cells[known] = lonlat_to_healpix(Longitude(ra[known], "deg"), Latitude(dec[known], "deg"), SORT_ORDER)
+    return pa.array(cells)
+
 
 
 @dataclass(frozen=True, kw_only=True)
