@@ -21,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
     help="Reclassify the variable stars of whole sky surveys: Parquet light curves in, a published catalog out.",
     epilog="Exit codes: 0 done, 1 done with failed partitions, 2 bad usage or input, 3 refused.",
 )

@@ -81,7 +81,12 @@ def _local(workers: int) -> Iterator[Client]:
 
     # Loopback only: whoever reaches a Dask scheduler can run code on it. One thread each: the kernels and the engine
     # hold a core for long, and processes survive each other.
-    settings = {"distributed.worker.memory.terminate": 0.95, "distributed.admin.tick.limit": "30s"}
+    settings = {
+        "distributed.worker.memory.terminate": 0.95,
+        "distributed.admin.tick.limit": "30s",
+        # What goes wrong in a worker comes back as a failure of its partition; it need not be told twice.
+        "logging": {"distributed": "critical", "bokeh": "critical", "tornado": "critical"},
+    }
     with (
         dask.config.set(settings),
         LocalCluster(

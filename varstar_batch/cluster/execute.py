@@ -13,6 +13,7 @@ from varstar_batch.cluster.work import (
     RunContext,
     assemble,
     classify_chunk,
+    persist,
     recover,
     start_partition,
 )
@@ -21,9 +22,6 @@ from varstar_batch.storage.surveys import Partition
 
 if TYPE_CHECKING:
     from distributed import Client, Future
-
-RETRIES = 3
-"""Times that a task is run again after an error of the system, such as storage that does not answer."""
 
 WINDOW_PER_THREAD = 3
 """Tasks in flight for each worker thread: one running, the others at hand, and no more on the scheduler."""
@@ -125,14 +123,10 @@ class _Progress:
 def _run_in_process(tasks: Iterator[Task | None]) -> Iterator[tuple[Task, Any]]:
     for task in iter(lambda: next(tasks), None):
         name, function, arguments = task
-        for attempt in range(RETRIES + 1):
-            try:
-                outcome = function(*arguments)
-            except OSError as error:
-                if attempt == RETRIES:
-                    outcome = _failure(arguments, name, error)
-            else:
-                break
+        try:
+            outcome = persist(function, *arguments)
+        except OSError as error:
+            outcome = _failure(arguments, name, error)
         yield task, outcome
 
 
@@ -142,7 +136,7 @@ def _dask_runner(client: Client) -> Callable[[Iterator[Task | None]], Iterator[t
 
         window = WINDOW_PER_THREAD * max(1, sum(client.nthreads().values()))
         pending: dict[Future, Task] = {}
-        finished = as_completed()
+        finished = as_completed(loop=client.loop)
         while True:
             while len(pending) < window and (task := next(tasks)) is not None:
                 future = _submit(client, task)
@@ -160,7 +154,7 @@ def _dask_runner(client: Client) -> Callable[[Iterator[Task | None]], Iterator[t
 def _submit(client: Client, task: Task) -> Future:
     name, function, arguments = task
     run_id = arguments[0].run_id
-    return client.submit(function, *arguments, key=f"{function.__name__}-{run_id}-{name}", pure=False, retries=RETRIES)
+    return client.submit(persist, function, *arguments, key=f"{function.__name__}-{run_id}-{name}", pure=False)
 
 
 def _outcome(future: Future, task: Task) -> Any:
@@ -177,7 +171,6 @@ def _failure(arguments: tuple[Any, ...], name: str, error: BaseException) -> Fai
         key = subject[0].partition
     else:
         key = subject.key if isinstance(subject, Partition) else subject.partition.key
-    kind = "killed_worker" if type(error).__name__ == "KilledWorker" else "storage"
-    if not isinstance(error, OSError) and kind == "storage":
-        kind = "error"
+    name_of = type(error).__name__
+    kind = "storage" if isinstance(error, OSError) else "killed_worker" if name_of == "KilledWorker" else "error"
     return Failure(key, kind, f"{name}: {type(error).__name__}: {one_line(error)}")

@@ -39,7 +39,7 @@ from varstar_batch.storage.records import (
     write_table,
 )
 from varstar_batch.storage.surveys import Partition, Survey, open_survey
-from varstar_batch.storage.verification import verify_run_files
+from varstar_batch.storage.verification import VerificationError, verify_run_files
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -206,9 +206,16 @@ def verify(prepared: Prepared, executed: Executed) -> None:
     Raises
     ------
     VerificationError
-        Naming what is off; nothing is published.
+        Naming what is off, or that nothing could be classified at all; nothing is published.
     """
     survey = prepared.plan.survey
+    if not executed.records:
+        raise VerificationError(
+            expected="at least one partition that could be classified",
+            got=f"{len(executed.failures)} failed, the first: {executed.failures[0].message}",
+            where=str(prepared.catalog),
+            fix="nothing was published; mend the cause and start again",
+        )
     rows: dict[str, int] = {}
     for record in executed.records:
         key = output_key(survey.source.layout, record.partition)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +41,14 @@ from varstar_batch.storage.reading import partition_shape, read_batches
 from varstar_batch.storage.surveys import Partition, Source
 
 STAGES = ("read", "fold", "classify", "write")
+
+TRIES = 4
+"""Of a task, before what the system refuses is taken for a failure."""
+
+FIRST_PAUSE = 0.5
+"""Seconds between the first two tries; each further pause is twice as long."""
+
+T = TypeVar("T")
 
 RECORDS_KEY = b"varstar.records"
 """Key of the Parquet metadata under which a catalog file carries the records of its chunks."""
@@ -134,6 +142,22 @@ class Failure:
 
 Outcome = ChunkRecord | Failure | tuple[Chunk, ...]
 """Of a partition's first task: done, failed, or too large for one chunk and cut into these."""
+
+
+def persist(function: Callable[..., T], *arguments: Any) -> T:
+    """Call `function`, and again after a pause that doubles when the system failed: storage that did not answer, say.
+
+    Raises
+    ------
+    OSError
+        It failed `TRIES` times.
+    """
+    for attempt in range(1, TRIES):
+        try:
+            return function(*arguments)
+        except OSError:
+            time.sleep(FIRST_PAUSE * 2 ** (attempt - 1))
+    return function(*arguments)
 
 
 def start_partition(context: RunContext, partition: Partition) -> Outcome:
@@ -300,7 +324,9 @@ class _Tally:
             self.seconds[stage] += time.perf_counter() - start
 
     def count_labels(self, labels: pa.ChunkedArray, classes: pa.ChunkedArray) -> None:
-        pairs = pc.binary_join_element_wise(labels, classes, ">", null_handling="replace", null_replacement="")
+        pairs = pc.binary_join_element_wise(
+            labels.cast(pa.string()), classes, ">", null_handling="replace", null_replacement=""
+        )
         self.labels.update(_counts(pairs.filter(pc.is_valid(labels))))
 
 
