@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,7 +77,7 @@ def find_columns(schema: pa.Schema, config: SurveyConfig) -> tuple[Form, Columns
         lightcurve=config.lightcurve if form in ("nested", "structs") else None,
         time=config.time,
         mag=config.mag,
-        mag_err=_find_mag_err(config, list(inside)),
+        mag_err=find_mag_err(config, list(inside)),
     )
     check_columns(schema, form, columns)
     return form, columns
@@ -92,10 +92,10 @@ def check_columns(schema: pa.Schema, form: Form, columns: Columns) -> None:
         A column is missing, doubled or of a type that cannot be read.
     """
     object_id_type(schema, columns.object_id)
-    for role in ("period", "ra", "dec"):
-        _check_type(schema, role, getattr(columns, role), _is_number, "numbers")
-    _check_type(schema, "class", columns.class_, _is_text, "texts")
-    _check_type(schema, HEALPIX_COLUMN, columns.healpix, types.is_integer, "integers")
+    scalars = {"period": columns.period, "ra": columns.ra, "dec": columns.dec, "class": columns.class_}
+    check_scalars(schema, {role: name for role, name in scalars.items() if name is not None})
+    if columns.healpix is not None and not types.is_integer(get_type(schema, HEALPIX_COLUMN, columns.healpix)):
+        raise _mistyped(schema, HEALPIX_COLUMN, columns.healpix, "integers")
     if columns.lightcurve is not None:
         get_type(schema, "lightcurve", columns.lightcurve)
     inside = _observed_types(schema, form, columns.lightcurve)
@@ -125,6 +125,20 @@ def object_id_type(schema: pa.Schema, name: str) -> str:
         got=short_type(kind),
         fix="name the column that identifies an object (object_id = ...)",
     )
+
+
+def check_scalars(schema: pa.Schema, roles: Mapping[str, str]) -> None:
+    """Check columns with one value per object: period, ra, dec (numbers), class (texts).
+
+    Raises
+    ------
+    SchemaMismatchError
+        A column is missing, doubled or of a type that cannot be read.
+    """
+    for role, name in roles.items():
+        fits, what = (_is_text, "texts") if role == "class" else (_is_number, "numbers")
+        if not fits(get_type(schema, role, name)):
+            raise _mistyped(schema, role, name, what)
 
 
 def check_observed(kind: pa.DataType, role: str, name: str, *, listed: bool) -> None:
@@ -198,6 +212,25 @@ def get_type(schema: pa.Schema, role: str, name: str) -> pa.DataType:
     )
 
 
+def find_mag_err(config: SurveyConfig, there: list[str]) -> str | None:
+    """Return the name of the errors' column, None where there is none.
+
+    Raises
+    ------
+    SchemaMismatchError
+        The column was named and is not there, or one of a similar name is.
+    """
+    name = config.mag_err
+    if name is None or name in there:
+        return name
+    # A survey without errors is accepted, but not one whose errors merely have another name: sentinels would stay.
+    if name == SurveyConfig().mag_err and nearest(name, there, cutoff=0.8) is None:
+        return None
+    error = missing_column("mag_err", name, there)
+    error.fix += ", or mag_err = '' if there are no errors"
+    raise error
+
+
 def _find_form(schema: pa.Schema, config: SurveyConfig) -> Form:
     if config.lightcurve in schema.names:
         kind = get_type(schema, "lightcurve", config.lightcurve)
@@ -215,18 +248,6 @@ def _find_form(schema: pa.Schema, config: SurveyConfig) -> Form:
     return "lists" if is_list(get_type(schema, "time", config.time)) else "long"
 
 
-def _find_mag_err(config: SurveyConfig, there: list[str]) -> str | None:
-    name = config.mag_err
-    if name is None or name in there:
-        return name
-    # A survey without errors is accepted, but not one whose errors merely have another name: sentinels would stay.
-    if name == SurveyConfig().mag_err and nearest(name, there, cutoff=0.8) is None:
-        return None
-    error = missing_column("mag_err", name, there)
-    error.fix += ", or mag_err = '' if there are no errors"
-    raise error
-
-
 def _observed_types(schema: pa.Schema, form: Form, lightcurve: str | None) -> dict[str, pa.DataType]:
     """Return the types of the light curve's fields (of lists, in the forms that have them), or of all columns."""
     if form in ("long", "lists"):
@@ -237,16 +258,12 @@ def _observed_types(schema: pa.Schema, form: Form, lightcurve: str | None) -> di
     return {field.name: field.type for field in kind} if types.is_struct(kind) else {}
 
 
-def _check_type(schema: pa.Schema, role: str, name: str | None, fits: Callable[[pa.DataType], bool], what: str) -> None:
-    if name is None:
-        return
-    kind = get_type(schema, role, name)
-    if not fits(kind):
-        raise SchemaMismatchError(
-            expected=f"{what} in column {name!r}",
-            got=short_type(kind),
-            fix=f"write it as {what}, or name another column ({role} = ...)",
-        )
+def _mistyped(schema: pa.Schema, role: str, name: str, what: str) -> SchemaMismatchError:
+    return SchemaMismatchError(
+        expected=f"{what} in column {name!r}",
+        got=short_type(schema.field(name).type),
+        fix=f"write it as {what}, or name another column ({role} = ...)",
+    )
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -1,0 +1,127 @@
+"""The plan of an ingest: from counted observations, which object goes where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+PARTITION_OBSERVATIONS = 4 * 2**20
+PARTITION_OBJECTS = 2**20
+ORPHANS_SHOWN = 5
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class IngestPlan:
+    """Where each of n objects goes.
+
+    Attributes
+    ----------
+    counts : int64 array (n,)
+        Observations of each object, in the order of the table of objects.
+    order : int64 array (n,)
+        Objects in the order of the survey. Where the observations come grouped by object that is the order they come
+        in, so that they pass through; else it is the order of the table of objects. An object without observations
+        follows the one it follows in that table.
+    bounds : int64 array (partitions + 1,)
+        Partition p holds ``order[bounds[p]:bounds[p + 1]]``.
+    observations : int
+        Read in all.
+    orphan_ids : tuple of str
+        A few identifiers that no object has.
+    """
+
+    counts: IntArray
+    order: IntArray
+    bounds: IntArray
+    observations: int
+    orphan_ids: tuple[str, ...]
+
+    @property
+    def partitions(self) -> int:
+        """Number of partitions."""
+        return len(self.bounds) - 1
+
+    @property
+    def orphans(self) -> int:
+        """Observations that belong to no object."""
+        return self.observations - int(self.counts.sum())
+
+    def members(self, partition: int) -> IntArray:
+        """Return the objects of a partition, by their index in the table of objects."""
+        return self.order[self.bounds[partition] : self.bounds[partition + 1]]
+
+
+def make_plan(
+    positions: Iterable[tuple[IntArray, tuple[str, ...]]], n_objects: int, partitions: int | None
+) -> IngestPlan:
+    """Count observations and place the objects.
+
+    Parameters
+    ----------
+    positions : iterable of (int64 array (m,), tuple of str)
+        Of consecutive observations the index of their object, -1 for orphans, and some identifiers of orphans.
+    n_objects : int
+        At least 1.
+    partitions : int or None
+        Number of partitions; None for a number that suits the observations.
+    """
+    tally = _Tally(n_objects)
+    for index, orphan_ids in positions:
+        tally.add(index, orphan_ids)
+    objects = np.arange(n_objects)
+    order = objects
+    if tally.is_grouped:
+        anchor = np.maximum.accumulate(np.where(tally.counts > 0, objects, -1))
+        order = np.lexsort((objects, np.where(anchor >= 0, tally.first[anchor], -1)))
+    return IngestPlan(
+        tally.counts, order, _bounds(tally.counts[order], partitions), tally.observations, tuple(tally.orphan_ids)
+    )
+
+
+class _Tally:
+    def __init__(self, n_objects: int) -> None:
+        self.counts = np.zeros(n_objects, np.int64)
+        self.first = np.full(n_objects, -1, np.int64)
+        self.observations = 0
+        self.orphan_ids: list[str] = []
+        self._runs = self._met = 0
+        self._last = -1
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether the observations of each object came one after the other."""
+        return self._runs == self._met
+
+    def add(self, index: IntArray, orphan_ids: tuple[str, ...]) -> None:
+        self.observations += len(index)
+        new = [name for name in orphan_ids if name not in self.orphan_ids]
+        self.orphan_ids += new[: ORPHANS_SHOWN - len(self.orphan_ids)]
+        known = index[index >= 0]
+        if not len(known):
+            return
+        starts = np.flatnonzero(np.diff(known, prepend=-1))
+        runs = known[starts]
+        lengths = np.diff(starts, append=len(known))
+        self._runs += len(runs) - int(runs[0] == self._last)
+        self._last = int(known[-1])
+        np.add.at(self.counts, runs, lengths)
+        met, where = np.unique(runs[self.first[runs] < 0], return_index=True)
+        # In the order of appearance: `where` is the first run of each.
+        self.first[met[np.argsort(where)]] = self._met + np.arange(len(met))
+        self._met += len(met)
+
+
+def _bounds(counts: IntArray, partitions: int | None) -> IntArray:
+    """Cut objects into runs of about the same number of observations; an object weighs one by itself."""
+    n = len(counts)
+    if partitions is None:
+        partitions = max(-(-int(counts.sum()) // PARTITION_OBSERVATIONS), -(-n // PARTITION_OBJECTS))
+    ends = np.cumsum(counts + 1)
+    inner = np.searchsorted(ends, ends[-1] * np.arange(1, partitions) / partitions) + 1
+    # Bounds fall together where single objects outweigh a partition, or where there are fewer objects than partitions.
+    return np.unique(np.concatenate([[0], inner, [n]])).astype(np.int64)

@@ -1,0 +1,284 @@
+"""The two tables of an ingest, read with the survey's column names and handed on with the canonical ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from varstar_batch.errors import InputError, PartitionError
+from varstar_batch.storage.columns import SurveyConfig
+from varstar_batch.storage.files import Location, locate
+from varstar_batch.storage.ingest_plan import ORPHANS_SHOWN
+from varstar_batch.storage.parquet import opened_parquet, parquet_files
+from varstar_batch.storage.schemas import (
+    SchemaMismatchError,
+    check_observed,
+    check_scalars,
+    find_mag_err,
+    get_type,
+    object_id_type,
+)
+
+BATCH_ROWS = 2**20
+
+_FIELDS = ("time", "mag", "mag_err")
+
+IntArray = npt.NDArray[np.int64]
+
+
+class Positions:
+    """Which object an identifier belongs to."""
+
+    def __init__(self, object_ids: pa.ChunkedArray) -> None:
+        self._ids = object_ids.combine_chunks()
+
+    def find(self, ids: pa.Array) -> tuple[IntArray, tuple[str, ...]]:
+        """Return the index of each identifier's object, -1 where there is none, and some identifiers without object."""
+        encoded = ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode()
+        names = encoded.dictionary.cast(self._ids.type)
+        # Each batch has few different identifiers, so that the look-up costs next to nothing beside the decoding.
+        of_name = pc.index_in(names, value_set=self._ids).fill_null(-1).to_numpy().astype(np.int64)
+        codes = encoded.indices.fill_null(len(names)).to_numpy().astype(np.int64)
+        index = np.append(of_name, -1)[codes]
+        orphans = names.filter(pa.array(of_name < 0)).slice(0, ORPHANS_SHOWN).cast(pa.large_string()).to_pylist()
+        if encoded.null_count:
+            orphans.append("null")
+        return index, tuple(orphans)
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Parquet files in the long form, all alike.
+
+    Attributes
+    ----------
+    files : tuple of Location
+        In the order they are read in.
+    object_id, id_type : str
+        Column of identifiers and the type they are read to.
+    columns : dict
+        Name in the files by name in the light curves: time, mag, mag_err if there is one, then all others.
+    types : dict
+        Arrow type by name in the light curves.
+    total : int
+        Rows.
+    """
+
+    files: tuple[Location, ...]
+    object_id: str
+    id_type: str
+    columns: dict[str, str]
+    types: dict[str, pa.DataType]
+    total: int
+
+    @classmethod
+    def open(cls, url: str | os.PathLike[str], config: SurveyConfig) -> Observations:
+        """Look at every footer.
+
+        Raises
+        ------
+        InputError
+            A file that is missing or cannot be read, a missing or mistyped column, files that differ.
+        """
+        files = _list_files(url, "table of observations")
+        first = cls._open_one(files[0], config)
+        total = first.total
+        for file in files[1:]:
+            other = cls._open_one(file, config)
+            if str(other) != str(first):
+                raise InputError(
+                    expected=f"the columns and types of {files[0].name} ({first})",
+                    got=str(other),
+                    where=str(file),
+                    fix="write all files alike",
+                )
+            total += other.total
+        return replace(first, files=tuple(files), total=total)
+
+    @classmethod
+    def _open_one(cls, file: Location, config: SurveyConfig) -> Observations:
+        with _opened(file) as parquet:
+            schema = parquet.schema_arrow
+            id_type = object_id_type(schema, config.object_id)
+            columns = _observed_columns(schema, config)
+            types = {field: _stored_type(field, schema.field(name).type) for field, name in columns.items()}
+            return cls((file,), config.object_id, id_type, columns, types, parquet.metadata.num_rows)
+
+    @property
+    def nothing(self) -> pa.Table:
+        """The columns of the light curves, without any row."""
+        return pa.table({name: pa.array([], kind) for name, kind in self.types.items()})
+
+    def __str__(self) -> str:
+        return ", ".join([f"{self.object_id} {self.id_type}", *(f"{name} {kind}" for name, kind in self.types.items())])
+
+    def beside(self, objects: pa.Table) -> Observations:
+        """Return these observations without the columns that the objects have, once for all, as well.
+
+        Raises
+        ------
+        InputError
+            The two tables have identifiers of different types.
+        """
+        kind = str(objects.schema.field("object_id").type)
+        if self.id_type != kind:
+            raise InputError(
+                expected=f"{kind} in {self.object_id!r}, as in the table of objects",
+                got=self.id_type,
+                where=str(self.files[0]),
+                fix="write both tables with the same type of identifiers",
+            )
+        kept = [name for name in self.columns if name in _FIELDS or name not in objects.column_names]
+        return replace(
+            self, columns={name: self.columns[name] for name in kept}, types={name: self.types[name] for name in kept}
+        )
+
+    def positions(self, positions: Positions) -> Iterator[tuple[IntArray, tuple[str, ...]]]:
+        """Yield, of consecutive observations, the index of their object and some identifiers that have none."""
+        for record in self._stream([self.object_id]):
+            yield positions.find(record.column(self.object_id))
+
+    def rows(self, positions: Positions) -> Iterator[tuple[IntArray, pa.Table]]:
+        """Yield, of consecutive observations, the index of their object and the columns of the light curves."""
+        for record in self._stream([self.object_id, *self.columns.values()]):
+            index, _ = positions.find(record.column(self.object_id))
+            columns = {name: _cast(record.column(self.columns[name]), kind) for name, kind in self.types.items()}
+            yield index, pa.table(columns)
+
+    def _stream(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        for file in self.files:
+            with _opened(file) as parquet:
+                yield from parquet.iter_batches(batch_size=BATCH_ROWS, columns=columns)
+
+
+def read_objects(url: str | os.PathLike[str], config: SurveyConfig) -> pa.Table:
+    """Read the table of objects, with the canonical names for the columns that have one.
+
+    Raises
+    ------
+    InputError
+        A file that is missing or cannot be read, a missing or mistyped column, no object, an object_id that is null or
+        there twice.
+    """
+    tables = []
+    for file in _list_files(url, "table of objects"):
+        with _opened(file) as parquet:
+            tables.append(_canonical(parquet.read().replace_schema_metadata(None), config))
+    try:
+        objects = pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise InputError(
+            expected="files of objects with the same columns and types",
+            got=str(error),
+            where=str(url),
+            fix="write them alike",
+        ) from error
+    _check_ids(objects["object_id"], str(url))
+    return objects.combine_chunks()
+
+
+def _canonical(table: pa.Table, config: SurveyConfig) -> pa.Table:
+    """Give the columns that have a role its name and type."""
+    there = table.column_names
+    named = {"period": config.period, "ra": config.ra, "dec": config.dec, "class": config.class_}
+    roles = {role: name for role, name in named.items() if name is not None and (name in there or role == "period")}
+    check_scalars(table.schema, roles)
+    kinds = {name: pa.large_string() if role == "class" else pa.float64() for role, name in roles.items()}
+    kinds[config.object_id] = getattr(pa, object_id_type(table.schema, config.object_id))()
+    names = {config.object_id: "object_id"} | {name: role for role, name in roles.items()}
+    renamed = [names.get(name, name) for name in there]
+    doubled = [name for name in renamed if renamed.count(name) > 1]
+    if doubled or "lightcurve" in renamed:
+        raise SchemaMismatchError(
+            expected="columns of the objects with different names, none of them 'lightcurve'",
+            got=f"{(doubled or ['lightcurve'])[0]!r}" + (" twice, by itself and for another column" if doubled else ""),
+            fix="rename it in the table",
+        )
+    columns = [_cast(table[name], kinds.get(name, table.schema.field(name).type)) for name in there]
+    return pa.table(columns, names=renamed)
+
+
+def _observed_columns(schema: pa.Schema, config: SurveyConfig) -> dict[str, str]:
+    mag_err = find_mag_err(config, schema.names)
+    columns = {"time": config.time, "mag": config.mag} | ({"mag_err": mag_err} if mag_err else {})
+    for role, name in columns.items():
+        check_observed(get_type(schema, role, name), role, name, listed=False)
+    taken = {config.object_id, *columns.values()}
+    others = {name: name for name in schema.names if name not in taken}
+    doubled = [name for name in others if name in columns]
+    if doubled:
+        raise SchemaMismatchError(
+            expected=f"no column {doubled[0]!r} beside {columns[doubled[0]]!r}, which is to have that name",
+            got="both",
+            fix="rename or leave out one of them",
+        )
+    return columns | others
+
+
+def _stored_type(field: str, kind: pa.DataType) -> pa.DataType:
+    if field == "time":
+        return pa.float64()
+    if field in _FIELDS:
+        return pa.float32() if pa.types.is_float32(kind) or pa.types.is_float16(kind) else pa.float64()
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _cast(column: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    return column if column.type == kind else column.cast(kind)
+
+
+def _check_ids(ids: pa.ChunkedArray, where: str) -> None:
+    if len(ids) == 0:
+        raise InputError(expected="at least one object", got="none", where=where, fix="check the table of objects")
+    if ids.null_count:
+        raise InputError(
+            expected="an object_id of every object",
+            got=f"{ids.null_count} nulls",
+            where=where,
+            fix="fill them or leave these rows out",
+        )
+    counts = pc.value_counts(ids)
+    twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    if len(twice):
+        shown = ", ".join(repr(name) for name in twice.slice(0, 3).to_pylist()) + (", ..." if len(twice) > 3 else "")
+        raise InputError(
+            expected="every object_id once",
+            got=f"{len(twice)} of them more than once: {shown}",
+            where=where,
+            fix="leave out the repetitions, or make the identifiers different",
+        )
+
+
+def _list_files(url: str | os.PathLike[str], what: str) -> list[Location]:
+    place = locate(url, what=what)
+    if place.is_file():
+        return [place]
+    files = [place / info.key for info in parquet_files(place)] if place.exists() else []
+    if not files:
+        raise InputError(
+            expected=f"the {what} (a Parquet file, or a folder with some)",
+            got="no Parquet file (*.parquet) in it" if place.exists() else "nothing there",
+            where=str(place),
+            fix="check the path",
+        )
+    return files
+
+
+@contextmanager
+def _opened(file: Location) -> Iterator[pq.ParquetFile]:
+    """Open an input: what is wrong with it ends the ingest, since nobody can say which objects it would have been."""
+    try:
+        with opened_parquet(file) as parquet:
+            yield parquet
+    except PartitionError as error:
+        raise InputError(expected=error.expected, got=error.got, where=error.where, fix=error.fix) from error
+    except SchemaMismatchError as error:
+        raise InputError(expected=error.expected, got=error.got, where=str(file), fix=error.fix) from error

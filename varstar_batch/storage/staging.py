@@ -1,0 +1,105 @@
+"""A new folder that readers see whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from varstar_batch.errors import InputError
+from varstar_batch.storage.files import TEMPORARY_PREFIX, Location, writable
+from varstar_batch.storage.parquet import UNFINISHED
+
+
+@contextmanager
+def new_folder(out: Location, what: str) -> Iterator[Location]:
+    """Yield a folder to fill, which becomes `out` when the block ends; when the block raises, nothing is left of it.
+
+    On a local disk it is filled under a temporary name beside `out` and then renamed. An object store cannot rename, so
+    there `out` itself is filled, and holds the mark `UNFINISHED` until it is complete.
+
+    Parameters
+    ----------
+    out : Location
+        Where nothing, or an empty folder, is yet.
+    what : str
+        What the reader of an error calls it, for example ``"survey"``.
+
+    Raises
+    ------
+    InputError
+        The place holds something, or cannot be written.
+    """
+    check_vacant(out)
+    with _staged(out, what) if out.is_local else _marked(out) as folder:
+        yield folder
+
+
+def check_vacant(out: Location) -> None:
+    """Refuse a place that holds something.
+
+    Raises
+    ------
+    InputError
+        A file, or a folder that is not empty.
+    """
+    there = [out.name] if out.is_file() else out.children()
+    if there:
+        raise _occupied(out, "one with " + ", ".join(there[:3]) + (", ..." if len(there) > 3 else ""))
+
+
+@contextmanager
+def _staged(out: Location, what: str) -> Iterator[Location]:
+    target = Path(out.path)
+    staging = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{target.name}")
+    writable(str(out), what, lambda: staging.mkdir(parents=True))
+    try:
+        yield Location(out.fs, str(staging))
+        try:
+            # An empty folder gives way to it, one that somebody filled meanwhile does not.
+            staging.replace(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise _occupied(out, "one that was filled meanwhile") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    descriptor = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _marked(out: Location) -> Iterator[Location]:
+    mark = out / UNFINISHED
+    try:
+        mark.create(json.dumps({"unfinished": str(out)}).encode())
+    except FileExistsError as error:
+        raise _occupied(out, "one that is being written") from error
+    try:
+        yield out
+    except BaseException:
+        # What cannot be removed now keeps its mark, and is no survey for anybody.
+        with suppress(OSError):
+            for info in out.files():
+                if info.key != UNFINISHED:
+                    (out / info.key).remove()
+            mark.remove()
+        raise
+    mark.remove()
+
+
+def _occupied(out: Location, got: str) -> InputError:
+    return InputError(
+        expected="an output folder that is empty or not there yet",
+        got=got,
+        where=str(out),
+        fix="choose another one; nothing was changed in it",
+    )
