@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from varstar_batch.errors import InputError
+
 PLAIN_SECONDS = 10.0
 """Between two lines of progress where there is no terminal."""
 
@@ -57,6 +59,24 @@ def print_counts(title: str, counts: Mapping[str, int], what: str) -> None:
     total = sum(counts.values())
     rows = [(name, count, f"{count / total:.1%}") for name, count in counts.items()]
     print_table(title, (what, "objects", "share"), rows)
+
+
+def parse_bytes(text: str, option: str) -> int:
+    """Return the bytes that a text such as 256MiB means.
+
+    Raises
+    ------
+    InputError
+        It is no size.
+    """
+    from dask.utils import parse_bytes as parse
+
+    try:
+        return int(parse(text))
+    except (ValueError, TypeError):
+        raise InputError(
+            expected="a size such as 256MiB", got=repr(text), where=option, fix="write a number and a unit"
+        ) from None
 
 
 class Advance(Protocol):

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from varstar_batch.cli.console import out, print_counts, print_json, print_table, progress, say, warning_line
+from varstar_batch.cli.console import (
+    out,
+    parse_bytes,
+    print_counts,
+    print_json,
+    print_table,
+    progress,
+    say,
+    warning_line,
+)
 from varstar_batch.cluster.clients import open_client
 from varstar_batch.cluster.configuration import load_config
 from varstar_batch.cluster.execute import PartitionResult
@@ -51,7 +60,7 @@ def classify(
     overrides += [
         f"{key}={value}" for key, value in (("engine", engine), ("precision", precision)) if value is not None
     ]
-    overrides += [f"chunk_memory={parse_bytes(chunk_memory)}"] if chunk_memory is not None else []
+    overrides += [f"chunk_memory={parse_bytes(chunk_memory, '--chunk-memory')}"] if chunk_memory is not None else []
     settings = load_config(config, overrides)
     run_plan, bundle = plan_run(survey, model, settings)
     if plan:
@@ -102,26 +111,6 @@ def agreement(labels: dict[str, int]) -> str:
     right = sum(count for (label, found), count in pairs if label == found)
     share = f"{right / classified:.1%}" if classified else "none"
     return f"Agreement with the survey's own classes: {share} of {classified:,} classified objects"
-
-
-def parse_bytes(text: str) -> int:
-    """Return the bytes that a text such as 256MiB means.
-
-    Raises
-    ------
-    InputError
-        It is no size.
-    """
-    from dask.utils import parse_bytes as parse
-
-    from varstar_batch.errors import InputError
-
-    try:
-        return int(parse(text))
-    except (ValueError, TypeError):
-        raise InputError(
-            expected="a size such as 256MiB", got=repr(text), where="--chunk-memory", fix="write a number and a unit"
-        ) from None
 
 
 def _heading(prepared: Prepared) -> str:

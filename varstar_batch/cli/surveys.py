@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from varstar_batch.arithmetic.rules import Preprocessing
-from varstar_batch.cli.console import print_counts, progress, say, warning_line
+from varstar_batch.cli.console import parse_bytes, print_counts, print_json, progress, say, warning_line
 from varstar_batch.cluster.clients import default_workers
 from varstar_batch.cluster.configuration import load_config
 
@@ -17,6 +18,7 @@ DONE_WITH_FAILURES = 1
 def register(app: typer.Typer) -> None:
     """Add the commands to `varstar`."""
     app.command()(simulate)
+    app.command()(ingest)
     app.command()(fold)
 
 
@@ -32,6 +34,45 @@ def simulate(
     with progress("Simulating", objects, "light curves") as advance:
         write_simulated_survey(out, objects=objects, partitions=partitions, seed=seed, progress=advance)
     say(f"{objects:,} light curves in {partitions:,} partitions: {out}")
+
+
+def ingest(
+    observations: Annotated[str, typer.Argument(help="Parquet file or folder: one row for each observation.")],
+    out: Annotated[str, typer.Argument(help="Folder or URL of the survey; must not hold anything yet.")],
+    objects: Annotated[str, typer.Option(help="Parquet file or folder: one row for each object, with its period.")],
+    time_system: Annotated[
+        str | None, typer.Option(help="JD, HJD, BJD, MJD, HJD-2450000, ... [default: the objects' time_system]")
+    ] = None,
+    partitions: Annotated[int | None, typer.Option(min=1, help="Files. [default: by the observations]")] = None,
+    memory: Annotated[str, typer.Option(help="Of observations that wait for their partition.")] = "512MiB",
+    config: Annotated[str | None, typer.Option(help="TOML file: [survey] with the names of the columns.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE on top: survey.mag=Vmag.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Make a partitioned survey of a table of OBSERVATIONS and a table of objects; every object is one row."""
+    from varstar_batch.storage.ingest import IngestOptions, count_observations
+    from varstar_batch.storage.ingest import ingest as ingest_tables
+
+    settings = load_config(config, set_ or [])
+    options = IngestOptions(
+        config=settings.survey,
+        time_system=time_system,
+        partitions=partitions,
+        memory=parse_bytes(memory, "--memory"),
+    )
+    with progress("Ingesting", count_observations(observations, options), "observations") as advance:
+        report = ingest_tables(observations, objects, out, options, advance)
+    if as_json:
+        print_json(asdict(report))
+        return
+    say(
+        f"{report.objects:,} objects in, {report.objects_written:,} out in {report.partitions:,} partitions"
+        f" ({report.objects_without_observations:,} without observations); time system {report.time_system}"
+    )
+    say(f"{report.observations:,} observations in, {report.observations_written:,} out: {out}")
+    if report.orphans:
+        examples = ", ".join(report.orphan_ids)
+        warning_line(f"{report.orphans:,} observations left out: no object has their object_id ({examples}, ...)")
 
 
 def fold(

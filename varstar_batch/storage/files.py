@@ -247,52 +247,6 @@ def locate(url: str | os.PathLike[str], *, what: str) -> Location:
     return Location(fs, str(path))
 
 
-@contextmanager
-def new_folder(target: Location, what: str) -> Iterator[Location]:
-    """Fill a new folder that appears whole when the block ends, and not at all when it raises or is killed.
-
-    On an object store, which cannot rename, the files appear one by one and are removed again when the block raises.
-
-    Parameters
-    ----------
-    target : Location
-        A place where there is nothing, or an empty folder.
-    what : str
-        What is being written, for the messages.
-
-    Raises
-    ------
-    InputError
-        The place holds something already, or cannot be written.
-    """
-    there = [target.name] if target.is_file() else target.children()
-    if there:
-        raise InputError(
-            expected=f"an empty place for the {what}",
-            got="something there already: " + ", ".join(there[:3]),
-            where=str(target),
-            fix="choose another output folder; nothing was written",
-        )
-    if not target.is_local:
-        try:
-            yield target
-        except BaseException:
-            target.remove()
-            raise
-        return
-    final = Path(target.path)
-    temporary = final.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{final.name}")
-    writable(str(target), what, lambda: temporary.mkdir(parents=True))
-    try:
-        yield Location(target.fs, str(temporary))
-        if final.is_dir():
-            final.rmdir()
-        temporary.replace(final)
-        _sync_folder(final.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def writable(where: str, what: str, action: Callable[[], _T]) -> _T:
     """Run a first write and turn what the system refuses into one clear line.
 

@@ -1,0 +1,5 @@
+"""`python -m varstar_batch` is `varstar`."""
+
+from varstar_batch.cli import main
+
+main()
