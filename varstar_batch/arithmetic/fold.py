@@ -16,6 +16,8 @@ from varstar_batch.arithmetic.status import DropReason, Status
 
 # What an object costs besides its observations (its curve, mostly), in observations: measured.
 _OBJECT_COST = 150
+# The kernel counts places from 0 to n + 1 in int32.
+_MAX_LONGEST = 2**31 - 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +93,7 @@ def fold(
     Raises
     ------
     ValueError
-        If `period` has another shape, or `n_threads` is below 1.
+        If `period` has another shape, `n_threads` is below 1, or an object has 2^31 - 2 observations or more.
 
     Notes
     -----
@@ -127,19 +129,21 @@ def _fill(
     n_threads: int,
 ) -> None:
     # Numba takes a second to import, which nobody should pay who only imports the package.
-    from varstar_batch.arithmetic import kernels
+    from varstar_batch.arithmetic.kernel_sort import new_scratch
+    from varstar_batch.arithmetic.kernels import fold_range
 
     columns = make_columns(light_curves, period)
     results = Results(*(getattr(folded, name) for name in Results._fields))
     longest = int(light_curves.n_obs.max())
+    if longest >= _MAX_LONGEST:
+        raise ValueError(f"light curves: expected fewer than {_MAX_LONGEST} observations of an object, got {longest}")
     if n_threads == 1:
-        kernels.fold_range(0, len(folded), longest, columns, rules, results)
+        fold_range(0, len(folded), columns, rules, new_scratch(longest, rules.n_phase), results)
         return
-    bounds = _split(light_curves.offsets, n_threads)
     with ThreadPoolExecutor(n_threads) as pool:
         calls = [
-            pool.submit(kernels.fold_range, start, stop, longest, columns, rules, results)
-            for start, stop in pairwise(bounds)
+            pool.submit(fold_range, start, stop, columns, rules, new_scratch(longest, rules.n_phase), results)
+            for start, stop in pairwise(_split(light_curves.offsets, n_threads))
         ]
         for call in calls:
             call.result()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -140,11 +140,15 @@ class LightCurves:
         malformed = [np.zeros(len(part), np.bool_) if part.malformed is None else part.malformed for part in parts]
         return cls(
             np.concatenate([np.zeros(1, np.int64), *offsets]),
-            np.concatenate([part.time for part in parts]),
-            np.concatenate([part.mag for part in parts]),
-            np.concatenate(with_errors) if with_errors else None,
+            _join([part.time for part in parts]),
+            _join([part.mag for part in parts]),
+            _join(with_errors) if with_errors else None,
             None if all(part.malformed is None for part in parts) else np.concatenate(malformed),
         )
+
+
+def _join(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return np.concatenate(arrays)
 
 
 def _check_dtype(name: str, array: npt.NDArray[np.generic], dtypes: tuple[type[np.generic], ...]) -> None:

@@ -1,0 +1,146 @@
+"""Steps of the fold kernel: the scratch memory of a thread, and the sort by phase.
+
+Indices are unsigned where speed counts (a fifth of the whole kernel): Numba asks of each signed one whether it counts
+from the end.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from varstar_batch.arithmetic.compiling import helper, inlined
+from varstar_batch.arithmetic.kernel_data import Floats, Ints
+
+# Bins of the sort: never more than fit into the second-level cache.
+_MAX_BINS = 1 << 16
+# A bin with more observations than this is sorted coarsely first, or insertion would take the square of its size.
+_LONG_BIN = 24
+
+
+class Scratch(NamedTuple):
+    """Working memory of one thread."""
+
+    time: Floats
+    mag: Floats
+    phase: Floats
+    bins: Ints
+    keep: npt.NDArray[np.bool_]
+    # Index into `time` and `mag` of each place in order of phase; before that, the bad observations.
+    order: Ints
+    # In order of phase from index 1 on; the ends are for the neighbours across phase 0.
+    sorted_phase: Floats
+    sorted_mag: Floats
+    slope: Floats
+    counts: Ints
+    grid: Floats
+    curve: Floats
+
+
+def new_scratch(longest: int, n_phase: int) -> Scratch:
+    """Return working memory for light curves of up to `longest` observations."""
+    n = longest + 2
+    return Scratch(
+        time=np.empty(n),
+        mag=np.empty(n),
+        phase=np.empty(n),
+        bins=np.empty(n, np.int32),
+        keep=np.empty(n, np.bool_),
+        order=np.empty(n, np.int32),
+        sorted_phase=np.empty(n),
+        sorted_mag=np.empty(n),
+        slope=np.empty(n),
+        counts=np.empty(max(64, min(4 * longest, _MAX_BINS), n_phase), np.int32),
+        grid=np.arange(n_phase) / n_phase,
+        curve=np.empty(n_phase),
+    )
+
+
+@helper
+def count_bins(n: int) -> int:
+    """Return a power of two from 2n to 4n, at least 64 and at most `_MAX_BINS`."""
+    n_bins = 64
+    while n_bins < 2 * n and n_bins < _MAX_BINS:
+        n_bins *= 2
+    return n_bins
+
+
+@inlined
+def sort_by_phase(n: int, t_ref: float, period: float, scratch: Scratch) -> None:
+    """Compute phases and sort by (phase, magnitude): counting into bins, then insertion.
+
+    The magnitude makes the order, and with it every sum, independent of the order of delivery.
+    """
+    phase, bins, counts = scratch.phase, scratch.bins, scratch.counts
+    sorted_phase, order = scratch.sorted_phase, scratch.order
+    n_bins = count_bins(n)
+    for b in range(n_bins):
+        counts[b] = 0
+    for i in range(n):
+        cycles = (scratch.time[i] - t_ref) / period
+        fraction = cycles - np.floor(cycles)
+        # A tiny negative number of cycles rounds to 1.
+        fraction = fraction if fraction < 1.0 else 0.0
+        phase[i] = fraction
+        bins[i] = np.int32(fraction * n_bins)
+    for i in range(n):
+        counts[np.uint32(bins[i])] += 1
+    start, longest = np.int32(1), np.int32(0)
+    for b in range(n_bins):
+        count = counts[b]
+        counts[b] = start
+        start += count
+        longest = max(longest, count)
+    for i in range(n):
+        bin_of_i = np.uint32(bins[i])
+        place = np.uint32(counts[bin_of_i])
+        counts[bin_of_i] += 1
+        sorted_phase[place] = phase[i]
+        order[place] = i
+    if longest > _LONG_BIN:
+        _presort_long_bins(n_bins, scratch)
+    _insert(1, n + 1, 1, scratch)
+    for j in range(1, n + 1):
+        scratch.sorted_mag[j] = scratch.mag[np.uint32(order[j])]
+
+
+@helper
+def _presort_long_bins(n_bins: int, scratch: Scratch) -> None:
+    """Shell-sort crowded bins down to gaps of 4; after counting, `counts` holds the end of each bin.
+
+    Source: Knuth, The Art of Computer Programming 3, 5.2.1 (gaps 1, 4, 13, 40, ...).
+    """
+    first = 1
+    for b in range(n_bins):
+        last = scratch.counts[b]
+        gap = 1
+        while 3 * gap + 1 < last - first:
+            gap = 3 * gap + 1
+        while gap > 1:
+            _insert(first, last, gap, scratch)
+            gap //= 3
+        first = last
+
+
+@inlined
+def _insert(first: int, last: int, gap: int, scratch: Scratch) -> None:
+    """Sort each `gap`-th of the places first <= j < last by insertion."""
+    sorted_phase, order, mag = scratch.sorted_phase, scratch.order, scratch.mag
+    for i in range(first + gap, last):
+        phase = sorted_phase[np.uint64(i)]
+        if phase > sorted_phase[np.uint64(i - gap)]:
+            continue
+        moved = order[np.uint64(i)]
+        j = i
+        while j >= first + gap:
+            before = np.uint64(j - gap)
+            other = sorted_phase[before]
+            if other < phase or (other == phase and mag[order[before]] <= mag[moved]):
+                break
+            sorted_phase[np.uint64(j)] = other
+            order[np.uint64(j)] = order[before]
+            j -= gap
+        sorted_phase[np.uint64(j)] = phase
+        order[np.uint64(j)] = moved
