@@ -52,11 +52,11 @@ def write_bundle(bundle: Bundle, url: str | os.PathLike[str], *, replace: bool =
         If the folder holds anything else, or cannot be written.
     """
     folder = locate(url, what="bundle")
-    there = folder.children()
-    if folder.is_file() or (there and not (replace and set(there) <= set(_FILES))):
+    in_the_way = sorted(set(folder.children()) - set(_FILES if replace else ()))
+    if in_the_way or folder.is_file():
         raise InputError(
-            expected="an empty or new folder for the bundle" + (" or an old bundle" if replace else ""),
-            got=f"a folder with {', '.join(there[:3])}" if there else "a file",
+            expected="an empty or new folder for the bundle" + (", or an old bundle" if replace else ""),
+            got=f"a folder with {', '.join(in_the_way[:3])}" if in_the_way else "a file",
             where=str(folder),
             fix="choose another output",
         )
