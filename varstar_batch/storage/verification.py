@@ -1,18 +1,22 @@
-"""Checks of a run as it lies on storage, before it is published."""
+"""Checks of a run as it lies on storage: before it is published, and again whenever somebody asks."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varstar_batch.errors import VarstarError
+from varstar_batch.errors import VarstarError, one_line
 from varstar_batch.storage.files import Location
+from varstar_batch.storage.querying import open_duckdb, quoted, scan
 
-MEMORY_LIMIT = "1GB"
-"""Of the search for repeated identifiers; beyond it DuckDB spills to disk."""
+SUM_TOLERANCE = 1e-6
+"""How far the probabilities of an object may be from adding up to 1: six roundings to float32 stay well below."""
+
+READERS = 16
 
 
 class VerificationError(VarstarError):
@@ -22,7 +26,7 @@ class VerificationError(VarstarError):
 
 
 def verify_run_files(run: Location, rows: Mapping[str, int], expected: Collection[str]) -> None:
-    """Check that a run's files are all there, with the rows that were counted, and that no object stands twice.
+    """Check that a run's files are all there, whole and sound, and that no object stands twice.
 
     Parameters
     ----------
@@ -41,36 +45,121 @@ def verify_run_files(run: Location, rows: Mapping[str, int], expected: Collectio
     missing = sorted(set(expected) - set(rows))
     if missing:
         raise _error(f"all {len(expected)} partitions", f"none of {', '.join(missing[:3])}", run)
-    files = {key: run / key for key in rows}
-    with ThreadPoolExecutor(8) as pool:
-        found = dict(zip(files, pool.map(_count_rows, files.values()), strict=True))
-    wrong = [f"{key}: {found[key]} instead of {rows[key]}" for key in rows if found[key] != rows[key]]
+    found = read_footers(run, list(rows))
+    wrong = [
+        f"{key}: {footer if isinstance(footer, str) else footer.num_rows} instead of {rows[key]} rows"
+        for key, footer in found.items()
+        if isinstance(footer, str) or footer.num_rows != rows[key]
+    ]
     if wrong:
         raise _error("the rows that were counted", "; ".join(wrong[:3]), run)
-    repeated = _repeated_ids(list(files.values()))
+    for problems in (schema_problems(run, list(rows)), content_problems(run, list(rows))):
+        if problems:
+            raise _error("sound partitions", "; ".join(f"{key}: {text}" for key, text in problems[:3]), run)
+    repeated = repeated_ids([run / key for key in rows])
     if repeated:
         raise _error("every object_id once", f"repeated {', '.join(repeated)}", run)
 
 
-def _count_rows(location: Location) -> int:
-    try:
-        with location.open_input() as stream:
-            return int(pq.read_metadata(stream).num_rows)
-    except FileNotFoundError:
-        return -1
+def read_footers(run: Location, keys: Sequence[str]) -> dict[str, pq.FileMetaData | str]:
+    """Return the footers of a run's files, or a few words where one cannot be read."""
+
+    def footer(key: str) -> pq.FileMetaData | str:
+        try:
+            with (run / key).open_input() as stream:
+                return pq.read_metadata(stream)
+        except FileNotFoundError:
+            return "no file"
+        except pa.ArrowException as error:
+            return f"an unreadable file ({one_line(error)})"
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return dict(zip(keys, pool.map(footer, keys), strict=True))
 
 
-def _repeated_ids(files: list[Location], most: int = 3) -> list[str]:
+def schema_problems(run: Location, keys: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the files, of those that can be read, whose columns differ from the first one's, with what differs."""
+
+    def schema(key: str) -> pa.Schema:
+        with (run / key).open_input() as stream:
+            return pq.read_schema(stream)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        schemas = list(pool.map(schema, keys))
+    first = schemas[0] if schemas else None
+    return [
+        (key, f"columns {_unlike(first, found)} differ from those of {keys[0]}")
+        for key, found in zip(keys, schemas, strict=True)
+        if not found.equals(first)
+    ]
+
+
+def content_problems(run: Location, keys: Sequence[str]) -> list[tuple[str, str]]:
+    """Return what is wrong with the numbers in a run's files, as pairs of file and text.
+
+    Every probability lies in [0, 1]; those of an object add up to 1 within `SUM_TOLERANCE`; an object whose status is
+    ``ok`` has all of them and its class is the most probable, any other object has none.
+    """
+    if not keys:
+        return []
+    with (run / keys[0]).open_input() as stream:
+        names = [name for name in pq.read_schema(stream).names if name.startswith("prob_")]
+    checks = _content_checks(names)
+    counts = ", ".join(f"count(*) FILTER (WHERE {condition})" for condition in checks.values())
+    any_wrong = " OR ".join(f"({condition})" for condition in checks.values())
+    with open_duckdb() as connection:
+        scan(connection, "rows", [run / key for key in keys], filename=True)
+        try:
+            found = connection.execute(
+                f"SELECT filename, {counts} FROM rows WHERE {any_wrong} GROUP BY filename ORDER BY filename"
+            ).fetchall()
+        except duckdb.Error as error:
+            return [(str(run), f"cannot be read: {one_line(error)}")]
+    start = len(str(run).rstrip("/")) + 1
+    return [
+        (name[start:], f"{count} rows in which {what}")
+        for name, *numbers in found
+        for what, count in zip(checks, numbers, strict=True)
+        if count
+    ]
+
+
+def repeated_ids(files: Sequence[Location], most: int = 3) -> list[str]:
+    """Return up to `most` identifiers that stand in several rows of a run; beyond bounded memory it spills to disk."""
     if not files:
         return []
-    with duckdb.connect(":memory:", config={"memory_limit": MEMORY_LIMIT}) as connection:
-        if not files[0].is_local:
-            connection.register_filesystem(files[0].fs)
+    with open_duckdb() as connection:
+        scan(connection, "rows", files)
         found = connection.execute(
-            "SELECT object_id FROM read_parquet(?) GROUP BY object_id HAVING count(*) > 1 LIMIT ?",
-            [[str(file) for file in files], most],
+            "SELECT object_id FROM rows GROUP BY object_id HAVING count(*) > 1 LIMIT ?", [most]
         ).fetchall()
     return [str(row[0]) for row in found]
+
+
+def _content_checks(names: Sequence[str]) -> dict[str, str]:
+    probabilities = [f'"{name}"::DOUBLE' for name in names]
+    listed = ", ".join(probabilities)
+    outside = " OR ".join(f"({p} < 0 OR {p} > 1 OR isnan({p}))" for p in probabilities)
+    missing = " OR ".join(f"{p} IS NULL" for p in probabilities)
+    present = " OR ".join(f"{p} IS NOT NULL" for p in [*probabilities, '"class"', "class_prob"])
+    of_class = " ".join(f'WHEN {quoted(name.removeprefix("prob_"))} THEN "{name}"' for name in names)
+    return {
+        "a probability is outside [0, 1]": outside,
+        "probabilities do not add up to 1": f"abs({' + '.join(probabilities)} - 1) > {SUM_TOLERANCE}",
+        "the status is ok and a probability is missing": f"status = 'ok' AND ({missing})",
+        "the status is not ok and there is a class": f"status <> 'ok' AND ({present})",
+        "class_prob is not the greatest probability": f"abs(class_prob - greatest({listed})) > 0",
+        "the class is not the one of class_prob": f"""class_prob IS DISTINCT FROM CASE "class" {of_class} END""",
+    }
+
+
+def _unlike(first: pa.Schema, other: pa.Schema) -> str:
+    names = [
+        name
+        for name in dict.fromkeys([*first.names, *other.names])
+        if name not in first.names or name not in other.names or first.field(name).type != other.field(name).type
+    ]
+    return ", ".join(names) or "in another order"
 
 
 def _error(expected: str, got: str, run: Location) -> VerificationError:

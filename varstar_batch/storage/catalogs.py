@@ -1,0 +1,300 @@
+"""Reading a published catalog from Python: Arrow, pandas, astropy, Dask, LSDB, SQL, cones, single stars.
+
+    catalog = varstar_batch.open_catalog("s3://bucket/catalog")
+    catalog.query("SELECT class, count(*) FROM catalog GROUP BY class").read_all()
+
+Nothing here loads a whole catalog unless it is asked for one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from varstar_batch.errors import InputError
+from varstar_batch.storage.cone import Cone, cone_schema, cone_tables
+from varstar_batch.storage.files import Location
+from varstar_batch.storage.finishing import run_files
+from varstar_batch.storage.publishing import Catalog, open_catalog_root
+from varstar_batch.storage.querying import Answer, check_select, open_session, run_select
+from varstar_batch.storage.row_groups import RowGroupIndex, read_index
+from varstar_batch.storage.run_history import RUN_RECORD, published_runs, resolve_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from astropy.table import Table
+    from dask.dataframe import DataFrame as DaskFrame
+    from lsdb import Catalog as LsdbCatalog
+
+
+@dataclass(frozen=True)
+class CatalogReader:
+    """One published run of a catalog, for reading.
+
+    Attributes
+    ----------
+    catalog : Catalog
+        The catalog root.
+    run_id : str
+        The run that is read.
+    """
+
+    catalog: Catalog
+    run_id: str
+
+    def __str__(self) -> str:
+        return f"{self.catalog} (run {self.run_id})"
+
+    def __len__(self) -> int:
+        return int(self.record["rows"])
+
+    @property
+    def run(self) -> Location:
+        """The run's folder."""
+        return self.catalog.run(self.run_id)
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What is known of the run as a whole: ``run.json``. Raises InputError where it is lost."""
+        record = self.catalog.read_json(self.run_id, RUN_RECORD)
+        if record is None:
+            raise self._damaged(RUN_RECORD)
+        return record
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the probabilities."""
+        return tuple(self.record["model"]["classes"])
+
+    @cached_property
+    def files(self) -> tuple[str, ...]:
+        """Keys of the dataset's files in the run's folder, one for each partition of the survey."""
+        try:
+            return tuple(run_files(self.run, self.record["layout"]))
+        except FileNotFoundError:
+            raise self._damaged("partitions.parquet") from None
+
+    @cached_property
+    def locations(self) -> tuple[Location, ...]:
+        """Where these files are."""
+        return tuple(self.run / key for key in self.files)
+
+    @cached_property
+    def index(self) -> RowGroupIndex:
+        """What every row group spans."""
+        try:
+            return read_index(self.run)
+        except FileNotFoundError:
+            raise self._damaged("the index of row groups") from None
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Of the rows; units, UCDs and descriptions are in the metadata of its fields."""
+        if not self.files:
+            raise self._damaged("every partition")
+        try:
+            with self.locations[0].open_input() as stream:
+                return pq.read_schema(stream)
+        except FileNotFoundError:
+            raise self._damaged(self.files[0]) from None
+
+    def at(self, run: str) -> CatalogReader:
+        """Return the same catalog at another run: an identifier, its beginning, ``previous`` or ``current``."""
+        return CatalogReader(self.catalog, resolve_run(self.catalog, run))
+
+    def dataset(self) -> ds.Dataset:
+        """Return the rows as an Arrow dataset, which reads nothing yet."""
+        paths = [location.path for location in self.locations]
+        fs = None if self.run.is_local else self.run.fs
+        return ds.dataset(paths, schema=self.schema, format="parquet", filesystem=fs)
+
+    def to_batches(
+        self, columns: Sequence[str] | None = None, where: ds.Expression | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream rows.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            All by default.
+        where : pyarrow.dataset.Expression, optional
+            For example ``pc.field("class") == "RR"``; row groups that cannot match are not read.
+        """
+        yield from self.dataset().to_batches(columns=_list(columns), filter=where, batch_readahead=2)
+
+    def to_arrow(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
+        """Read rows into an Arrow table; see `to_batches`."""
+        return self.dataset().to_table(columns=_list(columns), filter=where)
+
+    def to_pandas(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pd.DataFrame:
+        """Read rows into a pandas DataFrame; see `to_batches`."""
+        return self.to_arrow(columns, where).to_pandas()
+
+    def to_astropy(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> Table:
+        """Read rows into an astropy Table with units, UCDs and descriptions; nulls are masked. See `to_batches`."""
+        return astropy_table(self.to_arrow(columns, where))
+
+    def to_dask(self, columns: Sequence[str] | None = None) -> DaskFrame:
+        """Return a Dask dataframe with one partition for each file, which reads nothing yet."""
+        import dask.dataframe as dd
+
+        names = _list(columns) or self.schema.names
+        empty = self.schema.empty_table().select(names).to_pandas()
+        return dd.from_map(_read_pandas, list(self.locations), columns=names, meta=empty, enforce_metadata=False)
+
+    def to_lsdb(self, **options: Any) -> LsdbCatalog:
+        """Open the run with LSDB; `options` go to ``lsdb.open_catalog``.
+
+        Raises
+        ------
+        InputError
+            The survey was no HATS catalog, so its catalog is none.
+        """
+        if self.record["layout"] != "hats":
+            raise InputError(
+                expected="a catalog made from a HATS survey",
+                got="one made from a directory of Parquet files",
+                where=str(self),
+                fix="take to_dask(), or import the survey into HATS and classify that",
+            )
+        import lsdb
+        from upath import UPath
+
+        storage = {} if self.run.is_local else self.run.fs.storage_options
+        return lsdb.open_catalog(UPath(str(self.run), **storage), **options)
+
+    def cone(self, ra: float, dec: float, radius: float, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the objects within `radius` of a position, all in degrees, the nearest first.
+
+        Parameters
+        ----------
+        ra, dec, radius : float
+            Right ascension, declination, and radius up to 180.
+        columns : sequence of str, optional
+            All by default; ``separation`` [arcsec] is added as the last.
+
+        Raises
+        ------
+        InputError
+            A number is outside its range.
+        """
+        tables = list(cone_tables(self.run, self.index, Cone(ra, dec, radius), columns))
+        found = pa.concat_tables(tables) if tables else cone_schema(self.schema, columns).empty_table()
+        return found.sort_by("separation").replace_schema_metadata(self.schema.metadata)
+
+    def get(self, object_id: int | str) -> dict[str, Any] | None:
+        """Return the row of one object, or None. Raises InputError where `object_id` cannot be one of this catalog."""
+        value = parse_object_id(object_id, self.schema.field("object_id").type)
+        files = dict.fromkeys(group.file for group in self.index.with_object(value))
+        if not files:
+            return None
+        runs = {self.run_id: [self.run / key for key in files]}
+        with open_session(runs, self.run_id) as connection:
+            found = connection.execute("SELECT * FROM catalog WHERE object_id = ?", [value])
+            names = [column[0] for column in found.description]
+            row = found.fetchone()
+        return None if row is None else dict(zip(names, row, strict=True))
+
+    @contextmanager
+    def open_query(self, sql: str) -> Iterator[Answer]:
+        """Answer one SELECT as a stream: ``catalog`` is this run, ``catalog_at('run')`` any other.
+
+        Raises
+        ------
+        InputError
+            It is not one SELECT, or DuckDB cannot answer it.
+        """
+        check_select(sql)
+        # Only runs that the text names: each costs the reading of a footer.
+        named = [run for run in published_runs(self.catalog) if run in sql and run != self.run_id]
+        runs = {run: CatalogReader(self.catalog, run).locations for run in (self.run_id, *named)}
+        with open_session(runs, self.run_id) as connection:
+            yield run_select(connection, sql)
+
+    def query(self, sql: str) -> pa.Table:
+        """Answer one SELECT as an Arrow table; see `open_query`."""
+        with self.open_query(sql) as answer:
+            return pa.Table.from_batches(answer, schema=answer.schema)
+
+    def _damaged(self, what: str) -> InputError:
+        return InputError(
+            expected="a complete run",
+            got=f"{what} is missing",
+            where=str(self.run),
+            fix=f"see `varstar verify {self.catalog}`; `varstar rollback` goes back to an earlier run",
+        )
+
+
+def open_catalog(url: str | os.PathLike[str], run: str | None = None) -> CatalogReader:
+    """Open a published catalog for reading.
+
+    Parameters
+    ----------
+    url : str or path
+        The catalog's folder, local or any fsspec URL.
+    run : str, optional
+        An identifier, its unambiguous beginning, ``previous``, or the current run by default.
+
+    Raises
+    ------
+    InputError
+        There is no catalog, nothing was published, or there is no such run.
+    """
+    catalog = open_catalog_root(url)
+    return CatalogReader(catalog, resolve_run(catalog, run))
+
+
+def parse_object_id(value: int | str, kind: pa.DataType) -> int | str:
+    """Return an identifier as the catalog's column `kind` has it. Raises InputError where it cannot be one."""
+    if not pa.types.is_integer(kind):
+        return str(value)
+    try:
+        return int(pa.scalar(int(value), kind).as_py())
+    except (ValueError, OverflowError, pa.ArrowInvalid):
+        raise InputError(
+            expected=f"an object_id of type {kind}", got=repr(value), where="object_id", fix="give a whole number"
+        ) from None
+
+
+def astropy_table(table: pa.Table) -> Table:
+    """Return an Arrow table as an astropy Table: nulls masked, units and UCDs from the metadata of the fields."""
+    import numpy as np
+    from astropy.table import MaskedColumn, Table
+
+    columns = []
+    for field in table.schema:
+        values = table[field.name]
+        mask = values.is_null().to_numpy()
+        if pa.types.is_integer(field.type) or pa.types.is_floating(field.type):
+            data = values.fill_null(0).to_numpy()
+        else:
+            data = np.asarray(values.fill_null("").to_pylist(), dtype=str)
+        said = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        columns.append(
+            MaskedColumn(
+                data,
+                name=field.name,
+                mask=mask,
+                unit=said.get("unit") or None,
+                description=said.get("description"),
+                meta={"ucd": said["ucd"]} if said.get("ucd") else None,
+            )
+        )
+    return Table(columns, copy=False)
+
+
+def _read_pandas(location: Location, columns: list[str]) -> pd.DataFrame:
+    with location.open_input() as stream:
+        return pq.read_table(stream, columns=columns).to_pandas()
+
+
+def _list(columns: Sequence[str] | None) -> list[str] | None:
+    return None if columns is None else list(columns)

@@ -1,0 +1,94 @@
+"""A cone on the sky: which row groups it can touch, then which objects it holds, exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from varstar_batch.errors import InputError
+from varstar_batch.storage.files import Location
+from varstar_batch.storage.row_groups import RowGroupIndex
+
+SEPARATION = pa.field(
+    "separation",
+    pa.float64(),
+    metadata={"unit": "arcsec", "ucd": "pos.angDistance", "description": "Distance from the centre of the cone"},
+)
+
+
+@dataclass(frozen=True)
+class Cone:
+    """A cone on the sky, in degrees, its edge included.
+
+    Raises
+    ------
+    InputError
+        A number is not finite or outside its range: ra -360 to 360, dec -90 to 90, radius above 0 to 180.
+    """
+
+    ra: float
+    dec: float
+    radius: float
+
+    def __post_init__(self) -> None:
+        _require("--ra", self.ra, -360.0 <= self.ra <= 360.0, "a right ascension from 0 to 360 degrees")
+        _require("--dec", self.dec, -90.0 <= self.dec <= 90.0, "a declination from -90 to 90 degrees")
+        _require("--radius", self.radius, 0.0 < self.radius <= 180.0, "a radius above 0 and up to 180 degrees")
+
+    def separation(self, ra: npt.ArrayLike, dec: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Return the distances of positions [deg] from the centre [deg], by the haversine; NaN where unknown."""
+        alpha, delta = np.radians(np.asarray(ra, np.float64)), np.radians(np.asarray(dec, np.float64))
+        alpha0, delta0 = math.radians(self.ra), math.radians(self.dec)
+        haversine = (
+            np.sin((delta - delta0) / 2) ** 2 + np.cos(delta) * math.cos(delta0) * np.sin((alpha - alpha0) / 2) ** 2
+        )
+        # Exactly opposite points can come out a rounding error above 1.
+        separation: npt.NDArray[np.float64] = np.degrees(2 * np.arcsin(np.sqrt(np.minimum(haversine, 1.0))))
+        return separation
+
+
+def cone_schema(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
+    """Return the schema of a cone's tables: `columns` (all by default), then ``separation``."""
+    fields = [schema.field(name) for name in (columns or schema.names)]
+    return pa.schema([*fields, SEPARATION], metadata=schema.metadata)
+
+
+def cone_tables(
+    run: Location, index: RowGroupIndex, cone: Cone, columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """Yield the objects of a run that lie in a cone, one table for each row group that holds any.
+
+    Parameters
+    ----------
+    run : Location
+        The run's folder.
+    index : RowGroupIndex
+        Its row groups.
+    cone : Cone
+    columns : sequence of str, optional
+        All by default; ``separation`` [arcsec] is added as the last.
+    """
+    for key, groups in groupby(index.within(cone.ra, cone.dec, cone.radius), key=lambda group: group.file):
+        with (run / key).open_input() as stream, pq.ParquetFile(stream) as file:
+            for group in groups:
+                # Positions first: most row groups that a cone may touch hold nothing of it.
+                position = file.read_row_group(group.number, columns=["ra", "dec"])
+                separation = cone.separation(position["ra"].to_numpy(), position["dec"].to_numpy())
+                inside = np.flatnonzero(separation <= cone.radius)
+                if not len(inside):
+                    continue
+                names = list(columns) if columns else file.schema_arrow.names
+                rows = file.read_row_group(group.number, columns=names).select(names).take(inside)
+                yield rows.append_column(SEPARATION, pa.array(separation[inside] * 3600.0))
+
+
+def _require(name: str, value: float, holds: bool, expected: str) -> None:
+    if not (math.isfinite(value) and holds):
+        raise InputError(expected=expected, got=f"{value:g}", where=name, fix="positions and radii are in degrees")

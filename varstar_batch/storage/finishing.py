@@ -1,0 +1,71 @@
+"""The last files of a run before it is published: index, definitions, HATS, and the checksums of all of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from varstar_batch.storage.definitions import write_definitions
+from varstar_batch.storage.files import Location
+from varstar_batch.storage.hats_catalog import finish_hats
+from varstar_batch.storage.publishing import output_key
+from varstar_batch.storage.records import read_table, write_json
+from varstar_batch.storage.row_groups import build_index, write_index
+from varstar_batch.storage.surveys import Survey
+
+MANIFEST = "manifest.json"
+"""Size and SHA-256 of every file of a run except itself and the partitions, whose own are in ``partitions.parquet``."""
+
+_HASHED_AT_ONCE = 2**22
+_READERS = 8
+
+
+def finish_run_files(run: Location, survey: Survey, record: Mapping[str, Any]) -> None:
+    """Write what a run needs besides its rows and records, so that it can be searched, opened by others and verified.
+
+    Called after ``partitions.parquet`` and ``run.json`` are written and before the catalog's pointer moves. Doing it
+    again, after a crash, writes the same.
+
+    Parameters
+    ----------
+    run : Location
+        The run's folder.
+    survey : Survey
+        What was classified.
+    record : mapping
+        The content of ``run.json``.
+    """
+    files = run_files(run, record["layout"])
+    write_index(run, build_index(run, files))
+    write_definitions(run, record)
+    if record["layout"] == "hats" and files:
+        finish_hats(run, files, survey.hats_properties or {}, record)
+    write_json(run / MANIFEST, manifest(run, files))
+
+
+def run_files(run: Location, layout: str) -> list[str]:
+    """Return the keys of a run's dataset files, as ``partitions.parquet`` has them. Raises FileNotFoundError."""
+    partitions = read_table(run / "partitions.parquet")["partition"].to_pylist()
+    return [output_key(layout, partition) for partition in partitions]
+
+
+def manifest(run: Location, partitions: list[str]) -> dict[str, dict[str, Any]]:
+    """Return size and SHA-256 of a run's files as they are now, `partitions` and the manifest itself left out."""
+    skipped = {*partitions, MANIFEST}
+    # Parts of partitions are gone, or will be, when the run is published.
+    keys = [info.key for info in run.files() if info.key not in skipped and not info.key.startswith("parts/")]
+    with ThreadPoolExecutor(_READERS) as pool:
+        return dict(zip(keys, pool.map(lambda key: fingerprint_file(run / key), keys), strict=True))
+
+
+def fingerprint_file(location: Location) -> dict[str, Any]:
+    """Return the size in bytes and the SHA-256 of a file, read in pieces. Raises FileNotFoundError."""
+    digest = hashlib.sha256()
+    size = 0
+    with location.open_input() as stream:
+        while piece := stream.read(_HASHED_AT_ONCE):
+            digest.update(piece)
+            size += len(piece)
+    return {"bytes": size, "sha256": digest.hexdigest()}

@@ -1,0 +1,197 @@
+"""SQL over a catalog through DuckDB, locked so that a query can read the catalog and do nothing else.
+
+What keeps it so: one statement, and only a SELECT; of the whole file system only the files of the runs that the query
+names can be opened; extensions, Python's variables and every change of configuration are switched off.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from varstar_batch.errors import InputError, one_line
+from varstar_batch.storage.files import Location
+
+MEMORY_LIMIT = "640MB"
+"""What DuckDB may take; beyond it, it spills to a temporary folder."""
+
+SPILL_LIMIT = "64GB"
+
+BATCH_ROWS = 65_536
+
+_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
+    "memory_limit": MEMORY_LIMIT,
+    "max_temp_directory_size": SPILL_LIMIT,
+    "python_enable_replacements": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_community_extensions": False,
+    "allow_unsigned_extensions": False,
+    # A catalog is read-only: the order of its rows is no part of a query's meaning, and keeping it costs memory.
+    "preserve_insertion_order": False,
+}
+
+_LAST_SETTINGS = ("SET enable_external_access = false", "SET lock_configuration = true")
+
+
+@contextmanager
+def open_duckdb() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a DuckDB connection with bounded memory, which spills to a folder of its own that is removed afterwards."""
+    with (
+        tempfile.TemporaryDirectory(prefix="varstar-sql-") as spill,
+        duckdb.connect(":memory:", config=_SETTINGS | {"temp_directory": spill, "threads": _threads()}) as connection,
+    ):
+        yield connection
+
+
+def scan(
+    connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Location], *, filename: bool = False
+) -> None:
+    """Make a view over Parquet files, local or on an object store.
+
+    Parameters
+    ----------
+    connection : DuckDBPyConnection
+    name : str
+        Of the view.
+    files : sequence of Location
+        One or more, all of one schema.
+    filename : bool
+        Whether the view has a column with the file that a row comes from.
+
+    Raises
+    ------
+    duckdb.Error
+        The first file is missing or damaged.
+    """
+    if not files[0].is_local:
+        protocol = files[0].fs.protocol
+        if not connection.filesystem_is_registered(protocol if isinstance(protocol, str) else protocol[0]):
+            connection.register_filesystem(files[0].fs)
+    paths = [str(file) for file in files]
+    connection.read_parquet(paths, hive_partitioning=False, filename=filename).create_view(name)
+
+
+@contextmanager
+def open_session(runs: Mapping[str, Sequence[Location]], current: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a locked DuckDB connection in which ``catalog`` is the current run and ``catalog_at('run')`` any of `runs`.
+
+    Parameters
+    ----------
+    runs : mapping of str to sequence of Location
+        The files of every run that can be read, at least one each.
+    current : str
+        One of them.
+
+    Raises
+    ------
+    InputError
+        A file is missing or damaged.
+    """
+    with open_duckdb() as connection:
+        for run_id, files in runs.items():
+            try:
+                scan(connection, f"catalog@{run_id}", files)
+            except duckdb.Error as error:
+                raise InputError(
+                    expected=f"the files of run {run_id}",
+                    got=one_line(error),
+                    where="catalog",
+                    fix="`varstar verify CATALOG` says what is damaged, `varstar rollback` goes back to an earlier run",
+                ) from None
+        connection.execute(f'CREATE VIEW catalog AS FROM "catalog@{current}"')
+        connection.execute("CREATE MACRO catalog_at(run) AS TABLE FROM query_table('catalog@' || run)")
+        paths = [str(file) for files in runs.values() for file in files]
+        connection.execute(f"SET allowed_paths = [{', '.join(map(quoted, paths))}]")
+        for statement in _LAST_SETTINGS:
+            connection.execute(statement)
+        yield connection
+
+
+def check_select(sql: str) -> None:
+    """Make sure that a text is one SELECT (which includes WITH, VALUES, FROM, DESCRIBE and SUMMARIZE).
+
+    Raises
+    ------
+    InputError
+        It cannot be parsed, is empty, holds several statements, or does something other than selecting.
+    """
+    with duckdb.connect(":memory:", config=_SETTINGS) as connection:
+        try:
+            statements = connection.extract_statements(sql)
+        except duckdb.Error as error:
+            raise _sql_error(error) from None
+    if len(statements) != 1:
+        raise InputError(
+            expected="one SELECT", got=f"{len(statements)} statements", where="SQL", fix="ask one question at a time"
+        )
+    kind = statements[0].type
+    if kind != duckdb.StatementType.SELECT:
+        raise InputError(
+            expected="a SELECT: catalogs are read-only", got=kind.name, where="SQL", fix="write the result with --out"
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a query, as a stream: iterate it once.
+
+    Attributes
+    ----------
+    schema : pa.Schema
+        Of the batches.
+    """
+
+    schema: pa.Schema
+    _batches: Iterator[pa.RecordBatch]
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """Yield bounded batches. Raises InputError where the query fails midway."""
+        while True:
+            try:
+                batch = next(self._batches, None)
+            except (duckdb.Error, OSError) as error:  # Arrow hands on what happens inside of DuckDB as an OSError
+                raise _sql_error(error) from None
+            if batch is None:
+                return
+            yield batch
+
+
+def run_select(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
+    """Return the answer to a checked SELECT, valid as long as the connection is open.
+
+    Raises
+    ------
+    InputError
+        DuckDB refuses the query.
+    """
+    try:
+        reader = connection.sql(sql).to_arrow_reader(BATCH_ROWS)
+    except duckdb.Error as error:
+        raise _sql_error(error) from None
+    return Answer(reader.schema, iter(reader))
+
+
+def _sql_error(error: Exception) -> InputError:
+    text = str(error).split("\n\nLINE ")[0]
+    fix = "the table is `catalog`, other runs are catalog_at('run')"
+    if "disabled by configuration" in text or "Permission Error" in text:
+        fix = "a query can read nothing but the catalog"
+    if "catalog@" in text:
+        fix = "`varstar runs CATALOG` lists the runs"
+    return InputError(expected="a query that DuckDB can answer", got=one_line(text), where="SQL", fix=fix)
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def quoted(text: str) -> str:
+    """Return a text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
