@@ -20,6 +20,7 @@ from varstar_batch.errors import PartitionError, RefusedError
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.storage.bundles import read_bundle, write_bundle
 from varstar_batch.storage.files import Location, writable
+from varstar_batch.storage.finishing import finish_run_files
 from varstar_batch.storage.publishing import (
     Catalog,
     Pointer,
@@ -240,6 +241,7 @@ def publish(prepared: Prepared, executed: Executed) -> dict[str, Any]:
     write_table(run / "failures.parquet", [asdict(failure) for failure in executed.failures], FAILURES_SCHEMA)
     record = summary(prepared, executed)
     write_json(run / "run.json", record)
+    finish_run_files(run, prepared.plan.survey, record)
     (run / "parts").remove()
     prepared.catalog.publish(prepared.run_id, based_on=prepared.based_on.number)
     return record
