@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -29,13 +28,20 @@ for module in (surveys, running, catalogs):
     module.register(app)
 
 
-@app.callback()
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         sys.stdout.write(f"varstar-batch {__version__}\n")
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    pass
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -44,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     code: Any
     try:
         code = app(words, standalone_mode=False) or 0
+        sys.stdout.flush()
     except VarstarError as error:
         error_line(str(error))
         code = error.exit_code
@@ -62,10 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _usage(error: TyperException, words: list[str]) -> str:
     message = one_line(error.format_message() if hasattr(error, "format_message") else error).rstrip(".")
-    commands = sorted(info.name or "" for info in app.registered_commands)
-    command = next((word for word in words if not word.startswith("-")), "")
-    if command in commands:
-        return f"varstar {command}: {message}; see `varstar {command} --help`"
-    close = difflib.get_close_matches(command, commands, n=1)
-    hint = f"did you mean `varstar {close[0]}`?" if close else "see `varstar --help`"
-    return f"varstar: {message}; {hint}"
+    commands = {info.name or (info.callback.__name__ if info.callback else "") for info in app.registered_commands}
+    words = ["varstar", *(word for word in words[:1] if word in commands)]
+    return f"{' '.join(words)}: {message}; see `{' '.join(words)} --help`"

@@ -38,6 +38,11 @@ def say(message: str) -> None:
     out.print(Text(message))
 
 
+def note(message: str) -> None:
+    """Print a line about what is going on, beside the result."""
+    err.print(Text(message))
+
+
 def print_json(content: Any) -> None:
     """Print a value for programs."""
     sys.stdout.write(json.dumps(content, indent=1, default=str) + "\n")

@@ -82,20 +82,21 @@ def _run_flow(survey: Path, catalog: Path, home: Path) -> dict[str, Any]:
     # A server of its own, in this folder, that ends with the flow: the demonstration must touch nothing of a real one.
     os.environ |= {
         "PREFECT_HOME": str(home.resolve()),
-        "PREFECT_API_URL": "",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
         "DO_NOT_TRACK": "1",
     }
+    for name in ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_PROFILE"):
+        os.environ.pop(name, None)
     from flows.reclassify import ReclassifyParameters, reclassify
 
     return reclassify(ReclassifyParameters(survey=str(survey), catalog=str(catalog)))
 
 
 def _ask(catalog: Path) -> None:
-    from varstar_batch.storage.querying import query
+    from varstar_batch.storage.catalogs import open_catalog
 
-    answer = query(str(catalog), QUERY)
+    answer = open_catalog(catalog).query(QUERY)
     print_table("", answer.column_names, [tuple(row.values()) for row in answer.to_pylist()])

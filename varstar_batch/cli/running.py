@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from varstar_batch.cli.console import (
+    note,
     out,
     parse_bytes,
     print_counts,
@@ -72,7 +73,7 @@ def classify(
         if prepared.up_to_date:
             record = prepared.published_record()
         else:
-            say(_heading(prepared))
+            note(_heading(prepared))
             with progress("Classifying", expected_objects(run_plan.survey), "light curves") as advance:
                 executed = execute_run(prepared, client, advance, _warn_of_failure)
             verify(prepared, executed)

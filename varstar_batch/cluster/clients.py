@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,8 +75,6 @@ def _connected(address: str) -> Iterator[Client]:
 
 @contextmanager
 def _local(workers: int) -> Iterator[Client]:
-    import logging
-
     import dask
     from distributed import Client, LocalCluster
 
@@ -89,6 +88,7 @@ def _local(workers: int) -> Iterator[Client]:
     }
     with (
         dask.config.set(settings),
+        _quiet("distributed"),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -100,3 +100,15 @@ def _local(workers: int) -> Iterator[Client]:
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    # Prefect shows what every library logs; a cluster of our own making has nothing to say that we would not.
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -33,8 +33,14 @@ from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines import Engine, EngineName, Precision, open_engine
 from varstar_batch.storage.bundles import read_bundle
-from varstar_batch.storage.catalog_schema import ROW_GROUP_ROWS, WRITE_OPTIONS, Provenance, catalog_rows
-from varstar_batch.storage.columns import HEALPIX_COLUMN
+from varstar_batch.storage.catalog_schema import (
+    ROW_GROUP_ROWS,
+    Provenance,
+    catalog_rows,
+    catalog_schema,
+    sort_rows,
+    write_options,
+)
 from varstar_batch.storage.files import Location
 from varstar_batch.storage.publishing import output_key
 from varstar_batch.storage.reading import partition_shape, read_batches
@@ -198,14 +204,13 @@ def assemble(context: RunContext, records: list[ChunkRecord]) -> tuple[ChunkReco
     target = output_location(context, key)
     with parts[0].open_input() as stream:
         schema = _with_records(pq.read_schema(stream), records)
-    rows = 0
-    with _hashed_output(target) as sink, pq.ParquetWriter(sink, schema, **WRITE_OPTIONS) as writer:
+    rows, expected = 0, sum(record.rows for record in records)
+    with _hashed_output(target) as sink, pq.ParquetWriter(sink, schema, **write_options(expected)) as writer:
         for part in parts:
             with part.open_input() as stream, pq.ParquetFile(stream) as file:
                 for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS):
                     writer.write_batch(batch.replace_schema_metadata(schema.metadata))
                     rows += batch.num_rows
-    expected = sum(record.rows for record in records)
     if rows != expected:
         target.remove()
         return Failure(key, "rows_lost", f"{key}: expected {expected} rows from its chunks, got {rows}")
@@ -253,7 +258,12 @@ def _classify_chunk(context: RunContext, chunk: Chunk, *, expected_rows: int | N
     bundle, engine = load_model(context.run, context.bundle_hash, context.engine, context.precision, context.threads)
     started = time.time()
     tally = _Tally(classes=bundle.contract.classes)
-    table = pa.concat_tables(list(_rows(context, chunk, bundle, engine, tally)))
+    schema = catalog_schema(
+        pa.type_for_alias(context.source.object_id_type),
+        bundle.contract.classes,
+        healpix=context.source.columns.healpix is not None,
+    )
+    table = pa.concat_tables([schema.empty_table(), *_rows(context, chunk, bundle, engine, tally)])
     if expected_rows is not None and table.num_rows != expected_rows:
         raise PartitionError(
             kind="rows_lost",
@@ -263,7 +273,7 @@ def _classify_chunk(context: RunContext, chunk: Chunk, *, expected_rows: int | N
             fix="read the file with another program; it may be damaged",
         )
     with tally.timed("write"):
-        table = _sorted(table)
+        table = sort_rows(table)
         _check_unique(table["object_id"], chunk)
         key = chunk.partition.key
         whole = chunk.total == 1
@@ -288,7 +298,7 @@ def _classify_chunk(context: RunContext, chunk: Chunk, *, expected_rows: int | N
     )
     with tally.timed("write"), _hashed_output(target) as sink:
         table = table.cast(_with_records(table.schema, [record]))
-        pq.write_table(table, sink, row_group_size=ROW_GROUP_ROWS, **WRITE_OPTIONS)
+        pq.write_table(table, sink, row_group_size=ROW_GROUP_ROWS, **write_options(table.num_rows))
     record = replace(record, seconds=dict(tally.seconds))
     return replace(record, bytes_out=sink.size, sha256=sink.hexdigest()) if whole else record
 
@@ -356,12 +366,6 @@ def _timed_each(batches: Iterator[Any], tally: _Tally) -> Iterator[Any]:
         if batch is None:
             return
         yield batch
-
-
-def _sorted(table: pa.Table) -> pa.Table:
-    # Sorted rows let a reader skip row groups by their statistics; HATS wants its own index first.
-    key = HEALPIX_COLUMN if HEALPIX_COLUMN in table.column_names else "object_id"
-    return table.sort_by([(key, "ascending"), ("object_id", "ascending")] if key != "object_id" else key)
 
 
 def _check_unique(object_id: pa.ChunkedArray, chunk: Chunk) -> None:
