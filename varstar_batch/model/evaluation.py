@@ -20,7 +20,9 @@ _GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 
 
 def fit_temperature(logits: Float64, truth: npt.NDArray[np.integer]) -> Calibration:
-    """Fit the temperature that minimises the negative log likelihood of held-out objects, in [0.05, 20].
+    """Fit the temperature that minimises the negative log likelihood of held-out objects, in [0.2, 20].
+
+    Held-out objects that are all right would drive it to zero and every later answer to certainty: hence the bound.
 
     Parameters
     ----------
@@ -38,7 +40,7 @@ def fit_temperature(logits: Float64, truth: npt.NDArray[np.integer]) -> Calibrat
         scaled = logits / np.exp(log_temperature)
         return float(np.mean(-energy_score(logits, np.exp(log_temperature)) - scaled[np.arange(len(truth)), truth]))
 
-    low, high = np.log(0.05), np.log(20.0)
+    low, high = np.log(0.2), np.log(20.0)
     for _ in range(_SEARCH_STEPS):
         left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
         if loss(left) < loss(right):

@@ -10,6 +10,7 @@ The bundle that ships with the package is made, reproducibly, by::
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -28,7 +29,7 @@ from varstar_batch.model.cards import write_card
 from varstar_batch.model.classify import temperature_softmax
 from varstar_batch.model.engines import open_engine
 from varstar_batch.model.evaluation import calibration_error, class_metrics, fit_energy_quantiles, fit_temperature
-from varstar_batch.model.keras_runtime import load_keras, numpy_copies_allowed
+from varstar_batch.model.keras_runtime import keras_sees_gpu, load_keras, numpy_copies_allowed
 from varstar_batch.model.networks import build_paper_network, to_keras_file
 
 MIN_PER_CLASS = 2
@@ -213,10 +214,12 @@ def _fit(data: LabelledCurves, options: TrainingOptions) -> bytes:
     # Seeds Python, NumPy and the backend: initial weights, order of the batches and dropout.
     keras.utils.set_random_seed(options.seed)
     model = build_paper_network(data.preprocessing.n_phase, len(CLASSES), options.dropout)
-    steps = options.passes * -(-len(data) // options.batch_size)
+    steps = options.passes * math.ceil(len(data) / options.batch_size)
     model.compile(
         optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)),
         loss="sparse_categorical_crossentropy",
+        # On a CPU XLA takes ten seconds to compile the backward pass and then runs it no faster.
+        jit_compile=keras_sees_gpu(),
     )
     with numpy_copies_allowed():
         model.fit(_shifted_batches(data, options), epochs=options.passes, shuffle=False, verbose=0)
@@ -229,18 +232,18 @@ def _shifted_batches(data: LabelledCurves, options: TrainingOptions) -> Any:
     Phase zero of a curve means nothing, or only where its brightest point happened to be observed: shifted curves are
     as good as new ones.
     """
-    keras = load_keras()
-    n, n_phase = data.curves.shape
+    base: Any = load_keras().utils.PyDataset
+    n, n_phase = len(data), data.preprocessing.n_phase
     random = np.random.default_rng(options.seed)
     labels, grid = data.class_code.astype(np.int32), np.arange(n_phase)
 
-    class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    class Batches(base):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.order = random.permutation(n)
 
         def __len__(self) -> int:
-            return -(-n // options.batch_size)
+            return math.ceil(n / options.batch_size)
 
         def __getitem__(self, index: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
             rows = self.order[index * options.batch_size : (index + 1) * options.batch_size]
