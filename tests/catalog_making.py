@@ -64,6 +64,7 @@ def sky_rows(count: int, seed: int = 1, *, first_id: int = 10_000, id_type: pa.D
         "period": pa.array(10 ** rng.uniform(-1, 2.5, count), mask=failed),
         "n_obs": rng.integers(60, 400, count).astype(np.int32),
         "n_used": rng.integers(50, 60, count).astype(np.int32),
+        "amplitude": null(rng.gamma(2.0, 0.2, count).astype(np.float32)),
         "status": pa.array(np.where(failed, "no_period", "ok")),
         "class": null(names[ranked[:, 0]]),
         "second_class": null(names[ranked[:, 1]]),

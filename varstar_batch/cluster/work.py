@@ -351,7 +351,7 @@ def _rows(context: RunContext, chunk: Chunk, bundle: Bundle, engine: Engine, tal
         with tally.timed("classify"):
             result = classify(bundle, engine, folded)
         with tally.timed("write"):
-            rows = catalog_rows(batch, folded.n_obs, folded.n_used, result, provenance)
+            rows = catalog_rows(batch, folded, result, provenance)
         tally.observations += int(folded.n_obs.sum())
         tally.dropped += folded.dropped.sum(axis=0)
         if "class" in batch.objects.column_names:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from varstar_batch.arithmetic.fold import Folded
 from varstar_batch.arithmetic.status import STATUS_LABELS
 from varstar_batch.model.classify import Classification
 from varstar_batch.storage.columns import HEALPIX_COLUMN
@@ -39,7 +40,6 @@ def write_options(rows: int) -> dict[str, Any]:
     return WRITE_OPTIONS | {"bloom_filter_options": {"object_id": bloom}}
 
 
-
 @dataclass(frozen=True)
 class ColumnMeaning:
     """What a column says.
@@ -66,6 +66,7 @@ _MEANINGS = {
     "period": ColumnMeaning("d", "time.period", "Period that the light curve was folded with"),
     "n_obs": ColumnMeaning("", "meta.number;obs", "Observations in the survey"),
     "n_used": ColumnMeaning("", "meta.number;obs", "Observations that survived cleaning"),
+    "amplitude": ColumnMeaning("mag", "src.var.amplitude", "Faintest less brightest used observation"),
     "status": ColumnMeaning("", "meta.code.status", "ok, or why the object was not classified"),
     "class": ColumnMeaning("", "meta.code.class;src.var", "Most probable class"),
     "class_prob": ColumnMeaning("", "stat.probability", "Probability of that class"),
@@ -105,6 +106,7 @@ def catalog_schema(object_id: pa.DataType, classes: tuple[str, ...], *, healpix:
         ("period", pa.float64()),
         ("n_obs", pa.int32()),
         ("n_used", pa.int32()),
+        ("amplitude", pa.float32()),
         ("status", pa.string()),
         *((f"prob_{name}", pa.float32()) for name in classes),
         ("class", pa.string()),
@@ -159,7 +161,6 @@ def _cells(table: pa.Table) -> pa.Array | None:
     return pa.array(cells)
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
     """What every row of a run has in common."""
@@ -169,17 +170,15 @@ class Provenance:
     run_id: str
 
 
-def catalog_rows(
-    batch: SurveyBatch, n_obs: np.ndarray, n_used: np.ndarray, result: Classification, provenance: Provenance
-) -> pa.Table:
+def catalog_rows(batch: SurveyBatch, folded: Folded, result: Classification, provenance: Provenance) -> pa.Table:
     """Turn a classified batch into catalog rows, one for every object of the batch and in its order.
 
     Parameters
     ----------
     batch : SurveyBatch
         The n objects as read.
-    n_obs, n_used : ndarray of int32, shape (n,)
-        Observations read and used.
+    folded : Folded
+        The same n objects, folded.
     result : Classification
         Probabilities and what follows from them, NaN (null in the catalog) where an object was not classified.
     provenance : Provenance
@@ -196,8 +195,9 @@ def catalog_rows(
     if healpix:  # carried over from a HATS survey, so that its catalog is one too
         columns[HEALPIX_COLUMN] = objects[HEALPIX_COLUMN]
     columns |= {
-        "n_obs": pa.array(n_obs),
-        "n_used": pa.array(n_used),
+        "n_obs": pa.array(folded.n_obs),
+        "n_used": pa.array(folded.n_used),
+        "amplitude": _nullable(folded.amplitude),
         "status": pa.array(STATUS_LABELS, pa.string()).take(pa.array(result.status)),
         "class": labels.take(_codes(result.class_code)),
         "second_class": labels.take(_codes(result.second_code)),
