@@ -17,7 +17,7 @@ from varstar_batch.arithmetic.status import DropReason, Status
 # What an object costs besides its observations (its curve, mostly), in observations: measured.
 _OBJECT_COST = 150
 # The kernel counts places from 0 to n + 1 in int32.
-_MAX_LONGEST = 2**31 - 2
+MAX_OBSERVATIONS = 2**31 - 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ def fold(
     Raises
     ------
     ValueError
-        If `period` has another shape, `n_threads` is below 1, or an object has 2^31 - 2 observations or more.
+        If `period` has another shape, `n_threads` is below 1, or an object has 2^31 - 2 or more observations.
 
     Notes
     -----
@@ -132,11 +132,11 @@ def _fill(
     from varstar_batch.arithmetic.kernel_sort import new_scratch
     from varstar_batch.arithmetic.kernels import fold_range
 
+    longest = int(light_curves.n_obs.max())
+    if longest > MAX_OBSERVATIONS:
+        raise ValueError(f"light curves: expected at most {MAX_OBSERVATIONS} observations of an object, got {longest}")
     columns = make_columns(light_curves, period)
     results = Results(*(getattr(folded, name) for name in Results._fields))
-    longest = int(light_curves.n_obs.max())
-    if longest >= _MAX_LONGEST:
-        raise ValueError(f"light curves: expected fewer than {_MAX_LONGEST} observations of an object, got {longest}")
     if n_threads == 1:
         fold_range(0, len(folded), columns, rules, new_scratch(longest, rules.n_phase), results)
         return

@@ -79,13 +79,18 @@ def make_rules(preprocessing: Preprocessing, limits: Limits, has_errors: bool) -
 
 
 def make_columns(light_curves: LightCurves, period: Floats) -> Columns:
-    """Return the columns, without copies, with exactly the types the kernel is compiled for."""
-    mag_err, malformed = light_curves.mag_err, light_curves.malformed
+    """Return the columns, as a rule without copies, with exactly the types the kernel is compiled for."""
+    mag, mag_err, malformed = light_curves.mag, light_curves.mag_err, light_curves.malformed
+    if mag_err is None:
+        mag_err = mag[:0]
+    if mag_err.dtype != mag.dtype:
+        # One dtype for both, or the kernel would be compiled for four pairs instead of two: rare enough for a copy.
+        mag, mag_err = mag.astype(np.float64), mag_err.astype(np.float64)
     return Columns(
         offsets=_as_input(light_curves.offsets),
         time=_as_input(light_curves.time),
-        mag=_as_input(light_curves.mag),
-        mag_err=_as_input(light_curves.mag[:0] if mag_err is None else mag_err),
+        mag=_as_input(mag),
+        mag_err=_as_input(mag_err),
         malformed=_as_input(np.zeros(len(light_curves), np.bool_) if malformed is None else malformed),
         period=_as_input(period),
     )

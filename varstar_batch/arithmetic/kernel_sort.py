@@ -114,14 +114,14 @@ def _presort_long_bins(n_bins: int, scratch: Scratch) -> None:
     """
     first = 1
     for b in range(n_bins):
-        last = scratch.counts[b]
+        size = scratch.counts[b] - first
         gap = 1
-        while 3 * gap + 1 < last - first:
+        while 3 * gap + 1 < size:
             gap = 3 * gap + 1
         while gap > 1:
-            _insert(first, last, gap, scratch)
+            _insert(first, first + size, gap, scratch)
             gap //= 3
-        first = last
+        first += size
 
 
 @inlined

@@ -2,8 +2,8 @@
 
 Steps of an object: clean -> sort by phase -> drop outliers (-> sort again if phase zero moved) -> average equal phases
 -> interpolate -> scale. Everything between works in the scratch arrays of one thread. After the outliers,
-`Scratch.time` and `Scratch.mag` hold the used observations as delivered, and until the averaging `Scratch.sorted_*` hold
-the same in order of phase: what summaries of an object need.
+`Scratch.time` and `Scratch.mag` hold the used observations as delivered, and until the averaging `Scratch.sorted_*`
+hold the same in order of phase: what summaries of an object need.
 """
 
 from __future__ import annotations
