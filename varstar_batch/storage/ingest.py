@@ -23,7 +23,7 @@ from varstar_batch.storage.files import Location, locate, writable
 from varstar_batch.storage.ingest_plan import IngestPlan, make_plan
 from varstar_batch.storage.ingest_sorting import PartitionSorter
 from varstar_batch.storage.ingest_tables import Observations, Positions, read_objects
-from varstar_batch.storage.parquet import nested_light_curves, write_survey_file
+from varstar_batch.storage.parquet import nested_light_curves, one_chunk, write_survey_file
 from varstar_batch.storage.staging import check_vacant, new_folder
 
 REPORT = "_ingest.json"
@@ -197,7 +197,7 @@ def _survey_schema(objects: pa.Table, nothing: pa.Table, time_system: str) -> pa
 
 
 def _columns(rows: pa.Table) -> dict[str, pa.Array]:
-    return {name: rows[name].combine_chunks() for name in rows.column_names}
+    return {name: one_chunk(rows[name]) for name in rows.column_names}
 
 
 class _Writer:

@@ -10,6 +10,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from varstar_batch.errors import InputError
 from varstar_batch.storage.ingest_plan import IngestPlan
@@ -77,6 +78,8 @@ class PartitionSorter:
         known = index >= 0
         if not known.all():
             index, rows = index[known], rows.filter(pa.array(known))
+        if not len(index):
+            return
         partition = self._partition[index]
         rows = rows.append_column(_SLOT, pa.array(self._slot[index]))
         if (np.diff(partition) < 0).any():
@@ -136,12 +139,10 @@ class PartitionSorter:
         members = self._plan.members(number)
         if not np.array_equal(np.bincount(slot, minlength=len(members)), self._plan.counts[members]):
             raise _changed()
-        rows = rows.drop_columns([_SLOT])
-        time = rows["time"].to_numpy()
-        if not _is_sorted(slot, time):
+        if not _is_sorted(slot, rows["time"].to_numpy()):
             # Stable, and NaN last: observations at the same time stay as they came.
-            rows = rows.take(pa.array(np.lexsort((time, slot))))
-        self._write(number, rows)
+            rows = rows.take(pc.sort_indices(rows, sort_keys=[(_SLOT, "ascending"), ("time", "ascending")]))
+        self._write(number, rows.drop_columns([_SLOT]))
 
 
 def _is_sorted(slot: npt.NDArray[np.int32], time: npt.NDArray[np.float64]) -> bool:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from varstar_batch.arithmetic.lightcurves import LightCurves
 from varstar_batch.errors import PartitionError
 from varstar_batch.storage.decoding import SurveyBatch, decode_objects, split_batch, to_float64
+from varstar_batch.storage.parquet import one_chunk
 from varstar_batch.storage.surveys import Source
 
 
@@ -30,29 +31,33 @@ def decode_long(
         Kind ``"null_object_id"``; kind ``"unsorted"`` when an object comes back after another one, which is known for
         certain at the end.
     """
+    name = source.columns.object_id
     seen: list[pa.Array] = []
     held: list[pa.RecordBatch] = []
+    rows = 0
     for record in stream:
-        if record.num_rows == 0:
+        ids = record.column(name)
+        _check_not_null(ids, name, where)
+        # More of the object that is held last is only kept, so that an object of any length is joined just once.
+        goes_on = bool(held) and len(run_starts(ids)) == 1 and ids[0].as_py() == held[-1].column(name)[-1].as_py()
+        held.append(record)
+        rows += record.num_rows
+        if rows < max_observations or goes_on:
             continue
-        ids = record.column(source.columns.object_id)
-        _check_not_null(ids, source.columns.object_id, where)
-        # All of one object, and the same as held: only kept, so that an object of any length is joined just once.
-        if held and len(run_starts(ids)) == 1 and _first_id(source, record) == _first_id(source, held[-1]):
-            held.append(record)
-            continue
-        joined = pa.concat_batches([*held, record]) if held else record
-        last = int(run_starts(joined.column(source.columns.object_id))[-1])
-        held = [joined.slice(last)]
+        joined = pa.concat_batches(held)
+        last = int(run_starts(joined.column(name))[-1])
+        held, rows = [joined.slice(last)], joined.num_rows - last
         if last:
-            batch = _decode_objects_of(source, joined.slice(0, last))
-            seen.append(batch.objects["object_id"].combine_chunks())
-            yield from split_batch(batch, max_observations)
-    if held:
-        batch = _decode_objects_of(source, pa.concat_batches(held))
-        seen.append(batch.objects["object_id"].combine_chunks())
-        yield from split_batch(batch, max_observations)
+            yield from _emit(source, joined.slice(0, last), max_observations, seen)
+    if rows:
+        yield from _emit(source, pa.concat_batches(held), max_observations, seen)
     _check_sorted(seen, where)
+
+
+def _emit(source: Source, record: pa.RecordBatch, max_observations: int, seen: list[pa.Array]) -> Iterator[SurveyBatch]:
+    batch = _decode_objects_of(source, record)
+    seen.append(one_chunk(batch.objects["object_id"]))
+    yield from split_batch(batch, max_observations)
 
 
 def run_starts(ids: pa.Array) -> npt.NDArray[np.int64]:
@@ -66,10 +71,6 @@ def run_starts(ids: pa.Array) -> npt.NDArray[np.int64]:
 
 def _codes(ids: pa.Array) -> pa.Array:
     return (ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode()).indices
-
-
-def _first_id(source: Source, record: pa.RecordBatch) -> object:
-    return record.column(source.columns.object_id)[0].as_py()
 
 
 def _decode_objects_of(source: Source, record: pa.RecordBatch) -> SurveyBatch:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from varstar_batch.errors import InputError, PartitionError
@@ -35,8 +36,9 @@ def survey_write_options(schema: pa.Schema) -> dict[str, Any]:
     Measured on crts-south, ogle-lmc and 3-decimal magnitudes, one core: float64 (times) split by bytes, for which a
     dictionary is useless; a dictionary for everything else, which pays for magnitudes of few decimals and gives itself
     up elsewhere; zstd level 1, since level 3 saves 3 % and costs a third of the writing speed. 6.6 bytes an observation
-    for crts-south, 2.5 for ogle-lmc (snappy with dictionaries, the default: 9.2 and 3.6). Page checksums cost nothing
-    that could be measured, and turn a flipped bit into an error instead of a magnitude.
+    for crts-south, 2.5 for ogle-lmc (snappy with dictionaries, the default: 9.2 and 3.6). Page checksums cost 7 %
+    of the reading speed, and turn a flipped bit into an error instead of a magnitude. Elements that cannot be null
+    (`list_type`) are read a third faster. Altogether 200,000 light curves/s of 230 observations on one core.
     """
     leaves = dict(_leaves(schema))
     return {
@@ -78,6 +80,11 @@ def nested_light_curves(offsets: npt.NDArray[np.integer[Any]], columns: Mapping[
             lists.append(pa.ListArray.from_arrays(offsets32, flat))
     fields = [pa.field(name, array.type, nullable=False) for name, array in zip(columns, lists, strict=True)]
     return pa.StructArray.from_arrays(lists, fields=fields)
+
+
+def one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array, copied only where it is in several pieces (combine_chunks() always copies)."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def write_survey_file(target: Location, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
@@ -197,7 +204,5 @@ def _row_groups(table: pa.Table) -> Iterator[tuple[int, int]]:
 
 def _observation_ends(table: pa.Table) -> npt.NDArray[np.int64]:
     """Return the cumulated number of observations, int64 (n,), by the first list in the table's light curves."""
-    column = table["lightcurve"].combine_chunks()
-    lists = column.field(0)
-    lengths: npt.NDArray[np.int64] = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    return np.cumsum(lengths)
+    lengths = pc.list_value_length(pc.struct_field(table["lightcurve"], [0])).fill_null(0)
+    return np.cumsum(lengths.to_numpy(), dtype=np.int64)
