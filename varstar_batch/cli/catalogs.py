@@ -1,9 +1,153 @@
-"""Commands about catalogs."""
+"""Commands about the runs of a catalog: `runs`, `rollback`, `prune`, `verify`, and, from `asking`, those that query."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Annotated, Any
+
 import typer
+
+from varstar_batch.cli import asking, reporting
+from varstar_batch.cli.answers import print_fitting
+from varstar_batch.cli.console import print_json, print_table, say
+from varstar_batch.storage.catalogs import CatalogReader, open_catalog
+from varstar_batch.storage.checking import verify_catalog
+from varstar_batch.storage.columns import SurveyConfig
+from varstar_batch.storage.publishing import open_catalog_root
+from varstar_batch.storage.records import read_table
+from varstar_batch.storage.run_history import Run, list_runs, prunable, prune, rollback
+from varstar_batch.storage.surveys import open_survey
+
+CatalogArgument = Annotated[str, typer.Argument(help="Folder or URL of a catalog.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+SLOWEST_CHUNKS = 10
+FOUND_WRONG = 1
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `varstar`."""
+    for command in (runs, rollback_command, prune_command, verify):
+        app.command(name=command.__name__.removesuffix("_command"))(command)
+    asking.register(app)
+    reporting.register(app)
+
+
+def runs(
+    catalog: CatalogArgument,
+    detail: Annotated[bool, typer.Option("--detail", help="Times, rates and the slowest chunks of a run.")] = False,
+    run: Annotated[str | None, typer.Option(help="Which run to detail. [default: the current one]")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs of CATALOG, oldest first."""
+    root = open_catalog_root(catalog)
+    found = list_runs(root)
+    if as_json:
+        content: dict[str, Any] = {"catalog": str(root), "runs": [asdict(entry) for entry in found]}
+        if detail:
+            content["tasks"] = _tasks(open_catalog(catalog, run))
+        print_json(content)
+        return
+    columns = ("run", "state", "published", "objects", "classified", "failed partitions", "model", "light curves/s")
+    print_fitting(str(root), columns, [_run_row(entry) for entry in found])
+    if detail:
+        _print_detail(open_catalog(catalog, run))
+
+
+def rollback_command(
+    catalog: CatalogArgument,
+    run: Annotated[str, typer.Argument(help="Run to go back to: its identifier, its beginning, or `previous`.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Point CATALOG back to an earlier RUN; nothing is removed."""
+    root = open_catalog_root(catalog)
+    pointer = rollback(root, run)
+    if as_json:
+        print_json(asdict(pointer))
+    else:
+        say(f"{root} is at run {pointer.run_id} again")
+
+
+def prune_command(
+    catalog: CatalogArgument,
+    keep: Annotated[int, typer.Option(help="How many of the newest published runs stay; the current one always does.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove old runs of CATALOG with all their files, and unfinished ones that a later run has overtaken."""
+    root = open_catalog_root(catalog)
+    found = prunable(root, keep)
+    if not dry_run:
+        prune(root, found)
+    if as_json:
+        print_json({"removed" if not dry_run else "would_remove": found})
+        return
+    verb = "Would remove" if dry_run else "Removed"
+    say("\n".join(f"{verb} run {run_id}" for run_id in found) or "Nothing to remove")
+
+
+def verify(
+    catalog: CatalogArgument,
+    run: Annotated[str | None, typer.Option(help="Which run. [default: the current one]")] = None,
+    survey: Annotated[str | None, typer.Option(help="Compare with the objects of this survey, too.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every byte and every row of a published run; exit code 1 and a list when anything is off."""
+    reader = open_catalog(catalog, run)
+    source = None
+    if survey is not None:
+        names = reader.record["configuration"].get("survey", {})
+        source = open_survey(survey, SurveyConfig.model_validate(names))
+    findings = verify_catalog(reader, source)
+    if as_json:
+        print_json({"run_id": reader.run_id, "findings": [asdict(finding) for finding in findings]})
+    elif findings:
+        rows = [(finding.kind, finding.file, finding.message) for finding in findings]
+        print_table(f"{reader}: {len(findings)} findings", ("kind", "file", "what is off"), rows)
+    else:
+        say(f"{reader}: {len(reader):,} objects in {len(reader.files):,} files, all as published")
+    if findings:
+        raise typer.Exit(FOUND_WRONG)
+
+
+def _run_row(run: Run) -> tuple[object, ...]:
+    record = run.record
+    model = record.get("model", {})
+    return (
+        run.run_id,
+        run.state,
+        run.published,
+        record.get("rows"),
+        record.get("status", {}).get("ok"),
+        record.get("failed_partitions"),
+        f"{model.get('name', '')} {model.get('version', '')}".strip(),
+        round(record["light_curves_per_second"]) if "light_curves_per_second" in record else None,
+    )
+
+
+def _tasks(reader: CatalogReader) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = read_table(reader.run / "tasks.parquet").to_pylist()
+    for row in rows:
+        row |= {name: dict(value) for name, value in row.items() if isinstance(value, list)}
+    return rows
+
+
+def _print_detail(reader: CatalogReader) -> None:
+    record = reader.record
+    stages = [(name, seconds) for name, seconds in record["worker_seconds"].items()]
+    print_table(f"Worker seconds of run {reader.run_id}", ("stage", "seconds"), stages)
+    tasks = _tasks(reader)
+    slowest = sorted(tasks, key=lambda row: -sum(row["seconds"].values()))[:SLOWEST_CHUNKS]
+    rows = [
+        (
+            f"{row['partition']} {row['chunk'] + 1}/{row['chunks']}",
+            row["rows"],
+            *(float(row["seconds"].get(name, 0.0)) for name, _ in stages),
+            row["worker"],
+            round(row["peak_memory"] / 2**20),
+        )
+        for row in slowest
+    ]
+    columns = ("chunk", "objects", *(f"{name} [s]" for name, _ in stages), "worker", "peak [MiB]")
+    print_fitting(f"The slowest of {len(tasks):,} chunks", columns, rows)
+    say(f"{record['observations']:,} observations, {record['seconds']:.1f} s in all")

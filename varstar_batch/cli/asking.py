@@ -1,0 +1,170 @@
+"""Commands that ask a catalog: `query`, `cone`, `show`, `diff`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import pyarrow as pa
+import typer
+
+from varstar_batch.cli.answers import OutputFormat, give_answer
+from varstar_batch.cli.console import print_json, print_table, say
+from varstar_batch.storage.catalogs import open_catalog
+from varstar_batch.storage.comparing import Comparison, Difference, open_comparison
+from varstar_batch.storage.cone import Cone, cone_schema, cone_tables
+from varstar_batch.storage.publishing import open_catalog_root
+from varstar_batch.storage.results import json_ready
+from varstar_batch.storage.run_history import list_runs
+from varstar_batch.storage.stars import star_history
+
+CatalogArgument = Annotated[str, typer.Argument(help="Folder or URL of a catalog.")]
+FormatOption = Annotated[
+    OutputFormat | None, typer.Option("--format", help="[default: table, or what --out's name ends in]")
+]
+OutOption = Annotated[str | None, typer.Option("--out", help="File to write: .csv, .json or .parquet.")]
+RunOption = Annotated[str | None, typer.Option("--run", help="Another run than the current one.")]
+LimitOption = Annotated[int, typer.Option(min=1, help="Most rows of a table on the terminal.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+BAR_WIDTH = 30
+"""Characters of a bar that stands for probability 1."""
+
+BRIEF = ("object_id", "separation", "ra", "dec", "period", "amplitude", "status", "class", "class_prob", "second_class")
+"""Columns of a cone that a terminal shows; files and pipes get all."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `varstar`."""
+    for command in (query, cone, show, diff):
+        app.command()(command)
+
+
+def query(
+    catalog: CatalogArgument,
+    sql: Annotated[str, typer.Argument(help="One SELECT over the table `catalog`; other runs: catalog_at('RUN').")],
+    run: RunOption = None,
+    form: FormatOption = None,
+    out_file: OutOption = None,
+    limit: LimitOption = 100,
+) -> None:
+    """Answer SQL over CATALOG (DuckDB), read-only and with access to nothing else.
+
+    Example: varstar query CATALOG "SELECT class, count(*) FROM catalog GROUP BY class"
+    """
+    with open_catalog(catalog, run).open_query(sql) as answer:
+        give_answer(answer.schema, answer, form, out_file, limit)
+
+
+def cone(
+    catalog: CatalogArgument,
+    ra: Annotated[float, typer.Option(help="Right ascension of the centre, degrees.")],
+    dec: Annotated[float, typer.Option(help="Declination of the centre, degrees.")],
+    radius: Annotated[float, typer.Option(help="Radius, degrees.")],
+    run: RunOption = None,
+    form: FormatOption = None,
+    out_file: OutOption = None,
+    limit: LimitOption = 100,
+) -> None:
+    """Print the objects of CATALOG within a radius of a position; only row groups that can hold any are read."""
+    reader = open_catalog(catalog, run)
+    tables = cone_tables(reader.run, reader.index, Cone(ra, dec, radius))
+    schema = cone_schema(reader.schema, None)
+    if out_file is None and form in {None, OutputFormat.TABLE}:
+        tables = (table.select(BRIEF) for table in tables)
+        schema = pa.schema([schema.field(name) for name in BRIEF])
+    batches = (batch for table in tables for batch in table.to_batches())
+    give_answer(schema, batches, form, out_file, limit)
+
+
+def show(
+    catalog: CatalogArgument,
+    object_id: Annotated[str, typer.Argument(metavar="ID", help="The star's object_id.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Print one star: its probabilities through all runs of CATALOG."""
+    root = open_catalog_root(catalog)
+    found = star_history(root, object_id)
+    if as_json:
+        print_json([{"run_id": run, "row": row} for run, row in found])
+        return
+    states = {entry.run_id: entry.state for entry in list_runs(root)}
+    for run, row in reversed(found):
+        _print_star(f"Run {run} ({states[run]})", row)
+
+
+def diff(
+    catalog: CatalogArgument,
+    run_a: Annotated[str, typer.Argument(help="The earlier run.")] = "previous",
+    run_b: Annotated[str, typer.Argument(help="The later run.")] = "current",
+    out_file: OutOption = None,
+    limit: LimitOption = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what changed from RUN_A to RUN_B of CATALOG, and why; --out writes every object that changed."""
+    a = open_catalog(catalog, run_a)
+    with open_comparison(a, a.at(run_b)) as comparison:
+        summary = comparison.summary()
+        if as_json:
+            print_json(_difference_json(summary, comparison, limit))
+        else:
+            _print_difference(summary)
+            _print_changes(comparison, limit)
+        if out_file is not None:
+            give_answer(comparison.schema, comparison.changes(), None, out_file, limit)
+
+
+def _print_star(heading: str, row: dict[str, Any] | None) -> None:
+    if row is None:
+        say(f"{heading}: no such object")
+        return
+    place = "" if row["ra"] is None or row["dec"] is None else f", ra {row['ra']:.6f} dec {row['dec']:+.6f}"
+    say(f"{heading}: object_id {row['object_id']}{place}")
+    said = [f"model {row['model_version']}", f"status {row['status']}"]
+    said += [f"period {row['period']:.8g} d"] if row["period"] is not None else []
+    said += [f"amplitude {row['amplitude']:.3f} mag"] if row["amplitude"] is not None else []
+    say("  " + ", ".join([*said, f"{row['n_used']} of {row['n_obs']} observations used"]))
+    if row["class"] is None:
+        return
+    for name, value in row.items():
+        if name.startswith("prob_") and value is not None:
+            label = name.removeprefix("prob_")
+            bar = "█" * round(BAR_WIDTH * value)
+            say(f"  {label:<6} {value:.6f}  {bar}{'  <- class' if label == row['class'] else ''}")
+    ood = "" if row["ood_score"] is None else f", less familiar than {row['ood_score']:.1%} of held-out training stars"
+    say(f"  margin {row['margin']:.4f} before {row['second_class']}, entropy {row['entropy']:.4f} nat{ood}")
+
+
+def _print_difference(difference: Difference) -> None:
+    say(f"{difference.run_a} ({difference.rows_a:,} objects) -> {difference.run_b} ({difference.rows_b:,} objects)")
+    for line in difference.settings:
+        say(f"  {line}")
+    if difference.carried:
+        say(f"  {difference.carried:,} objects in files that both runs share")
+    changed = {f"changed {name}" if name in {"class", "status"} else name: n for name, n in difference.changed.items()}
+    print_table("What happened", ("", "objects"), list(changed.items()))
+    if difference.causes:
+        print_table("Why", ("cause", "objects"), list(difference.causes.items()))
+    labels = sorted({label for pair in difference.matrix for label in pair}, key=lambda name: (name.islower(), name))
+    rows = [(old, *(difference.matrix.get((old, new), 0) for new in labels)) for old in labels]
+    print_table("From (rows) to (columns)", ("", *labels), rows)
+
+
+def _print_changes(comparison: Comparison, limit: int) -> None:
+    rows = [row for batch in comparison.changes(limit) for row in batch.to_pylist()]
+    if not rows:
+        return
+    cells = [
+        (str(row["object_id"]), row["label_a"], row["label_b"], row["class_prob_a"], row["class_prob_b"], row["cause"])
+        for row in rows
+    ]
+    columns = ("object_id", "was", "is", "probability then", "now", "cause")
+    print_table(f"The surest {len(rows)} of them (--out FILE writes all)", columns, cells)
+
+
+def _difference_json(difference: Difference, comparison: Comparison, limit: int) -> dict[str, Any]:
+    matrix: dict[str, dict[str, int]] = {}
+    for (old, new), count in difference.matrix.items():
+        matrix.setdefault(old, {})[new] = count
+    changes = [row for batch in comparison.changes(limit) for row in json_ready(batch).to_pylist()]
+    return vars(difference) | {"matrix": matrix, "changes": changes}

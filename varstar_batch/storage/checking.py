@@ -1,0 +1,180 @@
+"""`varstar verify`: whether a published run is still what it was when it was published, byte by byte, row by row."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from varstar_batch.errors import one_line
+from varstar_batch.storage.catalogs import CatalogReader
+from varstar_batch.storage.finishing import MANIFEST, fingerprint_file
+from varstar_batch.storage.publishing import output_key
+from varstar_batch.storage.records import add_counts, read_table
+from varstar_batch.storage.run_history import RUN_RECORD
+from varstar_batch.storage.surveys import Partition, Survey
+from varstar_batch.storage.verification import content_problems, read_footers, repeated_ids, schema_problems
+
+_READERS = 8
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is off: its machine-readable kind, the file, and one line for people."""
+
+    kind: str
+    file: str
+    message: str
+
+
+def verify_catalog(reader: CatalogReader, survey: Survey | None = None) -> list[Finding]:
+    """Check a published run: every file by size and SHA-256, every row, and the survey's objects if it is given.
+
+    Parameters
+    ----------
+    reader : CatalogReader
+        The run.
+    survey : Survey, optional
+        What was classified; then every object_id of it must be in the catalog, and no other.
+
+    Returns
+    -------
+    list of Finding
+        Empty if all is well.
+    """
+    run = reader.run
+    try:
+        record = json.loads((run / RUN_RECORD).read_bytes())
+        expected = json.loads((run / MANIFEST).read_bytes())
+        partitions = read_table(run / "partitions.parquet").to_pylist()
+        plan = read_table(run / "plan.parquet")["partition"].to_pylist()
+        failures = read_table(run / "failures.parquet")["partition"].to_pylist()
+    except FileNotFoundError as error:
+        return [
+            Finding("lost", str(error.filename or run), "a file without which the run cannot be verified is missing")
+        ]
+    except (ValueError, pa.ArrowException) as error:  # JSON's and Unicode's errors are ValueErrors
+        return [Finding("damaged", str(run), f"a record of the run cannot be read: {one_line(error)}")]
+    keys = {output_key(record["layout"], entry["partition"]): entry for entry in partitions}
+    findings = [*_checksums(reader, expected | keys), *_unexpected(reader, expected, keys)]
+    findings += _totals(record, partitions, plan, failures)
+    findings += _rows(reader, keys)
+    if survey is not None:
+        findings += _against_survey(reader, survey, record["layout"], keys)
+    return findings
+
+
+def _checksums(reader: CatalogReader, expected: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    def look(key: str) -> dict[str, Any] | None:
+        try:
+            return fingerprint_file(reader.run / key)
+        except FileNotFoundError:
+            return None
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        for key, found in zip(expected, pool.map(look, expected), strict=True):
+            said = expected[key]
+            if found is None:
+                yield Finding("lost", key, "the file is missing")
+            elif found["bytes"] != said["bytes"]:
+                yield Finding("size", key, f"{found['bytes']} bytes instead of {said['bytes']}")
+            elif found["sha256"] != said["sha256"]:
+                yield Finding("checksum", key, f"SHA-256 {found['sha256'][:12]}... instead of {said['sha256'][:12]}...")
+
+
+def _unexpected(reader: CatalogReader, expected: Mapping[str, Any], keys: Mapping[str, Any]) -> Iterator[Finding]:
+    for info in reader.run.files():
+        if info.key not in expected and info.key not in keys and info.key != MANIFEST:
+            yield Finding("unexpected", info.key, "the file does not belong to the run")
+
+
+def _totals(
+    record: Mapping[str, Any], partitions: list[dict[str, Any]], plan: list[str], failures: list[str]
+) -> Iterator[Finding]:
+    accounted = Counter([entry["partition"] for entry in partitions] + failures)
+    for key in plan:
+        if accounted[key] != 1:
+            yield Finding("partition", key, f"planned once, accounted for {accounted[key]} times")
+    sums = {
+        "rows": sum(entry["rows"] for entry in partitions),
+        "status": add_counts(dict(entry["status"]) for entry in partitions),
+        "classes": add_counts(dict(entry["classes"]) for entry in partitions),
+    }
+    for name, total in sums.items():
+        if total != record[name]:
+            yield Finding("totals", RUN_RECORD, f"{name}: {record[name]}, but the partitions add up to {total}")
+
+
+def _rows(reader: CatalogReader, keys: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    footers = read_footers(reader.run, list(keys))
+    findings = []
+    sound = []
+    for key, footer in footers.items():
+        if footer == "no file":
+            continue  # told by its checksum already
+        if isinstance(footer, str):
+            findings.append(Finding("unreadable", key, footer))
+            continue
+        if footer.num_rows != keys[key]["rows"]:
+            findings.append(Finding("rows", key, f"{footer.num_rows} rows instead of {keys[key]['rows']}"))
+        sound.append(key)
+    findings += [Finding("schema", key, text) for key, text in schema_problems(reader.run, sound)]
+    findings += [Finding("content", key, text) for key, text in content_problems(reader.run, sound)]
+    try:
+        repeated = repeated_ids([reader.run / key for key in sound])
+    except duckdb.Error as error:
+        return [*findings, Finding("unreadable", "dataset", one_line(error))]
+    return [*findings, *(Finding("duplicate", "dataset", f"object_id {name} stands twice") for name in repeated)]
+
+
+def _against_survey(reader: CatalogReader, survey: Survey, layout: str, keys: Mapping[str, Any]) -> Iterator[Finding]:
+    planned = {row["partition"]: row for row in read_table(reader.run / "plan.parquet").to_pylist()}
+    failed = set(read_table(reader.run / "failures.parquet")["partition"].to_pylist())
+    for partition in survey.partitions:
+        key = output_key(layout, partition.key)
+        if partition.key not in planned:
+            yield Finding("survey", partition.key, "in the survey, but not in the run: it came later")
+        elif partition.key not in failed and key in keys:
+            yield from _objects(reader, survey, partition, key, planned[partition.key])
+    for name in sorted(planned.keys() - {partition.key for partition in survey.partitions}):
+        yield Finding("survey", name, "in the run, but no longer in the survey")
+
+
+def _objects(
+    reader: CatalogReader, survey: Survey, partition: Partition, key: str, planned: Mapping[str, Any]
+) -> Iterator[Finding]:
+    if (planned["size"], planned["version"]) != (partition.size, partition.version):
+        yield Finding("survey", partition.key, "the survey's file changed after the run")
+    kind = reader.schema.field("object_id").type
+    try:
+        there = _identifiers(survey.source.location / partition.key, survey.source.columns.object_id, kind)
+        mine = _identifiers(reader.run / key, "object_id", kind)
+    except FileNotFoundError:
+        return  # told by the checksum, or by the comparison with the plan
+    except (pa.ArrowException, OSError, KeyError) as error:
+        yield Finding("unreadable", partition.key, f"object_id cannot be compared: {one_line(error)}")
+        return
+    lost, extra = np.setdiff1d(there, mine), np.setdiff1d(mine, there)
+    if len(lost):
+        yield Finding("objects", key, f"{len(lost)} objects of the survey are missing, for example {lost[0]}")
+    if len(extra):
+        yield Finding("objects", key, f"{len(extra)} objects are not in the survey, for example {extra[0]}")
+
+
+def _identifiers(file: Any, column: str, kind: pa.DataType) -> np.ndarray[Any, Any]:
+    with file.open_input() as stream, pq.ParquetFile(stream) as parquet:
+        # The long form repeats an identifier for each observation: one batch at a time is all that is held.
+        batches = parquet.iter_batches(columns=[column])
+        unique = [pc.unique(batch.column(0).cast(kind)) for batch in batches]
+    if not unique:
+        return np.empty(0, object)
+    return np.asarray(pc.unique(pa.concat_arrays(unique)).to_numpy(zero_copy_only=False))

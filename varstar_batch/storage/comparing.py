@@ -1,0 +1,261 @@
+"""Two runs of a catalog side by side: which objects changed, from what to what, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from varstar_batch.errors import InputError
+from varstar_batch.storage.catalogs import CatalogReader
+from varstar_batch.storage.publishing import output_key
+from varstar_batch.storage.querying import BATCH_ROWS, open_duckdb, quoted, scan
+from varstar_batch.storage.records import read_table
+
+KINDS = ("class", "status", "appeared", "vanished")
+"""What can have happened to an object: another class, another status, or it is in one of the runs only."""
+
+RUN_CAUSES = {"new_model": "model", "new_configuration": "configuration", "new_code": "code_version"}
+"""Causes that hold for a run as a whole, and the key of its record that tells."""
+
+# Of the objects that changed; where several causes hold they are joined with "+", since nothing tells them apart.
+_OBJECT_CAUSES = {
+    "new_observations": "a_n_obs IS DISTINCT FROM b_n_obs",
+    "new_period": "a_period IS DISTINCT FROM b_period",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """What changed from run A to run B.
+
+    Attributes
+    ----------
+    run_a, run_b : str
+    rows_a, rows_b : int
+        Objects in each.
+    changed : dict of str to int
+        Objects by what happened to them: class, status, appeared, vanished.
+    causes : dict of str to int
+        The same objects by cause. Several causes of one object are joined with ``+``.
+    matrix : dict of (str, str) to int
+        Objects of both runs by class (or by status, where they have no class) in A and in B.
+    settings : list of str
+        One line for each setting of the run in which the two differ.
+    carried : int
+        Objects in partitions that are the same file in both, and so were not compared one by one.
+    """
+
+    run_a: str
+    run_b: str
+    rows_a: int
+    rows_b: int
+    changed: dict[str, int]
+    causes: dict[str, int]
+    matrix: dict[tuple[str, str], int]
+    settings: list[str]
+    carried: int
+
+
+class Comparison:
+    """Two runs being compared; made by `open_comparison`.
+
+    Parameters
+    ----------
+    connection : DuckDBPyConnection
+        With the view ``pairs``.
+    a, b : CatalogReader
+    carried : list of dict
+        Entries of ``partitions.parquet`` that stand for the same file in both runs.
+    """
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, a: CatalogReader, b: CatalogReader, carried: list[dict[str, Any]]
+    ) -> None:
+        self._connection = connection
+        self._carried = carried
+        self.a, self.b = a, b
+
+    def summary(self) -> Difference:
+        """Count what changed, in one pass over both runs."""
+        counted = self._connection.execute(
+            "SELECT kind, cause, label_a, label_b, count(*) FROM pairs GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+        changed: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
+        causes: Counter[str] = Counter()
+        matrix: Counter[tuple[str, str]] = Counter()
+        for kind, cause, label_a, label_b, count in counted:
+            if kind is not None:
+                changed[kind] += count
+                causes[cause] += count
+            if label_a is not None and label_b is not None:
+                matrix[label_a, label_b] += count
+        for entry in self._carried:
+            # The status of a classified object is ok, and its label is its class.
+            statuses = {name: count for name, count in entry["status"] if name != "ok"}
+            for label, count in {**dict(entry["classes"]), **statuses}.items():
+                matrix[label, label] += count
+        return Difference(
+            run_a=self.a.run_id,
+            run_b=self.b.run_id,
+            rows_a=len(self.a),
+            rows_b=len(self.b),
+            changed=dict(changed),
+            causes=dict(causes.most_common()),
+            matrix=dict(matrix),
+            settings=settings_difference(self.a.record, self.b.record),
+            carried=sum(entry["rows"] for entry in self._carried),
+        )
+
+    def changes(self, limit: int | None = None) -> Iterator[pa.RecordBatch]:
+        """Stream the objects that changed, with their old and new values (``_a``, ``_b``), in bounded batches.
+
+        Parameters
+        ----------
+        limit : int, optional
+            Only so many, those first of which both runs were surest; all of them, in no order, by default.
+        """
+        order = (
+            "" if limit is None else f"ORDER BY least(a_class_prob, b_class_prob) DESC, object_id LIMIT {int(limit)}"
+        )
+        yield from self._connection.sql(f"{self._changes} {order}").to_arrow_reader(BATCH_ROWS)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the batches of `changes`."""
+        return self._connection.sql(f"{self._changes} LIMIT 0").to_arrow_reader(BATCH_ROWS).schema
+
+    @property
+    def _changes(self) -> str:
+        numbers = ["class_prob", "period", "n_obs", *(f"prob_{name}" for name in _classes(self.a, self.b))]
+        columns = ", ".join(f"a_{name} AS {name}_a, b_{name} AS {name}_b" for name in numbers)
+        return f"SELECT object_id, kind, label_a, label_b, cause, {columns} FROM pairs WHERE kind IS NOT NULL"
+
+
+@contextmanager
+def open_comparison(a: CatalogReader, b: CatalogReader) -> Iterator[Comparison]:
+    """Compare two runs of a catalog; memory is bounded, beyond it DuckDB spills to disk.
+
+    Raises
+    ------
+    InputError
+        It is the same run twice, or the two name their objects in different types.
+    """
+    if a.run_id == b.run_id:
+        raise InputError(
+            expected="two different runs",
+            got=f"{a.run_id} twice",
+            where="diff",
+            fix="`varstar runs CATALOG` lists them",
+        )
+    kinds = [reader.schema.field("object_id").type for reader in (a, b)]
+    if kinds[0] != kinds[1]:
+        raise InputError(
+            expected=f"object_id of type {kinds[0]}, as in {a.run_id}",
+            got=str(kinds[1]),
+            where=b.run_id,
+            fix="these runs are of different surveys",
+        )
+    carried = _carried(a, b)
+    same = {entry["partition"] for entry in carried}
+    with open_duckdb() as connection:
+        for name, reader, other in (("a", a, b), ("b", b, a)):
+            _side(connection, name, reader, other, same)
+        connection.execute(f"CREATE VIEW pairs AS {_pairs(a, b)}")
+        yield Comparison(connection, a, b, carried)
+
+
+def settings_difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return one line for each setting in which two runs' records differ: survey, model, configuration, code."""
+    names = ("survey", "model", "configuration", "code_version") if not prefix else sorted({*a, *b})
+    lines: list[str] = []
+    for name in names:
+        old, new = a.get(name), b.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            lines += settings_difference(old, new, f"{prefix}{name}.")
+        elif old != new:
+            lines.append(f"{prefix}{name}: {old} -> {new}")
+    return lines
+
+
+def _carried(a: CatalogReader, b: CatalogReader) -> list[dict[str, Any]]:
+    """Return the partitions whose files are the same in both runs: nothing in them can have changed."""
+    hashes = {entry["partition"]: entry["sha256"] for entry in _partitions(a)}
+    return [entry for entry in _partitions(b) if hashes.get(entry["partition"]) == entry["sha256"]]
+
+
+def _partitions(reader: CatalogReader) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = read_table(reader.run / "partitions.parquet").to_pylist()
+    return entries
+
+
+def _side(
+    connection: duckdb.DuckDBPyConnection, name: str, reader: CatalogReader, other: CatalogReader, same: set[str]
+) -> None:
+    """Make the view `name`: the rows of a run outside of carried partitions, each with what is known of its partition.
+
+    ``version`` is that of the survey's file; ``elsewhere`` says that the other run failed on this partition.
+    """
+    plan = read_table(reader.run / "plan.parquet")
+    failed = set(read_table(other.run / "failures.parquet")["partition"].to_pylist())
+    layout = reader.record["layout"]
+    rows = [entry for entry in plan.to_pylist() if entry["partition"] not in same]
+    known = {entry["partition"] for entry in _partitions(reader)}
+    table = pa.table(
+        {
+            "file": pa.array([str(reader.run / output_key(layout, row["partition"])) for row in rows], pa.string()),
+            "version": pa.array([f"{row['size']}:{row['version']}" for row in rows], pa.string()),
+            "elsewhere": pa.array([row["partition"] in failed for row in rows], pa.bool_()),
+        }
+    )
+    files = [reader.run / output_key(layout, row["partition"]) for row in rows if row["partition"] in known]
+    connection.register(f"plan_{name}", table)
+    if files:
+        scan(connection, f"rows_{name}", files, filename=True)
+    else:
+        scan(connection, f"all_{name}", list(reader.locations), filename=True)
+        connection.execute(f"CREATE VIEW rows_{name} AS FROM all_{name} LIMIT 0")
+    columns = ", ".join(f'r."{column}" AS {name}_{column}' for column in _compared(reader))
+    connection.execute(
+        f"""CREATE VIEW {name} AS SELECT {columns}, p.version AS {name}_version, p.elsewhere AS {name}_elsewhere,
+        CASE WHEN r.status = 'ok' THEN r."class" ELSE r.status END AS {name}_label
+        FROM rows_{name} r JOIN plan_{name} p ON r.filename = p.file"""
+    )
+
+
+def _compared(reader: CatalogReader) -> list[str]:
+    return [
+        *("object_id", "status", "class", "period", "n_obs", "class_prob"),
+        *(f"prob_{name}" for name in reader.classes),
+    ]
+
+
+def _classes(a: CatalogReader, b: CatalogReader) -> list[str]:
+    return [name for name in a.classes if name in b.classes]
+
+
+def _pairs(a: CatalogReader, b: CatalogReader) -> str:
+    run_causes = [cause for cause, key in RUN_CAUSES.items() if _setting(a, key) != _setting(b, key)]
+    listed = [f"CASE WHEN {condition} THEN '{cause}' END" for cause, condition in _OBJECT_CAUSES.items()]
+    listed += [quoted(cause) for cause in run_causes]
+    # What is left: the survey's file was written again with as many observations, or nothing that is recorded changed.
+    rest = "CASE WHEN a_version IS DISTINCT FROM b_version THEN 'revised_observations' ELSE 'unexplained' END"
+    cause = f"coalesce(nullif(concat_ws('+', {', '.join(listed)}), ''), {rest})"
+    return f"""
+        SELECT *, coalesce(a_object_id, b_object_id) AS object_id, a_label AS label_a, b_label AS label_b,
+        CASE WHEN a_object_id IS NULL THEN 'appeared' WHEN b_object_id IS NULL THEN 'vanished'
+             WHEN a_status <> b_status THEN 'status' WHEN a_class <> b_class THEN 'class' END AS kind,
+        CASE WHEN a_object_id IS NULL THEN if(b_elsewhere, 'partition_failed_before', 'new_in_survey')
+             WHEN b_object_id IS NULL THEN if(a_elsewhere, 'partition_failed_now', 'gone_from_survey')
+             WHEN a_label <> b_label THEN {cause} END AS cause
+        FROM a FULL JOIN b ON a_object_id = b_object_id"""
+
+
+def _setting(reader: CatalogReader, key: str) -> Any:
+    value = reader.record[key]
+    return value["hash"] if key == "model" else value
