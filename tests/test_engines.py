@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,6 +140,14 @@ def test_the_openvino_engine_needs_no_keras():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (result.stdout.split(), result.stderr) == ([], "")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="pinning is seen on Linux only")
+def test_no_thread_is_pinned_so_that_workers_can_share_a_machine(engine):
+    engine.logits(random_curves(64))
+    allowed = os.sched_getaffinity(0)
+    for task in Path("/proc/self/task").iterdir():
+        assert os.sched_getaffinity(int(task.name)) == allowed
 
 
 def test_auto_is_openvino_unless_keras_sees_a_gpu(bundle, monkeypatch):

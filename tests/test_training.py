@@ -39,25 +39,25 @@ def easy_curves(n=240):
 
 @pytest.fixture(scope="module")
 def trained():
-    data = easy_curves(1200)
-    options = TrainingOptions(passes=20, batch_size=32, learning_rate=3e-3, dropout=0.1)
+    data = easy_curves(600)
+    options = TrainingOptions(passes=14, batch_size=24, learning_rate=3e-3, dropout=0.1)
     return train(data, options, name="sines"), data
 
 
 def test_a_network_learns_and_its_bundle_is_complete(trained):
     bundle, data = trained
     contract = bundle.contract
-    assert contract.metrics["held_out"]["accuracy"] > 0.8
-    assert contract.metrics["held_out"]["n_objects"] == contract.training["n_held_out"] == 240
-    assert contract.training["n_train"] == 960
+    assert contract.metrics["held_out"]["accuracy"] > 0.6  # chance: 0.17
+    assert contract.metrics["held_out"]["n_objects"] == contract.training["n_held_out"] == 120
+    assert contract.training["n_train"] == 480
     assert contract.training["fingerprint"] == data.fingerprint
     assert contract.preprocessing == PREPROCESSING
     assert contract.ood is not None
-    assert json.loads(contract.to_json())["training"]["options"]["passes"] == 20
+    assert json.loads(contract.to_json())["training"]["options"]["passes"] == 14
     assert parse_bundle(contract.to_json(), bundle.keras_file, bundle.card, where="test") == bundle
     assert "seen no real star" not in bundle.card
     for label in CLASSES:
-        assert f"| {label} | 40 |" in bundle.card
+        assert f"| {label} | 20 |" in bundle.card
 
 
 def test_what_bfloat16_changes_is_measured(trained):

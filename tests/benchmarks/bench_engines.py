@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_engines.py [--objects 4096] [--threads 2] [--rounds 5]
 
-The engines take turns, so that other work on the machine slows all of them alike; ratios are then worth more than rates.
+The engines take turns, so that other work on the machine slows all of them alike: ratios are worth more than rates.
 The last column is light curves per second of processor time times the threads: what a quiet machine would give.
 """
 
