@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +19,7 @@ from varstar_batch.arithmetic.rules import Limits
 from varstar_batch.arithmetic.times import parse_time_system
 from varstar_batch.errors import InputError
 from varstar_batch.storage.columns import PRESETS, TIME_SYSTEM_KEY, SurveyConfig
+from varstar_batch.storage.reading import read_batches
 from varstar_batch.storage.surveys import open_survey
 
 OBJECTS = make_objects([3, 0, 2])
@@ -352,6 +354,40 @@ def test_a_hats_collection_leads_to_its_main_catalog(tmp_path: Path) -> None:
     assert "correct hats_primary_table_url" in refusal(tmp_path)
     collection.write_text("obs_collection=all\n")
     assert "expected hats_primary_table_url, got none" in refusal(tmp_path)
+
+
+def test_an_old_hats_catalog(tmp_path: Path) -> None:
+    write_hats(tmp_path, PIXELS)
+    (tmp_path / "hats.properties").rename(tmp_path / "properties")
+    assert open_survey(tmp_path).source.layout == "hats"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_collection_that_lsdb_wrote(tmp_path: Path) -> None:
+    import lsdb
+    import nested_pandas
+
+    n = 300
+    rng = np.random.default_rng(0)
+    objects = make_objects(rng.integers(0, 9, n).tolist())
+    columns = {"ra": pa.array(rng.random(n) * 360), "dec": pa.array(rng.random(n) * 180 - 90)}
+    write(tmp_path / "plain" / "a.parquet", make_table(objects, "nested", **columns))
+    frame = nested_pandas.read_parquet(tmp_path / "plain" / "a.parquet")
+    catalog = lsdb.from_dataframe(frame, ra_column="ra", dec_column="dec", catalog_name="stars", partition_rows=40)
+    catalog.write_catalog(tmp_path / "hats", progress_bar=False)
+    survey = open_survey(tmp_path / "hats")
+    assert survey.source.layout == "hats"
+    assert survey.source.form == "nested"
+    assert len(survey.partitions) > 3
+    found = {
+        name: curves.time[curves.offsets[i] : curves.offsets[i + 1]].tolist()
+        for partition in survey.partitions
+        for batch in read_batches(survey.source, partition, None, 100)
+        for curves in [batch.light_curves]
+        for i, name in enumerate(batch.objects["object_id"].to_pylist())
+    }
+    assert found == dict(zip(objects.object_id, objects.field(0), strict=True))
 
 
 def test_hats_properties_that_hats_itself_wrote(tmp_path: Path) -> None:

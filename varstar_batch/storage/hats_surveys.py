@@ -33,7 +33,8 @@ def find_hats_catalog(folder: Location) -> tuple[Location, dict[str, str]] | Non
         if not main:
             raise _bad_properties(folder / "collection.properties", "hats_primary_table_url", "none")
         folder = locate(main, what="HATS catalog") if "://" in main or main.startswith("/") else folder / main
-    properties = _read_properties(folder / "hats.properties")
+    # Old catalogs have only `properties`, the name that HiPS uses.
+    properties = _read_properties(folder / "hats.properties") or _read_properties(folder / "properties")
     if properties is None:
         if collection is None:
             return None

@@ -21,8 +21,9 @@ from varstar_batch.errors import InputError
 from varstar_batch.storage.columns import TIME_SYSTEM_KEY, SurveyConfig
 from varstar_batch.storage.files import Location, locate, writable
 from varstar_batch.storage.ingest_plan import IngestPlan, make_plan
+from varstar_batch.storage.ingest_positions import Positions
 from varstar_batch.storage.ingest_sorting import PartitionSorter
-from varstar_batch.storage.ingest_tables import Observations, Positions, read_objects
+from varstar_batch.storage.ingest_tables import Observations, read_objects
 from varstar_batch.storage.parquet import nested_light_curves, one_chunk, write_survey_file
 from varstar_batch.storage.staging import check_vacant, new_folder
 

@@ -13,12 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from varstar_batch.errors import InputError
-from varstar_batch.storage.ingest_plan import IngestPlan
+from varstar_batch.storage.ingest_plan import IngestPlan, IntArray
 
 _SLOT = "\0slot"
 # Of a row: the place of its object in its partition. No column of a survey has a name like this.
-
-IntArray = npt.NDArray[np.int64]
 
 
 class PartitionSorter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,10 @@ ROW_GROUP_ROWS = 2**17
 UNFINISHED = "_unfinished.json"
 """A folder that holds this file is still being written, or its writing was interrupted: it is no survey."""
 
-_READ_BUFFER = 2**20
-# Of each column, read ahead of decoding. With it a row group is streamed; without it, its columns are loaded whole.
+# Read ahead of decoding, of each column: with it a row group is streamed, without it its columns are loaded whole. What
+# an object store is asked for should take longer to send than to ask for.
+_LOCAL_BUFFER = 2**20
+_REMOTE_BUFFER = 2**23
 
 
 def survey_write_options(schema: pa.Schema) -> dict[str, Any]:
@@ -122,9 +124,12 @@ def opened_parquet(file: Location) -> Iterator[pq.ParquetFile]:
     where = str(file)
     try:
         with (
-            file.open_input() as stream,
+            _open_stream(file) as stream,
             pq.ParquetFile(
-                stream, buffer_size=_READ_BUFFER, pre_buffer=False, page_checksum_verification=True
+                stream,
+                buffer_size=_LOCAL_BUFFER if file.is_local else _REMOTE_BUFFER,
+                pre_buffer=False,
+                page_checksum_verification=True,
             ) as parquet,
         ):
             yield parquet
@@ -173,6 +178,14 @@ def check_finished(folder: Location, what: str) -> None:
             where=str(folder),
             fix="wait for it, or remove the folder and write it again",
         )
+
+
+def _open_stream(file: Location) -> BinaryIO:
+    if file.is_local:
+        return file.open_input()
+    # fsspec's own read-ahead would be thrown away and fetched again at each step from one column to the next.
+    stream: BinaryIO = file.fs.open(file.path, "rb", cache_type="none")
+    return stream
 
 
 def _leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:

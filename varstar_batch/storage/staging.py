@@ -36,7 +36,7 @@ def new_folder(out: Location, what: str) -> Iterator[Location]:
         The place holds something, or cannot be written.
     """
     check_vacant(out)
-    with _staged(out, what) if out.is_local else _marked(out) as folder:
+    with _staged(out, what) if out.is_local else _marked(out, what) as folder:
         yield folder
 
 
@@ -77,12 +77,14 @@ def _staged(out: Location, what: str) -> Iterator[Location]:
 
 
 @contextmanager
-def _marked(out: Location) -> Iterator[Location]:
+def _marked(out: Location, what: str) -> Iterator[Location]:
     mark = out / UNFINISHED
     try:
-        mark.create(json.dumps({"unfinished": str(out)}).encode())
-    except FileExistsError as error:
-        raise _occupied(out, "one that is being written") from error
+        writable(str(out), what, lambda: mark.create(json.dumps({"unfinished": str(out)}).encode()))
+    except FileNotFoundError as error:
+        raise InputError(
+            expected=f"a bucket where the {what} can be written", got=str(error), where=str(out), fix="make the bucket"
+        ) from error
     try:
         yield out
     except BaseException:
