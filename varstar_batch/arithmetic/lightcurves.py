@@ -53,6 +53,7 @@ class LightCurves:
         # The kernel trusts the offsets, so nothing that reads outside the columns may get past here.
         n_observations = len(self.time)
         _check_offsets(self.offsets, n_observations)
+        _check_length("time", self.time, n_observations)
         _check_length("mag", self.mag, n_observations)
         if self.mag_err is not None:
             _check_dtype("mag_err", self.mag_err, (np.float32, np.float64))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from string import whitespace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +17,12 @@ LAST_JD = 2488069.5
 _MJD_ZERO = 2400000.5
 # Reference positions by their names in the IVOA vocabulary (VOTable TIMESYS, refposition).
 _REFERENCES = {"": "TOPOCENTER", "H": "HELIOCENTER", "B": "BARYCENTER"}
-_SCALE = r"(?:\s*[_(]\s*|\s+)(?P<{name}>UTC|UT1|TAI|TT|TDB|TCB|TCG)(?:\s*\))?"
+_SCALES = "(?:UTC|UT1|TAI|TT|TDB|TCB|TCG)"
+# As in BJD_TDB, MJD UTC, MJD (UTC); before or after an offset.
+_SCALE = rf"(?:_|\s+){_SCALES}|\s*\({_SCALES}\)"
 _PATTERN = re.compile(
-    r"\s*(?P<reference>[HB]?)(?P<modified>M?)JD"
-    rf"(?:{_SCALE.format(name='scale')})?"
-    r"(?:\s*[-\u2212\u2013]\s*(?P<offset>\d+(?:\.\d*)?))?"
-    rf"(?:{_SCALE.format(name='scale_after')})?\s*",
+    rf"\s*(?P<reference>[HB]?)(?P<modified>M?)JD(?P<scale>{_SCALE})?"
+    rf"(?:\s*[-\u2212\u2013]\s*(?P<offset>\d+(?:\.\d*)?))?(?P<scale_after>{_SCALE})?\s*",
     re.IGNORECASE,
 )
 
@@ -90,6 +91,6 @@ def parse_time_system(text: str) -> TimeSystem:
     match = _PATTERN.fullmatch(text)
     if match is None or (match["scale"] and match["scale_after"]):
         return TimeSystem(text, None, None, None)
+    scale = (match["scale"] or match["scale_after"] or "").strip(whitespace + "_()").upper() or None
     jd_offset = (_MJD_ZERO if match["modified"] else 0.0) + float(match["offset"] or 0)
-    scale = match["scale"] or match["scale_after"]
-    return TimeSystem(text, jd_offset, _REFERENCES[match["reference"].upper()], scale.upper() if scale else None)
+    return TimeSystem(text, jd_offset, _REFERENCES[match["reference"].upper()], scale)
