@@ -7,6 +7,7 @@ import time as clock
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from astropy import units
 from astropy.time import Time
@@ -214,6 +215,25 @@ def test_near_equal_phases_around_grid_points():
         rules = replace(PLAIN, outliers="none", n_phase=n_phase)
         folded = fold_one(time, mag, period=1.0, rules=rules)
         np.testing.assert_allclose(folded.curve[0], interpolate(time, mag, n_phase), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("survey", ["sdss-s82", "hipparcos-ogle", "eros1"])
+def test_real_light_curves_equal_the_oracle(shared_data, survey):
+    objects = pq.read_table(shared_data / survey / "objects.parquet")
+    observations = pq.read_table(shared_data / survey / "observations.parquet").sort_by("object_id")
+    ids, counts = np.unique(observations["object_id"].to_numpy(), return_counts=True)
+    period_of = dict(zip(objects["object_id"].to_pylist(), objects["period"].to_numpy(), strict=True))
+    periods = np.array([period_of[name] for name in ids])
+    columns = (observations[name].to_numpy() for name in ("time", "mag", "mag_err"))
+    curves = LightCurves(np.concatenate([[0], np.cumsum(counts)]), *columns)
+    folded = fold(curves, periods, PLAIN, Limits(), n_threads=2)
+    assert folded.ok.sum() > 100
+    for i in range(len(curves)):
+        one = curves.slice(i, i + 1)
+        expected = fold_object(one.time, one.mag, one.mag_err, periods[i], PLAIN, Limits())
+        assert folded.status[i] == expected.status
+        assert folded.dropped[i].tolist() == expected.dropped.tolist()
+        np.testing.assert_allclose(folded.curve[i], expected.curve, rtol=0, atol=1e-5)
 
 
 def test_read_only_strided_and_mixed_dtypes():
