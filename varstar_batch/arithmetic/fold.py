@@ -99,6 +99,8 @@ def fold(
     -----
     With ``phase_zero="first"`` and ``scale="none"`` a curve equals ``numpy.interp(grid, phase, mag, period=1)`` on the
     used observations, averaged where a phase repeats, to the precision of float32.
+    The first call with float32, and with float64, magnitudes after an installation compiles the kernel, for some ten
+    seconds; later processes load it in half a second.
     Source: the paper's section 2 (arXiv:2508.11964).
     """
     period = np.ascontiguousarray(period, dtype=np.float64)
