@@ -24,7 +24,7 @@ from varstar_batch.storage.cone import Cone, cone_schema, cone_tables
 from varstar_batch.storage.files import Location
 from varstar_batch.storage.finishing import run_files
 from varstar_batch.storage.publishing import Catalog, open_catalog_root
-from varstar_batch.storage.querying import Answer, check_select, open_session, run_select
+from varstar_batch.storage.querying import Answer, check_select, open_duckdb, open_session, run_select, scan
 from varstar_batch.storage.row_groups import RowGroupIndex, read_index
 from varstar_batch.storage.run_history import RUN_RECORD, published_runs, resolve_run
 
@@ -202,6 +202,20 @@ class CatalogReader:
             names = [column[0] for column in found.description]
             row = found.fetchone()
         return None if row is None else dict(zip(names, row, strict=True))
+
+    def files_of(self, object_ids: Sequence[int | str]) -> dict[int | str, str]:
+        """Return the keys of the files that hold some objects, by object_id; those that are not there are left out."""
+        files = dict.fromkeys(group.file for value in object_ids for group in self.index.with_object(value))
+        if not files:
+            return {}
+        start = len(str(self.run).rstrip("/")) + 1
+        with open_duckdb() as connection:
+            scan(connection, "rows", [self.run / key for key in files], filename=True)
+            places = ", ".join("?" * len(object_ids))
+            found = connection.execute(
+                f"SELECT object_id, filename FROM rows WHERE object_id IN ({places})", list(object_ids)
+            ).fetchall()
+        return {object_id: filename[start:] for object_id, filename in found}
 
     @contextmanager
     def open_query(self, sql: str) -> Iterator[Answer]:

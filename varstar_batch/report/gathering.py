@@ -1,0 +1,237 @@
+"""What a report shows, gathered from a catalog by aggregating queries: small, whatever the catalog's size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from varstar_batch.errors import InputError, PartitionError, VarstarError, one_line
+from varstar_batch.model.bundle import Bundle
+from varstar_batch.storage.bundles import read_bundle
+from varstar_batch.storage.catalogs import CatalogReader
+from varstar_batch.storage.columns import SurveyConfig
+from varstar_batch.storage.comparing import Difference, open_comparison
+from varstar_batch.storage.light_curves import LightCurve, light_curves_of
+from varstar_batch.storage.records import read_table
+from varstar_batch.storage.run_history import published_runs
+from varstar_batch.storage.surveys import open_survey
+
+SKY_COLUMNS, SKY_ROWS = 120, 60
+"""Cells of the sky: 3 degrees of right ascension by equal steps of sin(declination), so all of one area."""
+
+BINS = 24
+"""Of a distribution."""
+
+DOTS = 400
+"""Most dots of one class in the period-amplitude diagram."""
+
+STARS = 3
+"""Of each class and kind whose light curves are shown."""
+
+CHANGES = 15
+"""Most objects that changed, listed."""
+
+
+@dataclass(frozen=True)
+class Star:
+    """One star that is shown with its light curve."""
+
+    object_id: int | str
+    class_: str
+    class_prob: float
+    second: str
+    period: float
+    surest: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportData:
+    """All that a report shows.
+
+    Attributes
+    ----------
+    catalog, run_id : str
+    record : dict
+        The content of ``run.json``.
+    classes : tuple of str
+    sky : dict of str to int64 array (SKY_ROWS, SKY_COLUMNS)
+        Objects by class; by ``""`` those without.
+    probability, entropy, ood : dict of str to int64 array (BINS,)
+        Distributions by class: class_prob (0 to 1), entropy (0 to ln of the number of classes), ood_score (0 to 1).
+    period_amplitude : dict of str to float64 array (n, 2)
+        log10 of the period [d] and amplitude [mag] of a sample.
+    stars : list of Star
+    light_curves : dict
+        By object_id; a star may have none.
+    light_curves_note : str
+        Why there are none, or fewer than stars.
+    previous : Difference or None
+        Against the run that was published before.
+    changes : list of dict
+        The surest of the objects that changed.
+    failures : list of dict
+    bundle : Bundle or None
+    """
+
+    catalog: str
+    run_id: str
+    record: dict[str, Any]
+    classes: tuple[str, ...]
+    sky: dict[str, npt.NDArray[np.int64]]
+    probability: dict[str, npt.NDArray[np.int64]]
+    entropy: dict[str, npt.NDArray[np.int64]]
+    ood: dict[str, npt.NDArray[np.int64]]
+    period_amplitude: dict[str, npt.NDArray[np.float64]]
+    stars: list[Star]
+    light_curves: dict[int | str, LightCurve] = field(default_factory=dict)
+    light_curves_note: str = ""
+    previous: Difference | None = None
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    bundle: Bundle | None = None
+
+
+def gather(reader: CatalogReader, survey_url: str | None = None) -> ReportData:
+    """Return what a report of a run shows.
+
+    Parameters
+    ----------
+    reader : CatalogReader
+        The run.
+    survey_url : str, optional
+        Where the survey is now; by default where it was when it was classified.
+    """
+    classes = reader.classes
+    stars = _stars(reader)
+    bundle = _bundle(reader)
+    curves, note = _light_curves(reader, stars, bundle, survey_url or reader.record["survey"])
+    previous, changes = _changes(reader)
+    largest = math.log(len(classes))
+    return ReportData(
+        catalog=str(reader.catalog),
+        run_id=reader.run_id,
+        record=reader.record,
+        classes=classes,
+        sky=_sky(reader, classes),
+        probability=_histogram(reader, classes, "class_prob", 1.0),
+        entropy=_histogram(reader, classes, "entropy", largest),
+        ood=_histogram(reader, classes, "ood_score", 1.0),
+        period_amplitude=_period_amplitude(reader, classes),
+        stars=stars,
+        light_curves=curves,
+        light_curves_note=note,
+        previous=previous,
+        changes=changes,
+        failures=read_table(reader.run / "failures.parquet").to_pylist(),
+        bundle=bundle,
+    )
+
+
+def _sky(reader: CatalogReader, classes: tuple[str, ...]) -> dict[str, npt.NDArray[np.int64]]:
+    counts = {name: np.zeros((SKY_ROWS, SKY_COLUMNS), np.int64) for name in (*classes, "")}
+    found = reader.query(
+        f"""SELECT coalesce("class", '') AS label,
+        (floor(((ra % 360) + 360) % 360 / {360 / SKY_COLUMNS}))::INT % {SKY_COLUMNS} AS x,
+        least({SKY_ROWS - 1}, floor((sin(radians(dec)) + 1) * {SKY_ROWS / 2}))::INT AS y, count(*) AS n
+        FROM catalog WHERE isfinite(ra) AND dec BETWEEN -90 AND 90 GROUP BY ALL"""
+    )
+    for row in found.to_pylist():
+        counts[row["label"]][row["y"], row["x"]] = row["n"]
+    return counts
+
+
+def _histogram(
+    reader: CatalogReader, classes: tuple[str, ...], column: str, largest: float
+) -> dict[str, npt.NDArray[np.int64]]:
+    counts = {name: np.zeros(BINS, np.int64) for name in classes}
+    found = reader.query(
+        f"""SELECT "class" AS label, least({BINS - 1}, floor({column} / {largest} * {BINS}))::INT AS bin, count(*) AS n
+        FROM catalog WHERE "class" IS NOT NULL AND {column} IS NOT NULL GROUP BY ALL"""
+    )
+    for row in found.to_pylist():
+        counts[row["label"]][max(0, row["bin"])] = row["n"]
+    return counts
+
+
+def _period_amplitude(reader: CatalogReader, classes: tuple[str, ...]) -> dict[str, npt.NDArray[np.float64]]:
+    # A hash of the identifier takes the same stars every time, and needs no sorting.
+    steps = {name: max(1, reader.record["classes"].get(name, 0) // DOTS) for name in classes}
+    step = " ".join(f"WHEN '{name}' THEN {step}" for name, step in steps.items())
+    found = reader.query(
+        f"""SELECT "class" AS label, log10(period) AS x, amplitude::DOUBLE AS y FROM catalog
+        WHERE "class" IS NOT NULL AND period > 0 AND amplitude IS NOT NULL
+        AND hash(object_id) % (CASE "class" {step} ELSE 1 END) = 0"""
+    )
+    label = np.array(found["label"].to_pylist(), dtype=object)
+    points = np.stack([found["x"].to_numpy(), found["y"].to_numpy()], axis=1)
+    return {name: points[label == name][: 2 * DOTS] for name in classes}
+
+
+def _stars(reader: CatalogReader) -> list[Star]:
+    fields = "object_id: object_id, p: class_prob::DOUBLE, second: second_class, period: period"
+    chosen = reader.query(
+        f"""SELECT "class" AS label, arg_max({{{fields}}}, class_prob, {STARS}) AS surest,
+        arg_min({{{fields}}}, class_prob, {STARS}) AS doubtful
+        FROM catalog WHERE "class" IS NOT NULL GROUP BY ALL ORDER BY label"""
+    )
+    return [
+        Star(star["object_id"], row["label"], star["p"], star["second"], star["period"], kind == "surest")
+        for row in chosen.to_pylist()
+        for kind in ("surest", "doubtful")
+        for star in row[kind]
+    ]
+
+
+def _light_curves(
+    reader: CatalogReader, stars: list[Star], bundle: Bundle | None, survey_url: str
+) -> tuple[dict[int | str, LightCurve], str]:
+    if not stars:
+        return {}, "No star was classified."
+    if bundle is None:
+        return {}, "The run's model is not there, so the light curves cannot be cleaned as it had them."
+    names = SurveyConfig.model_validate(reader.record["configuration"].get("survey", {}))
+    try:
+        survey = open_survey(survey_url, names)
+    except (VarstarError, OSError) as error:
+        return {}, f"The survey is not where it was classified: {one_line(error)}"
+    files = reader.files_of([star.object_id for star in stars])
+    prefix = "" if reader.record["layout"] == "hats" else "dataset/"
+    partitions = {f"{prefix}{partition.key}": partition for partition in survey.partitions}
+    found: dict[int | str, LightCurve] = {}
+    problems: list[str] = []
+    for key in dict.fromkeys(files.values()):
+        if key not in partitions:
+            problems.append(f"{key} is gone from the survey")
+            continue
+        wanted = [object_id for object_id, file in files.items() if file == key]
+        rules = bundle.contract.preprocessing
+        try:
+            found |= {c.object_id: c for c in light_curves_of(survey.source, partitions[key], wanted, rules)}
+        except (PartitionError, OSError) as error:
+            problems.append(one_line(error))
+    missing = len(stars) - len(found)
+    note = f"{missing} of {len(stars)} light curves could not be had. {'; '.join(problems[:2])}" if missing else ""
+    return found, note.strip()
+
+
+def _bundle(reader: CatalogReader) -> Bundle | None:
+    try:
+        return read_bundle(str(reader.run / "model"))
+    except VarstarError:
+        return None
+
+
+def _changes(reader: CatalogReader) -> tuple[Difference | None, list[dict[str, Any]]]:
+    earlier = [run for run in published_runs(reader.catalog) if run < reader.run_id]
+    if not earlier:
+        return None, []
+    try:
+        with open_comparison(CatalogReader(reader.catalog, earlier[-1]), reader) as comparison:
+            rows = [row for batch in comparison.changes(CHANGES) for row in batch.to_pylist()]
+            return comparison.summary(), rows
+    except InputError:
+        return None, []  # runs of surveys that cannot be compared

@@ -1,0 +1,83 @@
+"""Single light curves out of a survey, for looking at: only the row groups that hold them are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from varstar_batch.arithmetic.rules import Limits, Preprocessing
+from varstar_batch.storage.parquet import opened_parquet
+from varstar_batch.storage.reading import SurveyBatch, read_batches
+from varstar_batch.storage.surveys import Partition, Source
+
+_BATCH_OBSERVATIONS = 2**20
+
+
+@dataclass(frozen=True)
+class LightCurve:
+    """One light curve without the observations that cleaning drops at once: sentinels, impossible times, bad errors.
+
+    Attributes
+    ----------
+    object_id : int or str
+    time : float64 array (m,)
+        Days, in the survey's time system, ascending.
+    mag : float64 array (m,)
+        Magnitudes.
+    """
+
+    object_id: int | str
+    time: npt.NDArray[np.float64]
+    mag: npt.NDArray[np.float64]
+
+
+def light_curves_of(
+    source: Source, partition: Partition, object_ids: Sequence[int | str], preprocessing: Preprocessing
+) -> Iterator[LightCurve]:
+    """Yield the light curves of some objects of one partition, in its order; those that are not there are left out.
+
+    Raises
+    ------
+    PartitionError, OSError
+        The partition cannot be read.
+    """
+    wanted = pa.array(object_ids, pa.type_for_alias(source.object_id_type))
+    row_groups = _row_groups(source, partition, wanted)
+    if row_groups is not None and not row_groups:
+        return
+    for batch in read_batches(source, partition, row_groups, _BATCH_OBSERVATIONS):
+        found = pc.is_in(batch.objects["object_id"], wanted).to_numpy()
+        for row in np.flatnonzero(found):
+            yield _light_curve(batch, int(row), source.limits, preprocessing)
+
+
+def _row_groups(source: Source, partition: Partition, wanted: pa.Array) -> list[int] | None:
+    if source.form == "long":
+        return None  # an object may cross from one row group into the next
+    column = source.columns.object_id
+    with opened_parquet(source.location / partition.key) as file:
+        return [
+            number
+            for number in range(file.num_row_groups)
+            if pc.any(pc.is_in(file.read_row_group(number, columns=[column])[column].cast(wanted.type), wanted)).as_py()
+        ]
+
+
+def _light_curve(batch: SurveyBatch, row: int, limits: Limits, rules: Preprocessing) -> LightCurve:
+    curves = batch.light_curves
+    part = slice(int(curves.offsets[row]), int(curves.offsets[row + 1]))
+    time, mag = curves.time[part], curves.mag[part].astype(np.float64)
+    good = np.isfinite(time) & (time >= limits.time_min) & (time <= limits.time_max)
+    good &= (mag > limits.mag_min) & (mag < limits.mag_max)
+    if curves.mag_err is not None:
+        error = curves.mag_err[part]
+        good &= (error >= 0) & (error < rules.max_mag_err)
+    order = np.argsort(time[good], kind="stable")
+    identifier: Any = batch.objects["object_id"][row].as_py()
+    return LightCurve(identifier, time[good][order], mag[good][order])
