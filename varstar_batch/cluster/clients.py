@@ -23,7 +23,7 @@ def default_workers() -> int:
 
 
 @contextmanager
-def open_client(workers: int | None, scheduler: str | None) -> Iterator[Client | None]:
+def open_client(workers: int | None, scheduler: str | None, *, dashboard: bool = False) -> Iterator[Client | None]:
     """Yield a Dask client, or None where the work is to be done in this process.
 
     Parameters
@@ -32,6 +32,8 @@ def open_client(workers: int | None, scheduler: str | None) -> Iterator[Client |
         Processes of a local cluster; 0 for no cluster at all; None for one per core.
     scheduler : str or None
         Address of a running scheduler, for example ``tcp://127.0.0.1:8786``; excludes `workers`.
+    dashboard : bool
+        Whether a local cluster serves Dask's dashboard, on loopback at a free port (`Client.dashboard_link`).
 
     Raises
     ------
@@ -52,7 +54,7 @@ def open_client(workers: int | None, scheduler: str | None) -> Iterator[Client |
     if count == 0:
         yield None
         return
-    with _local(count) as client:
+    with _local(count, dashboard) as client:
         yield client
 
 
@@ -74,7 +76,7 @@ def _connected(address: str) -> Iterator[Client]:
 
 
 @contextmanager
-def _local(workers: int) -> Iterator[Client]:
+def _local(workers: int, dashboard: bool) -> Iterator[Client]:
     import dask
     from distributed import Client, LocalCluster
 
@@ -94,7 +96,7 @@ def _local(workers: int) -> Iterator[Client]:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0" if dashboard else None,
             silence_logs=logging.ERROR,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
