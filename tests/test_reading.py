@@ -376,6 +376,29 @@ def test_a_schema_that_drifts(survey: Survey, change: Any, expected: str, got: s
         partition_shape(survey.source, survey.partitions[1])
 
 
+def test_a_damaged_footer(tmp_path: Path) -> None:
+    # All through the footer: no damage may end the process, or lose a row without a word.
+    objects = make_objects([2, 0, 3, 1])
+    content = write(tmp_path / "a.parquet", make_table(objects, "nested"), 2).read_bytes()
+    survey = open_survey(tmp_path)
+    length = int.from_bytes(content[-8:-4], "little")
+    errors = []
+    for i in range(len(content) - 8 - length, len(content) - 8, 5):
+        damaged = bytearray(content)
+        damaged[i] ^= 1 << (i % 8)
+        (tmp_path / "a.parquet").write_bytes(damaged)
+        try:
+            partition_shape(survey.source, survey.partitions[0])
+            batches = read_all(survey)
+        except PartitionError as error:
+            errors.append(error)
+            continue
+        assert sum(len(batch.period) for batch in batches) == 4
+    assert {error.kind for error in errors} <= {"unreadable", "schema"}
+    assert len(errors) > length / 20
+    assert not any("\n" in str(error) for error in errors)
+
+
 def test_what_may_not_be_read_and_what_the_storage_does(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
     from varstar_batch.storage.files import Location
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.storage.files import FileInfo, Location
+from varstar_batch.storage.parquet_guard import GuardedParquetFile
 
 ROW_GROUP_OBSERVATIONS = 2**20
 """Observations in a row group of a survey: about 7 MB on storage and 16 MiB in memory."""
@@ -111,7 +112,7 @@ def write_survey_file(target: Location, schema: pa.Schema, tables: Iterable[pa.T
 
 
 @contextmanager
-def opened_parquet(file: Location) -> Iterator[pq.ParquetFile]:
+def opened_parquet(file: Location) -> Iterator[GuardedParquetFile]:
     """Open a Parquet file for streamed reading; what is wrong with it, there or inside the block, becomes one error.
 
     Raises
@@ -125,7 +126,7 @@ def opened_parquet(file: Location) -> Iterator[pq.ParquetFile]:
     try:
         with (
             _open_stream(file) as stream,
-            pq.ParquetFile(
+            GuardedParquetFile(
                 stream,
                 buffer_size=_LOCAL_BUFFER if file.is_local else _REMOTE_BUFFER,
                 pre_buffer=False,
@@ -145,7 +146,7 @@ def opened_parquet(file: Location) -> Iterator[pq.ParquetFile]:
             where=where,
             fix="allow reading it, or renew the credentials",
         ) from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         # Arrow reports damaged content as OSError too, but without an error number: those with one are the storage's.
         if isinstance(error, OSError) and error.errno is not None:
             raise

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from varstar_batch.errors import PartitionError
 from varstar_batch.storage.decoding import SurveyBatch, decode_lists, split_batch
 from varstar_batch.storage.long_form import decode_long
 from varstar_batch.storage.parquet import opened_parquet
+from varstar_batch.storage.parquet_guard import GuardedParquetFile
 from varstar_batch.storage.schemas import Columns, SchemaMismatchError, check_columns, object_id_type
 from varstar_batch.storage.surveys import Partition, Source
 
@@ -70,9 +70,11 @@ def partition_shape(source: Source, partition: Partition) -> PartitionShape:
     """
     with _opened(source, partition) as parquet:
         is_long = source.form == "long"
-        reader = _Reader(source, parquet)
+        reader = _Reader(source, parquet, str(source.location / partition.key))
         row_groups = tuple(reader.row_group(i) for i in range(parquet.num_row_groups))
-        return PartitionShape(None if is_long else parquet.metadata.num_rows, row_groups, not is_long)
+        rows = sum(group.rows for group in row_groups)
+        reader.check_count("rows in all", parquet.metadata.num_rows, rows)
+        return PartitionShape(None if is_long else rows, row_groups, not is_long)
 
 
 def read_batches(
@@ -107,13 +109,14 @@ def read_batches(
     if row_groups is not None and source.form == "long":
         raise ValueError("row_groups: expected None for the long form, whose objects cross row groups")
     with _opened(source, partition) as parquet:
-        reader = _Reader(source, parquet)
-        if source.form == "long":
-            where = str(source.location / partition.key)
-            # Half of it, for the rows held back of the last object come on top.
-            yield from decode_long(source, reader.batches(max(1, max_observations // 2)), max_observations, where)
-            return
+        where = str(source.location / partition.key)
+        reader = _Reader(source, parquet, where)
         groups = range(parquet.num_row_groups) if row_groups is None else row_groups
+        if source.form == "long":
+            # Half of it, for the rows held back of the last object come on top.
+            stream = reader.batches(max(1, max_observations // 2), groups)
+            yield from decode_long(source, stream, max_observations, where)
+            return
         if any(not 0 <= i < parquet.num_row_groups for i in groups):
             raise ValueError(f"row_groups: expected 0 to {parquet.num_row_groups - 1}, got {list(groups)}")
         for span, rows in reader.spans(groups, max_observations):
@@ -122,7 +125,7 @@ def read_batches(
 
 
 @contextmanager
-def _opened(source: Source, partition: Partition) -> Iterator[pq.ParquetFile]:
+def _opened(source: Source, partition: Partition) -> Iterator[GuardedParquetFile]:
     file = source.location / partition.key
     with opened_parquet(file) as parquet:
         schema = parquet.schema_arrow
@@ -149,8 +152,8 @@ def _opened(source: Source, partition: Partition) -> Iterator[pq.ParquetFile]:
 class _Reader:
     """An open partition, and which of its Parquet columns are read: no field of the light curves that nobody needs."""
 
-    def __init__(self, source: Source, parquet: pq.ParquetFile) -> None:
-        self.parquet = parquet
+    def __init__(self, source: Source, parquet: GuardedParquetFile, where: str) -> None:
+        self._parquet, self._where = parquet, where
         columns = source.columns
         paths = [parquet.schema.column(k).path for k in range(len(parquet.schema.names))]
         self._leaves = {
@@ -158,20 +161,41 @@ class _Reader:
             for k, path in enumerate(paths)
             if path in columns.scalars or any(_is_leaf_of(path, columns, name) for name in columns.observed)
         }
-        self._times = next(k for path, k in self._leaves.items() if _is_leaf_of(path, columns, columns.time))
+        self._ids = columns.object_id
+        self._times = next(path for path in self._leaves if _is_leaf_of(path, columns, columns.time))
+        self._shapes: dict[int, RowGroupShape] = {}
 
     def row_group(self, i: int) -> RowGroupShape:
         """Return the shape of a row group."""
-        group = self.parquet.metadata.row_group(i)
-        compressed = sum(group.column(k).total_compressed_size for k in self._leaves.values())
-        return RowGroupShape(group.num_rows, group.column(self._times).num_values, compressed)
+        if i not in self._shapes:
+            rows = self._parquet.metadata.row_group(i).num_rows
+            chunks = self._parquet.column_chunks(i, self._leaves)
+            self.check_count(f"rows in row group {i}", chunks[self._ids].num_values, rows)
+            compressed = sum(chunk.total_compressed_size for chunk in chunks.values())
+            self._shapes[i] = RowGroupShape(rows, chunks[self._times].num_values, compressed)
+        return self._shapes[i]
 
-    def batches(self, batch_rows: int, row_groups: Sequence[int] | None = None) -> Iterator[pa.RecordBatch]:
-        """Stream rows; a batch may cross row groups."""
-        stream: Iterator[pa.RecordBatch] = self.parquet.iter_batches(
-            batch_size=batch_rows, row_groups=row_groups, columns=list(self._leaves), use_threads=False
+    def batches(self, batch_rows: int, row_groups: Sequence[int]) -> Iterator[pa.RecordBatch]:
+        """Stream the rows of some row groups; a batch may cross them."""
+        expected, rows = sum(self.row_group(i).rows for i in row_groups), 0
+        stream = self._parquet.iter_batches(
+            batch_size=batch_rows, row_groups=list(row_groups), columns=list(self._leaves), use_threads=False
         )
-        return stream
+        for record in stream:
+            rows += record.num_rows
+            yield record
+        self.check_count(f"rows in {len(row_groups)} row groups", expected, rows)
+
+    def check_count(self, what: str, expected: int, got: int) -> None:
+        """Refuse a file that contradicts itself: rows that are lost silently would be the worst of all faults."""
+        if got != expected:
+            raise PartitionError(
+                kind="unreadable",
+                expected=f"{expected} {what}",
+                got=str(got),
+                where=self._where,
+                fix="write the file again, or remove it",
+            )
 
     def spans(self, row_groups: Sequence[int], max_observations: int) -> Iterator[tuple[list[int], int]]:
         """Yield runs of row groups to read in one go, each with the number of rows to decode at once.
