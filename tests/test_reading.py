@@ -478,3 +478,8 @@ def test_row_groups_are_bounded_when_written(tmp_path: Path) -> None:
     survey = open_survey(tmp_path)
     shape = partition_shape(survey.source, survey.partitions[0])
     assert [group.rows for group in shape.row_groups] == [2, 1, 1, 2]
+
+
+def test_more_observations_than_offsets_can_count() -> None:
+    with pytest.raises(ValueError, match="expected fewer than 2"):
+        nested_light_curves(np.array([0, 2**31]), {"time": np.zeros(0)})

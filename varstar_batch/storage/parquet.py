@@ -71,8 +71,15 @@ def nested_light_curves(offsets: npt.NDArray[np.integer[Any]], columns: Mapping[
     Returns
     -------
     StructArray of n structs, without nulls.
+
+    Raises
+    ------
+    ValueError
+        Too many observations for 32-bit offsets.
     """
-    offsets32 = pa.array(np.asarray(offsets).astype(np.int32, casting="same_kind", copy=False))
+    if offsets[-1] >= 2**31:
+        raise ValueError(f"light curves of one table: expected fewer than 2^31 observations, got {offsets[-1]}")
+    offsets32 = pa.array(np.asarray(offsets).astype(np.int32, copy=False))
     lists = []
     for values in columns.values():
         flat = pa.array(values) if isinstance(values, np.ndarray) else values
