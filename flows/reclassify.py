@@ -1,21 +1,24 @@
-"""Reclassify a survey: plan -> classify -> verify -> publish, one Prefect task each, Dask futures inside.
+"""Reclassify a survey: plan -> classify -> verify -> publish -> report, one Prefect task each, Dask futures inside.
 
 What is finished is read from storage, so a task that is tried again, and a flow that is started again, skip it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, Literal
 
 from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-from prefect.runtime import flow_run
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from flows.events import emit_published
+from flows.running import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
+from flows.watching import Links, key_of, progress_artifact, show_counts, show_dashboard, show_summary
 from varstar_batch.cli.console import progress
 from varstar_batch.cluster.clients import open_client
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.execute import PartitionResult
+from varstar_batch.cluster.outcomes import Failure
 from varstar_batch.cluster.runs import (
     Executed,
     Prepared,
@@ -27,32 +30,60 @@ from varstar_batch.cluster.runs import (
     summary,
     verify,
 )
-from varstar_batch.cluster.work import Failure
+from varstar_batch.errors import VarstarError
+from varstar_batch.report import write_report
+from varstar_batch.storage.catalogs import CatalogReader, open_catalog
+from varstar_batch.storage.columns import PRESETS
+from varstar_batch.storage.comparing import Difference, open_comparison
+
+TIMEOUT_SECONDS = 20 * 3600
+"""A nightly run that still goes on when the next is nearly due hangs; ended, it leaves its place in the queue."""
+
+Preset = Literal["canonical", "asas-sn", "ztf", "ogle", "gaia"]
 
 
-class ReclassifyParameters(BaseModel):
+class ReclassifyParameters(FlowParameters):
     """What to reclassify, with which model, and where the catalog is."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    survey: str = Field(description="Folder or URL of the partitioned light curves", min_length=1)
-    catalog: str = Field(description="Folder or URL of the catalog; made where there is none", min_length=1)
-    model: str | None = Field(
+    survey: Place = Field(description="Folder or URL of the partitioned light curves", min_length=1)
+    catalog: Place = Field(description="Folder or URL of the catalog; made where there is none", min_length=1)
+    release: str = Field(default="", description="Name of the survey's release, for names, events and the summary")
+    model: Place | None = Field(
         default=None, description="Folder or URL of a model bundle; the one that ships by default"
     )
-    workers: int | None = Field(default=None, ge=0, description="Processes of a local cluster; one per core by default")
+    mode: Literal["incremental", "full"] = Field(
+        default="incremental",
+        description="incremental: nothing to do where nothing changed, and a run that was cut off is resumed; "
+        "full: a new run of everything",
+    )
+    preset: Preset = Field(default="canonical", description="Column names of a known survey")
+    workers: int | None = Field(
+        default=None, ge=0, description="Processes of a local cluster; 0: this process; one per core by default"
+    )
     scheduler: str | None = Field(default=None, description="Address of a Dask scheduler, instead of a local cluster")
-    fresh: bool = Field(default=False, description="Begin a new run even where one could be resumed")
-    config: RunConfig = Field(default_factory=RunConfig, description="Column names, engine, memory")
+    config: RunConfig = Field(default_factory=RunConfig, description="Column names, engine, memory, tolerance")
+
+    def run_config(self) -> RunConfig:
+        """Return the configuration with the preset's column names below the explicit ones."""
+        if self.preset == "canonical":
+            return self.config
+        names = PRESETS[self.preset].model_dump(exclude_unset=True) | self.config.survey.model_dump(exclude_unset=True)
+        return self.config.model_copy(update={"survey": type(self.config.survey).model_validate(names)})
+
+
+class PartitionsFailedError(VarstarError):
+    """The catalog was published, but some partitions of the survey are not in it."""
+
+    exit_code = 1
 
 
 def _run_name() -> str:
-    parameters = flow_run.parameters["parameters"]
-    survey = str(getattr(parameters, "survey", None) or parameters["survey"]).rstrip("/")
-    return f"reclassify {survey.rsplit('/', 1)[-1]}"
+    parameters = parameters_of_run(ReclassifyParameters)
+    survey = f"{short_name(parameters.survey)} {parameters.release}".strip()
+    return f"{survey} with {short_name(parameters.model) if parameters.model else 'the shipped model'}"
 
 
-@flow(name="reclassify", flow_run_name=_run_name)
+@flow(name="reclassify", flow_run_name=_run_name, timeout_seconds=TIMEOUT_SECONDS, **FLOW)
 def reclassify(parameters: ReclassifyParameters) -> dict[str, Any]:
     """Reclassify a survey and publish its catalog.
 
@@ -63,57 +94,103 @@ def reclassify(parameters: ReclassifyParameters) -> dict[str, Any]:
 
     Raises
     ------
+    PartitionsFailedError
+        The run was published without the partitions that failed.
     VarstarError
         As the stages of `varstar_batch.cluster.runs` say.
     """
+    tell_errors_in_one_line()
     prepared = plan_stage(parameters)
     if prepared.up_to_date:
         get_run_logger().info("Run %s is up to date: nothing to do.", prepared.run_id)
         return prepared.published_record()
     executed = classify_stage(parameters, prepared)
     verify_stage(prepared, executed)
-    return publish_stage(prepared, executed)
+    record = publish_stage(prepared, executed)
+    report_stage(parameters, prepared, executed.failures, record)
+    if executed.failures:
+        first = executed.failures[0]
+        raise PartitionsFailedError(
+            expected=f"all {len(prepared.plan.survey.partitions)} partitions classified",
+            got=f"{len(executed.failures)} failed, the first: {first.message}",
+            where=str(prepared.catalog),
+            fix=f"run {prepared.run_id} is published without them; mend the cause and start the flow again",
+        )
+    return record
 
 
-@task(name="plan", cache_policy=NO_CACHE)
+@task(name="plan", **STAGE)
 def plan_stage(parameters: ReclassifyParameters) -> Prepared:
     """Plan the run and give it its place in the catalog."""
-    plan, bundle = plan_run(parameters.survey, parameters.model, parameters.config)
-    prepared = prepare(plan, bundle, parameters.catalog, fresh=parameters.fresh)
+    plan, bundle = plan_run(parameters.survey, parameters.model, parameters.run_config())
+    prepared = prepare(plan, bundle, parameters.catalog, fresh=parameters.mode == "full")
     get_run_logger().info(
         "Run %s: %d partitions, %d of them done.", prepared.run_id, len(plan.survey.partitions), len(prepared.done)
     )
     return prepared
 
 
-@task(name="classify", cache_policy=NO_CACHE)
+@task(name="classify", **STAGE)
 def classify_stage(parameters: ReclassifyParameters, prepared: Prepared) -> Executed:
     """Classify every partition that is not on storage yet."""
     logger = get_run_logger()
+    title, total, unit = "Classifying", expected_objects(prepared.plan.survey), "light curves"
 
     def on_partition(result: PartitionResult) -> None:
         if isinstance(result, Failure):
             logger.warning("Partition failed (%s): %s", result.kind, result.message)
 
-    with (
-        open_client(parameters.workers, parameters.scheduler) as client,
-        progress("Classifying", expected_objects(prepared.plan.survey), "light curves", log=logger.info) as advance,
-    ):
-        executed = execute_run(prepared, client, advance, on_partition)
+    # Whatever ends this block, a signal too, closes the client and the local cluster: nothing goes on working.
+    with ExitStack() as stack:
+        client = stack.enter_context(open_client(parameters.workers, parameters.scheduler, dashboard=True))
+        if client is not None and client.dashboard_link:
+            show_dashboard(client.dashboard_link, parameters.catalog)
+            logger.info("Dask dashboard: %s", client.dashboard_link)
+        in_log = stack.enter_context(progress(title, total, unit, log=logger.info))
+        in_ui = stack.enter_context(progress_artifact(title, total, unit, key_of("progress", parameters.catalog)))
+
+        def on_rows(amount: int) -> None:
+            in_log(amount)
+            in_ui(amount)
+
+        executed = execute_run(prepared, client, on_rows, on_partition)
     record = summary(prepared, executed)
     logger.info("Classified %d light curves, %s per second.", record["rows"], record["light_curves_per_second"])
     return executed
 
 
-@task(name="verify", cache_policy=NO_CACHE)
+@task(name="verify", **STAGE)
 def verify_stage(prepared: Prepared, executed: Executed) -> None:
     """Check what lies on storage before anybody sees it."""
     verify(prepared, executed)
 
 
-@task(name="publish", cache_policy=NO_CACHE)
+@task(name="publish", **STAGE)
 def publish_stage(prepared: Prepared, executed: Executed) -> dict[str, Any]:
     """Move the catalog's pointer to the run."""
     record = publish(prepared, executed)
     get_run_logger().info("Published run %s of %s.", prepared.run_id, prepared.catalog)
     return record
+
+
+@task(name="report", **STAGE)
+def report_stage(
+    parameters: ReclassifyParameters, prepared: Prepared, failures: tuple[Failure, ...], record: dict[str, Any]
+) -> None:
+    """Tell people and other systems what was published: a page, artifacts, an event."""
+    place = str(prepared.catalog)
+    reader = open_catalog(place, prepared.run_id)
+    page = str(write_report(reader))
+    show_counts(record, place)
+    heading = f"{short_name(parameters.survey)} {parameters.release}".strip()
+    show_summary(heading, record, Links(catalog=place, report=page), _difference(reader, prepared), failures)
+    emit_published(place, record, parameters.survey, parameters.release, page)
+
+
+def _difference(reader: CatalogReader, prepared: Prepared) -> Difference | None:
+    """Return what changed since the run that was the catalog's before, or None where there was none to read."""
+    before = prepared.based_on.run_id
+    if before not in prepared.catalog.run_ids():
+        return None
+    with open_comparison(reader.at(before), reader) as comparison:
+        return comparison.summary()
