@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from varstar_batch.cli.app import app
+from varstar_batch.cli import main
 from varstar_batch.cluster.configuration import RunConfig, validate_config
+from varstar_batch.storage.simulated import write_simulated_survey
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -35,14 +42,64 @@ def test_make_targets_exist(line: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("line", [line for line in shell_lines() if line.startswith("varstar")])
-def test_commands_parse_with_their_options(line: str) -> None:
-    import typer.main
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in which everything stands that the README's commands speak of; the commands run in it."""
+    folder = tmp_path_factory.mktemp("readme")
+    with contextlib.chdir(folder):
+        write_simulated_survey("demo/survey", objects=300, partitions=3, seed=1)
+        survey = pq.read_table("demo/survey")
+        curves = survey["lightcurve"].combine_chunks()
+        lengths = curves.field("time").value_lengths().to_numpy()
+        columns = {name: curves.field(name).flatten() for name in ("time", "mag", "mag_err")}
+        ids = np.repeat(survey["object_id"].to_numpy(), lengths)
+        pq.write_table(pa.table({"object_id": ids, **columns}), "observations.parquet")
+        time_system = pa.array(["HJD"] * survey.num_rows)
+        pq.write_table(survey.drop_columns(["lightcurve"]).append_column("time_system", time_system), "objects.parquet")
+        assert run("classify", "demo/survey", "demo/catalog", "--workers", "0") == 0
+        yield folder
 
-    _, name, *words = shlex.split(line, comments=True)
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
-    context = command.make_context(name, words)
-    assert context.params
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as exited:
+        main(words)
+    return int(exited.value.code or 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "line"), list(enumerate(line for line in shell_lines() if line.startswith("varstar")))
+)
+def test_commands_do_what_they_say(number: int, line: str, workplace: Path) -> None:
+    assert Path.cwd() == workplace
+    stand_ins = {
+        "SURVEY": "demo/survey",
+        "CATALOG": f"catalog-{number}",
+        "OUT": f"out-{number}",
+        "BUNDLE": str(ROOT / "varstar_batch/model/bundles/default"),
+        "survey": f"survey-{number}",
+    }
+    with contextlib.ExitStack() as stack:
+        if "--scheduler" in line:
+            stand_ins["tcp://127.0.0.1:8786"] = stack.enter_context(scheduler())
+        words = [stand_ins.get(word, word) for word in shlex.split(line, comments=True)]
+        assert run(*words[1:]) == 0
+
+
+@contextlib.contextmanager
+def scheduler() -> Iterator[str]:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.mark.slow
+def test_the_python_example_runs(workplace: Path) -> None:
+    (text,) = [block for language, block in BLOCKS if language == "python"]
+    done = subprocess.run([sys.executable, "-c", text], cwd=workplace, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("(100, 512)")
 
 
 def test_the_configuration_is_valid() -> None:
