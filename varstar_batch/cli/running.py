@@ -18,12 +18,12 @@ from varstar_batch.cli.console import (
     say,
     warning_line,
 )
-from varstar_batch.cluster.clients import open_client
+from varstar_batch.cluster.clients import ClusterOptions, open_client
 from varstar_batch.cluster.configuration import load_config
 from varstar_batch.cluster.execute import PartitionResult
+from varstar_batch.cluster.outcomes import Failure
 from varstar_batch.cluster.plan import RunPlan
 from varstar_batch.cluster.runs import Prepared, execute_run, expected_objects, plan_run, prepare, publish, verify
-from varstar_batch.cluster.work import Failure
 
 DONE_WITH_FAILURES = 1
 
@@ -49,6 +49,22 @@ def classify(
     precision: Annotated[str | None, typer.Option(help="float32 or bfloat16.")] = None,
     chunk_memory: Annotated[str | None, typer.Option(help="Memory of a chunk in a worker, e.g. 256MiB.")] = None,
     fresh: Annotated[bool, typer.Option(help="Begin a new run where one could be resumed.")] = False,
+    incremental: Annotated[
+        bool, typer.Option(help="Take over the partitions that did not change since the published run.")
+    ] = False,
+    max_failed_fraction: Annotated[
+        float | None, typer.Option(help="Share of failed partitions beyond which to give up. [default: 1]")
+    ] = None,
+    lost_gpus: Annotated[
+        str | None, typer.Option(help="cpu or wait: when the last GPU worker is gone. [default: cpu]")
+    ] = None,
+    worker_memory: Annotated[str | None, typer.Option(help="Memory of a worker process, e.g. 2GiB.")] = None,
+    tls_ca: Annotated[str | None, typer.Option(help="PEM file of the authority behind the cluster's TLS.")] = None,
+    tls_cert: Annotated[str | None, typer.Option(help="PEM file of this client's certificate.")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="PEM file of its key.")] = None,
+    insecure_scheduler: Annotated[
+        bool, typer.Option("--insecure-scheduler", help="Speak to a scheduler elsewhere without TLS.")
+    ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print what would be done and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run's record as JSON.")] = False,
 ) -> None:
@@ -59,7 +75,14 @@ def classify(
     overrides = [f"survey.preset={preset}"] if preset else []
     overrides += set_ or []
     overrides += [
-        f"{key}={value}" for key, value in (("engine", engine), ("precision", precision)) if value is not None
+        f"{key}={value}"
+        for key, value in (
+            ("engine", engine),
+            ("precision", precision),
+            ("max_failed_fraction", max_failed_fraction),
+            ("lost_gpus", lost_gpus),
+        )
+        if value is not None
     ]
     overrides += [f"chunk_memory={parse_bytes(chunk_memory, '--chunk-memory')}"] if chunk_memory is not None else []
     settings = load_config(config, overrides)
@@ -68,8 +91,15 @@ def classify(
         _print_plan(run_plan, as_json)
         return
     # The cluster first: where it cannot be had, nothing is written.
-    with open_client(workers, scheduler) as client:
-        prepared = prepare(run_plan, bundle, catalog, fresh=fresh)
+    options = ClusterOptions(
+        tls_ca=tls_ca,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        insecure=insecure_scheduler,
+        worker_memory=None if worker_memory is None else parse_bytes(worker_memory, "--worker-memory"),
+    )
+    with open_client(workers, scheduler, options) as client:
+        prepared = prepare(run_plan, bundle, catalog, fresh=fresh, incremental=incremental)
         if prepared.up_to_date:
             record = prepared.published_record()
         else:
@@ -117,6 +147,7 @@ def agreement(labels: dict[str, int]) -> str:
 def _heading(prepared: Prepared) -> str:
     count = len(prepared.plan.survey.partitions)
     resumed = f", {len(prepared.done):,} of them done before" if prepared.done else ""
+    resumed += f", {len(prepared.carried):,} taken over unchanged" if prepared.carried else ""
     model = prepared.plan.model
     return f"Run {prepared.run_id}: {count:,} partitions{resumed}; model {model['name']} {model['version']}"
 

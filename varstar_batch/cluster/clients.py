@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from varstar_batch.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from distributed import Client
+    from distributed.security import Security
 
 CONNECT_SECONDS = 15
 """How long a scheduler may take to answer; below 11 s Dask gives up on hosts that are merely slow."""
+
+DEATHS = 2
+"""Workers that may die under a task before Dask gives it up; it is then tried once more on its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """How a cluster is spoken to.
+
+    Attributes
+    ----------
+    tls_ca, tls_cert, tls_key : str or None
+        PEM files: the authority that signed everybody's certificates, this client's certificate, and its key.
+    insecure : bool
+        Whether a scheduler on another machine may be spoken to without TLS: whoever reaches such a scheduler can run
+        code on its workers.
+    worker_memory : int or None
+        Bytes that a worker of a local cluster may take; by default they share the machine's memory.
+    """
+
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    insecure: bool = False
+    worker_memory: int | None = None
 
 
 def default_workers() -> int:
@@ -23,7 +54,13 @@ def default_workers() -> int:
 
 
 @contextmanager
-def open_client(workers: int | None, scheduler: str | None, *, dashboard: bool = False) -> Iterator[Client | None]:
+def open_client(
+    workers: int | None,
+    scheduler: str | None,
+    options: ClusterOptions | None = None,
+    *,
+    dashboard: bool = False,
+) -> Iterator[Client | None]:
     """Yield a Dask client, or None where the work is to be done in this process.
 
     Parameters
@@ -32,20 +69,25 @@ def open_client(workers: int | None, scheduler: str | None, *, dashboard: bool =
         Processes of a local cluster; 0 for no cluster at all; None for one per core.
     scheduler : str or None
         Address of a running scheduler, for example ``tcp://127.0.0.1:8786``; excludes `workers`.
+    options : ClusterOptions, optional
+        TLS and memory.
     dashboard : bool
         Whether a local cluster serves Dask's dashboard, on loopback at a free port (`Client.dashboard_link`).
 
     Raises
     ------
     InputError
-        Both were given, the address does not fit, or nobody answers there.
+        Both were given, the address does not fit, is on another machine without TLS, or nobody answers there.
     """
+    options = options or ClusterOptions()
+    security = _security(options)
     if scheduler is not None:
         if workers is not None:
             raise InputError(
                 expected="--workers or --scheduler", got="both", where="classify", fix="leave one of them out"
             )
-        with _connected(scheduler) as client:
+        _check_address(scheduler, options, security)
+        with _connected(scheduler, security) as client:
             yield client
         return
     count = default_workers() if workers is None else workers
@@ -54,17 +96,83 @@ def open_client(workers: int | None, scheduler: str | None, *, dashboard: bool =
     if count == 0:
         yield None
         return
-    with _local(count, dashboard) as client:
+    with _local(count, options.worker_memory, security, dashboard) as client:
         yield client
 
 
+def _security(options: ClusterOptions) -> Security | None:
+    given = {"--tls-ca": options.tls_ca, "--tls-cert": options.tls_cert, "--tls-key": options.tls_key}
+    if not any(given.values()):
+        return None
+    for name, path in given.items():
+        if path is None or not Path(path).is_file():
+            raise InputError(
+                expected="the three PEM files --tls-ca, --tls-cert and --tls-key",
+                got=f"no {name}" if path is None else f"no file {path}",
+                where=name,
+                fix="give all three, or none",
+            )
+    from distributed.security import Security
+
+    security = Security(
+        tls_ca_file=options.tls_ca,
+        tls_client_cert=options.tls_cert,
+        tls_client_key=options.tls_key,
+        tls_scheduler_cert=options.tls_cert,
+        tls_scheduler_key=options.tls_key,
+        tls_worker_cert=options.tls_cert,
+        tls_worker_key=options.tls_key,
+        require_encryption=True,
+    )
+    try:
+        security.get_connection_args("client")
+    except ssl.SSLError as error:
+        raise InputError(
+            expected="a certificate, its key, and the authority that signed it, in PEM",
+            got=one_line(error),
+            where="--tls-cert, --tls-key, --tls-ca",
+            fix="check that they belong together",
+        ) from None
+    return security
+
+
+def _check_address(address: str, options: ClusterOptions, security: Security | None) -> None:
+    """Refuse to speak in the clear to another machine, where anybody may listen or answer."""
+    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    if parts.scheme == "tls":
+        return
+    where = f"--scheduler {address}"
+    if security is not None:
+        raise InputError(
+            expected="an address that begins with tls://, since certificates are given",
+            got=f"{parts.scheme}://",
+            where=where,
+            fix="write tls://, and start scheduler and workers with certificates too",
+        )
+    if options.insecure or _is_loopback(parts.hostname or ""):
+        return
+    raise InputError(
+        expected="a scheduler on this machine, or one behind TLS (tls://...)",
+        got="an address of another machine without TLS, which anybody on the way can read and forge",
+        where=where,
+        fix="give --tls-ca, --tls-cert and --tls-key, or --insecure-scheduler where the network can be trusted",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
+
+
 @contextmanager
-def _connected(address: str) -> Iterator[Client]:
+def _connected(address: str, security: Security | None) -> Iterator[Client]:
     from distributed import Client
 
     try:
-        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, TimeoutError) as error:
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False, security=security)
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(
             expected="a Dask scheduler that answers",
             got=one_line(error) or type(error).__name__,
@@ -76,7 +184,7 @@ def _connected(address: str) -> Iterator[Client]:
 
 
 @contextmanager
-def _local(workers: int, dashboard: bool) -> Iterator[Client]:
+def _local(workers: int, memory: int | None, security: Security | None, dashboard: bool) -> Iterator[Client]:
     import dask
     from distributed import Client, LocalCluster
 
@@ -84,6 +192,7 @@ def _local(workers: int, dashboard: bool) -> Iterator[Client]:
     # hold a core for long, and processes survive each other.
     settings = {
         "distributed.worker.memory.terminate": 0.95,
+        "distributed.scheduler.allowed-failures": DEATHS,
         "distributed.admin.tick.limit": "30s",
         # What goes wrong in a worker comes back as a failure of its partition; it need not be told twice.
         "logging": {"distributed": "critical", "bokeh": "critical", "tornado": "critical"},
@@ -96,7 +205,11 @@ def _local(workers: int, dashboard: bool) -> Iterator[Client]:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address="127.0.0.1:0" if dashboard else None,
+            memory_limit="auto" if memory is None else memory,
+            security=security,
+            # A port of its own choice, also for the little that is served without a dashboard: 8787 may be taken.
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": dashboard},
             silence_logs=logging.ERROR,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,

@@ -7,8 +7,8 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +18,22 @@ from varstar_batch.model.bundle import BundleContract
 from varstar_batch.model.engines import EngineName, Precision
 from varstar_batch.storage.columns import PRESETS, SurveyConfig
 from varstar_batch.storage.files import locate
+
+
+@dataclass(frozen=True, kw_only=True)
+class LostGpus:
+    """What becomes of chunks that wait for GPU workers when the last of these is gone.
+
+    Attributes
+    ----------
+    then : {"cpu", "wait"}
+        Classify on CPU workers, or wait until a GPU worker comes back.
+    seconds : float
+        How long a pool has to be gone to be taken for lost.
+    """
+
+    then: Literal["cpu", "wait"] = "cpu"
+    seconds: float = 30.0
 
 
 class RunConfig(BaseModel):
@@ -37,6 +53,15 @@ class RunConfig(BaseModel):
     max_failed_fraction: float = Field(
         default=1.0, ge=0, le=1, description="Share of failed partitions beyond which the run is abandoned"
     )
+
+    lost_gpus: Literal["cpu", "wait"] = Field(
+        default="cpu", description="When the last GPU worker is gone: classify on CPU workers, or wait for another"
+    )
+    lost_gpus_seconds: float = Field(default=30.0, ge=0, description="How long it has to be gone for that")
+
+    def lost_gpu_policy(self) -> LostGpus:
+        """Return what becomes of chunks that wait for GPU workers when there are none any more."""
+        return LostGpus(then=self.lost_gpus, seconds=self.lost_gpus_seconds)
 
     def result_settings(self) -> dict[str, Any]:
         """Return the settings that the result depends on, JSON-ready."""

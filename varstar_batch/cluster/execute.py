@@ -1,33 +1,46 @@
-"""The executor: a thin interpreter of the plan. One future per chunk, a bounded window, results as they come."""
+"""The executor: a thin interpreter of the plan. Tasks follow from outcomes; who does them is a runner's business."""
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from varstar_batch.cluster.attempts import attempt
+from varstar_batch.cluster.configuration import LostGpus
+from varstar_batch.cluster.context import RunContext
+from varstar_batch.cluster.outcomes import ChunkRecord, Failure
 from varstar_batch.cluster.plan import Chunk
-from varstar_batch.cluster.work import (
-    ChunkRecord,
-    Failure,
-    RunContext,
-    assemble,
-    classify_chunk,
-    persist,
-    recover,
-    start_partition,
-)
-from varstar_batch.errors import one_line
+from varstar_batch.cluster.work import assemble, carry_over, classify_chunk, recover, start_partition
 from varstar_batch.storage.surveys import Partition
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
-
-WINDOW_PER_THREAD = 3
-"""Tasks in flight for each worker thread: one running, the others at hand, and no more on the scheduler."""
+    from distributed import Client
 
 PartitionResult = tuple[ChunkRecord, ...] | Failure
-Task = tuple[str, Callable[..., Any], tuple[Any, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A call to be made somewhere.
+
+    Attributes
+    ----------
+    name : str
+        Key of the partition or chunk, as it stands in task keys and errors.
+    partition : str
+        Key of the partition.
+    function : callable
+        One of `varstar_batch.cluster.work`.
+    arguments : tuple
+        What it takes.
+    """
+
+    name: str
+    partition: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
 
 
 def execute(
@@ -36,6 +49,9 @@ def execute(
     done: Collection[str],
     client: Client | None,
     on_rows: Callable[[int], None],
+    *,
+    carried: Mapping[str, str] | None = None,
+    lost_gpus: LostGpus | None = None,
 ) -> Iterator[PartitionResult]:
     """Classify partitions and yield what became of each, in the order in which they finish.
 
@@ -51,20 +67,36 @@ def execute(
         A Dask client, or None to work in this process.
     on_rows : callable
         Called with the number of light curves of every chunk that is done.
+    carried : mapping of str to str, optional
+        SHA-256 by key of the partitions that are taken over from the run that this one follows.
+    lost_gpus : LostGpus, optional
+        What becomes of chunks that wait for GPU workers when there are none any more.
 
     Yields
     ------
     tuple of ChunkRecord, or Failure
         One for each partition, whatever happens to the others.
     """
-    run = _run_in_process if client is None else _dask_runner(client)
     progress = _Progress(context)
-    first = (
-        (partition.key, recover if partition.key in done else start_partition, (context, partition))
-        for partition in partitions
-    )
-    for task, outcome in run(progress.tasks(first)):
+    first = (_first_task(context, partition, done, carried or {}) for partition in partitions)
+    tasks = progress.tasks(first)
+    if client is None:
+        run = _run_in_process(tasks)
+    else:
+        from varstar_batch.cluster.dask_runner import DaskRunner
+
+        run = DaskRunner(client, lost_gpus).run(tasks)
+    for task, outcome in run:
         yield from progress.take(task, outcome, on_rows)
+
+
+def _first_task(context: RunContext, partition: Partition, done: Collection[str], carried: Mapping[str, str]) -> Task:
+    key = partition.key
+    if key in done:
+        return Task(key, key, recover, (context, partition))
+    if key in carried:
+        return Task(key, key, carry_over, (context, partition, carried[key]))
+    return Task(key, key, start_partition, (context, partition))
 
 
 class _Progress:
@@ -73,6 +105,7 @@ class _Progress:
     def __init__(self, context: RunContext) -> None:
         self.context = context
         self.next: deque[Task] = deque()
+        self.chunks: dict[str, tuple[Chunk, ...]] = {}
         self.awaited: dict[str, int] = {}
         self.records: dict[str, list[ChunkRecord]] = defaultdict(list)
         self.failed: dict[str, Failure] = {}
@@ -83,28 +116,37 @@ class _Progress:
             yield self.next.popleft() if self.next else next(first, None)
 
     def take(self, task: Task, outcome: Any, on_rows: Callable[[int], None]) -> Iterator[PartitionResult]:
-        _, function, arguments = task
-        if function is start_partition:
-            key = arguments[1].key
-            if isinstance(outcome, ChunkRecord):
-                on_rows(outcome.rows)
-                yield (outcome,)
-            elif isinstance(outcome, Failure):
-                yield outcome
+        """Take an outcome and yield what became of the partition if that is known now."""
+        key = task.partition
+        if task.function is classify_chunk:
+            yield from self._take_chunk(task, outcome, on_rows)
+        elif isinstance(outcome, Failure):
+            if outcome.kind == "not_carried":
+                self.next.append(Task(key, key, start_partition, (self.context, task.arguments[1])))
             else:
-                self.awaited[key] = len(outcome)
-                self.next.extend((chunk.key, classify_chunk, (self.context, chunk)) for chunk in outcome)
-        elif function is classify_chunk:
-            yield from self._take_chunk(arguments[1], outcome, on_rows)
+                yield outcome
+        elif task.function is start_partition:
+            yield from self._take_start(key, outcome, on_rows)
         else:
-            if function is recover and not isinstance(outcome, Failure):
+            if task.function is not assemble:
                 on_rows(sum(record.rows for record in outcome))
             yield outcome
 
-    def _take_chunk(
-        self, chunk: Chunk, outcome: ChunkRecord | Failure, on_rows: Callable[[int], None]
+    def _take_start(
+        self, key: str, outcome: ChunkRecord | tuple[Chunk, ...], on_rows: Callable[[int], None]
     ) -> Iterator[PartitionResult]:
-        key = chunk.partition.key
+        if isinstance(outcome, ChunkRecord):
+            on_rows(outcome.rows)
+            yield (outcome,)
+            return
+        self.chunks[key] = outcome
+        self.awaited[key] = len(outcome)
+        self.next.extend(Task(chunk.key, key, classify_chunk, (self.context, chunk)) for chunk in outcome)
+
+    def _take_chunk(
+        self, task: Task, outcome: ChunkRecord | Failure, on_rows: Callable[[int], None]
+    ) -> Iterator[PartitionResult]:
+        key = task.partition
         self.awaited[key] -= 1
         if isinstance(outcome, Failure):
             self.failed.setdefault(key, outcome)
@@ -113,64 +155,16 @@ class _Progress:
             on_rows(outcome.rows)
         if self.awaited[key]:
             return
-        records = self.records.pop(key, [])
+        chunks, records = self.chunks.pop(key), self.records.pop(key, [])
+        del self.awaited[key]
         if key in self.failed:
             yield self.failed.pop(key)
+        elif len(chunks) == 1:
+            yield tuple(records)
         else:
-            self.next.append((key, assemble, (self.context, records)))
+            self.next.append(Task(key, key, assemble, (self.context, chunks, records)))
 
 
 def _run_in_process(tasks: Iterator[Task | None]) -> Iterator[tuple[Task, Any]]:
     for task in iter(lambda: next(tasks), None):
-        name, function, arguments = task
-        try:
-            outcome = persist(function, *arguments)
-        except OSError as error:
-            outcome = _failure(arguments, name, error)
-        yield task, outcome
-
-
-def _dask_runner(client: Client) -> Callable[[Iterator[Task | None]], Iterator[tuple[Task, Any]]]:
-    def run(tasks: Iterator[Task | None]) -> Iterator[tuple[Task, Any]]:
-        from distributed import as_completed
-
-        window = WINDOW_PER_THREAD * max(1, sum(client.nthreads().values()))
-        pending: dict[Future, Task] = {}
-        finished = as_completed(loop=client.loop)
-        while True:
-            while len(pending) < window and (task := next(tasks)) is not None:
-                future = _submit(client, task)
-                pending[future] = task
-                finished.add(future)
-            if not pending:
-                return
-            future = next(finished)
-            task = pending.pop(future)
-            yield task, _outcome(future, task)
-
-    return run
-
-
-def _submit(client: Client, task: Task) -> Future:
-    name, function, arguments = task
-    run_id = arguments[0].run_id
-    return client.submit(persist, function, *arguments, key=f"{function.__name__}-{run_id}-{name}", pure=False)
-
-
-def _outcome(future: Future, task: Task) -> Any:
-    name, _, arguments = task
-    error = future.exception() if future.status == "error" else None
-    if error is not None:
-        return _failure(arguments, name, error)
-    return future.result()
-
-
-def _failure(arguments: tuple[Any, ...], name: str, error: BaseException) -> Failure:
-    subject = arguments[1]
-    if isinstance(subject, list):
-        key = subject[0].partition
-    else:
-        key = subject.key if isinstance(subject, Partition) else subject.partition.key
-    name_of = type(error).__name__
-    kind = "storage" if isinstance(error, OSError) else "killed_worker" if name_of == "KilledWorker" else "error"
-    return Failure(key, kind, f"{name}: {type(error).__name__}: {one_line(error)}")
+        yield task, attempt(task.function, task.partition, *task.arguments)

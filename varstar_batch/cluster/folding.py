@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from varstar_batch.arithmetic.fold import Folded, fold
 from varstar_batch.arithmetic.rules import Preprocessing
 from varstar_batch.arithmetic.status import STATUS_LABELS
+from varstar_batch.cluster.outcomes import Failure
 from varstar_batch.cluster.plan import batch_observations
-from varstar_batch.cluster.work import Failure
 from varstar_batch.errors import PartitionError
 from varstar_batch.storage.files import Location, locate
 from varstar_batch.storage.reading import SurveyBatch, read_batches

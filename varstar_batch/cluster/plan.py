@@ -16,7 +16,7 @@ from varstar_batch._version import __version__
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.errors import InputError
 from varstar_batch.model.bundle import Bundle
-from varstar_batch.storage.reading import PartitionShape, RowGroupShape
+from varstar_batch.storage.reading import PartitionShape
 from varstar_batch.storage.surveys import Partition, Survey
 
 BYTES_PER_OBSERVATION = 8 + 4 + 4
@@ -41,12 +41,18 @@ class Chunk:
         This chunk is number `index` (from 0) of `total` of its partition.
     row_groups : tuple of int or None
         Row groups to read, in order; None for the whole file.
+    rows : (int, int) or None
+        Of a single row group, only the rows from the first up to but not including the second; None for all.
+    expected_rows : int or None
+        Objects in it, as the footer says; None where only reading tells.
     """
 
     partition: Partition
     index: int = 0
     total: int = 1
     row_groups: tuple[int, ...] | None = None
+    rows: tuple[int, int] | None = None
+    expected_rows: int | None = None
 
     @property
     def key(self) -> str:
@@ -154,8 +160,17 @@ def batch_observations(memory: int) -> int:
     return max(1, int(memory / per_observation))
 
 
-def split(partition: Partition, shape: PartitionShape, memory: int) -> tuple[Chunk, ...]:
-    """Cut a partition into chunks of whole row groups.
+def packed_rows(memory: int) -> int:
+    """Return how many folded light curves may wait for a GPU worker at once, as one chunk.
+
+    A quarter of a chunk's memory, since a chunk waits while the next ones are being folded. Two bytes for each point,
+    and less than 200 bytes for what else there is to know of an object.
+    """
+    return max(1, memory // (4 * (BYTES_PER_CURVE // 2 + 200)))
+
+
+def split(partition: Partition, shape: PartitionShape, memory: int, max_rows: int | None = None) -> tuple[Chunk, ...]:
+    """Cut a partition into chunks of whole row groups, or of slices of one.
 
     A chunk is closed when the next row group would take it beyond `memory`; a single row group larger than that is a
     chunk of its own, which the worker streams in slices.
@@ -168,21 +183,26 @@ def split(partition: Partition, shape: PartitionShape, memory: int) -> tuple[Chu
         Rows and observations of its row groups, and whether it may be cut between them.
     memory : int
         Bytes that a chunk may take.
+    max_rows : int, optional
+        Rows that a chunk may have; row groups with more are cut. By default only memory counts.
     """
-    if not shape.divisible or len(shape.row_groups) < 2:
-        return (Chunk(partition),)
-    runs: list[list[int]] = [[]]
-    room = memory
+    if not shape.divisible:
+        return (Chunk(partition, expected_rows=shape.rows),)
+    limit = max_rows or max((group.rows for group in shape.row_groups), default=1) + 1
+    runs: list[list[tuple[int, int, int]]] = [[]]
+    room, places = memory, limit
     for index, group in enumerate(shape.row_groups):
-        need = _group_memory(group)
-        if runs[-1] and need > room:
-            runs.append([])
-            room = memory
-        runs[-1].append(index)
-        room -= need
+        need = projected_memory(group.rows, group.observations)
+        for start in range(0, max(group.rows, 1), limit):
+            stop = min(start + limit, group.rows)
+            if runs[-1] and (need > room or (max_rows is not None and stop - start > places) or start):
+                runs.append([])
+                room, places = memory, limit
+            runs[-1].append((index, start, stop))
+            room, places = room - need, places - (stop - start)
     if len(runs) == 1:
-        return (Chunk(partition),)
-    return tuple(Chunk(partition, index, len(runs), tuple(groups)) for index, groups in enumerate(runs))
+        return (Chunk(partition, expected_rows=shape.rows),)
+    return tuple(_chunk(partition, shape, index, len(runs), run) for index, run in enumerate(runs))
 
 
 def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -197,8 +217,19 @@ def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str =
     return lines
 
 
-def _group_memory(group: RowGroupShape) -> int:
-    return projected_memory(group.rows, group.observations)
+def _chunk(
+    partition: Partition, shape: PartitionShape, index: int, total: int, pieces: list[tuple[int, int, int]]
+) -> Chunk:
+    first, start, stop = pieces[0]
+    sliced = stop - start < shape.row_groups[first].rows
+    return Chunk(
+        partition,
+        index,
+        total,
+        row_groups=tuple(group for group, _, _ in pieces),
+        rows=(start, stop) if sliced else None,
+        expected_rows=sum(stop - start for _, start, stop in pieces),
+    )
 
 
 def _canonical(value: object) -> bytes:

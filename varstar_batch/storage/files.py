@@ -22,11 +22,10 @@ from fsspec.core import url_to_fs
 from fsspec.spec import AbstractFileSystem
 
 from varstar_batch.errors import InputError, one_line
+from varstar_batch.storage.remote import is_refused_condition, s3_options
 
 TEMPORARY_PREFIX = ".tmp-"
 """Names that begin so are unfinished; every listing leaves them out."""
-
-_PRECONDITION_FAILED = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 
 _T = TypeVar("_T")
 
@@ -174,7 +173,7 @@ class Location:
             # One small put with If-None-Match: the multipart completion ignores the condition on some servers.
             self.fs.pipe_file(self.path, content, mode="create")
         except OSError as error:
-            if isinstance(error, FileExistsError) or _is_refused_condition(error):
+            if isinstance(error, FileExistsError) or is_refused_condition(error):
                 raise FileExistsError(errno.EEXIST, "already exists", str(self)) from error
             raise
 
@@ -197,6 +196,12 @@ class Location:
         self.fs.invalidate_cache()
         if self.fs.exists(self.path):
             self.fs.rm(self.path, recursive=True)
+
+    def remove_unfinished(self) -> None:
+        """Remove what writers that were killed left below this folder; nobody may be writing there now."""
+        if self.is_local:
+            for left in Path(self.path).rglob(f"{TEMPORARY_PREFIX}*"):
+                left.unlink(missing_ok=True)
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
@@ -234,7 +239,7 @@ def locate(url: str | os.PathLike[str], *, what: str) -> Location:
             where=what,
             fix="put credentials into the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or a profile",
         )
-    options: dict[str, Any] = {"use_listings_cache": False} if text.startswith("s3://") else {}
+    options = s3_options() if text.startswith("s3://") else {}
     try:
         fs, path = url_to_fs(text, **options)
     except (ValueError, ImportError) as error:
@@ -282,14 +287,6 @@ def _version(info: dict[str, Any]) -> str:
     if "mtime" in info:
         return str(round(float(info["mtime"]) * 1e9))
     return str(info.get("LastModified") or info.get("created") or "")
-
-
-def _is_refused_condition(error: OSError) -> bool:
-    response = getattr(error.__cause__, "response", None)
-    if not isinstance(response, dict):
-        return False
-    status = str(response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
-    return bool({str(response.get("Error", {}).get("Code", "")), status} & _PRECONDITION_FAILED)
 
 
 def _sync_folder(folder: Path) -> None:

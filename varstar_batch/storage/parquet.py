@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.storage.files import FileInfo, Location
 from varstar_batch.storage.parquet_guard import GuardedParquetFile
+from varstar_batch.storage.remote import kind_of, refusal
 
 ROW_GROUP_OBSERVATIONS = 2**20
 """Observations in a row group of a survey: about 7 MB on storage and 16 MiB in memory."""
@@ -146,10 +147,11 @@ def opened_parquet(file: Location) -> Iterator[GuardedParquetFile]:
             kind="missing", expected="a Parquet file", got="no file", where=where, fix="put it back, or list anew"
         ) from None
     except PermissionError as error:
+        reason = refusal(file, error)
         raise PartitionError(
-            kind="forbidden",
+            kind=kind_of(reason),
             expected="a Parquet file that may be read",
-            got=str(error),
+            got=str(reason),
             where=where,
             fix="allow reading it, or renew the credentials",
         ) from error

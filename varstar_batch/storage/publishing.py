@@ -24,6 +24,7 @@ from typing import Any
 
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.storage.files import Location, locate, writable
+from varstar_batch.storage.remote import check_reachable
 
 MARKER = "varstar-catalog.json"
 FORMAT_VERSION = 1
@@ -134,7 +135,7 @@ def open_catalog_root(url: str | os.PathLike[str]) -> Catalog:
     InputError
         There is no catalog there.
     """
-    catalog = Catalog(locate(url, what="catalog"))
+    catalog = Catalog(check_reachable(locate(url, what="catalog"), "catalog"))
     if not (catalog.root / MARKER).is_file():
         there = catalog.root.children()
         got = "a folder that holds " + ", ".join(there[:3]) if there else "nothing there"
@@ -155,7 +156,7 @@ def check_catalog_root(url: str | os.PathLike[str]) -> Catalog:
     InputError
         The place holds something else.
     """
-    catalog = Catalog(locate(url, what="catalog"))
+    catalog = Catalog(check_reachable(locate(url, what="catalog"), "catalog"))
     if (catalog.root / MARKER).is_file():
         return catalog
     there = [catalog.root.name] if catalog.root.is_file() else catalog.root.children()

@@ -35,7 +35,10 @@ TASKS_SCHEMA = pa.schema(
         ("started", pa.float64()),
         ("sha256", pa.string()),
         ("worker", pa.string()),
+        ("classifier", pa.string()),
         ("peak_memory", pa.int64()),
+        ("retries", pa.int32()),
+        ("run_id", pa.string()),
     ]
 )
 

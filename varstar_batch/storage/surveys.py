@@ -14,6 +14,7 @@ from varstar_batch.storage.columns import TIME_SYSTEM_KEY, SurveyConfig
 from varstar_batch.storage.files import FileInfo, Location, _version, locate
 from varstar_batch.storage.hats_surveys import find_hats_catalog, list_pixel_files
 from varstar_batch.storage.parquet import check_finished, opened_parquet, parquet_files
+from varstar_batch.storage.remote import check_reachable
 from varstar_batch.storage.schemas import Columns, Form, SchemaMismatchError, find_columns, object_id_type
 
 Layout = Literal["hats", "directory"]
@@ -113,7 +114,7 @@ def open_survey(url: str | os.PathLike[str], config: SurveyConfig | None = None)
         contradicts the one in the files.
     """
     config = config or SurveyConfig()
-    place = locate(url, what="survey")
+    place = check_reachable(locate(url, what="survey"), "survey")
     folder, files, properties = _list_partitions(place)
     first, schema = _first_schema(folder, files)
     where = str(folder / first.key)

@@ -1,0 +1,239 @@
+"""The way of one chunk through a worker: read, fold, classify, write; counted and timed on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from varstar_batch.arithmetic.fold import Folded, fold
+from varstar_batch.arithmetic.status import DropReason
+from varstar_batch.cluster.context import RunContext, load_bundle, this_worker
+from varstar_batch.cluster.outcomes import STAGES, ChunkRecord, with_records
+from varstar_batch.cluster.plan import Chunk, batch_observations
+from varstar_batch.errors import PartitionError
+from varstar_batch.model.classify import Classification
+from varstar_batch.storage.catalog_schema import (
+    ROW_GROUP_ROWS,
+    Provenance,
+    catalog_rows,
+    catalog_schema,
+    sort_rows,
+    write_options,
+)
+from varstar_batch.storage.files import Location
+from varstar_batch.storage.reading import SurveyBatch, read_batches
+
+
+@dataclass
+class Tally:
+    """What is counted while a chunk streams through; it travels with a chunk that changes workers."""
+
+    started: float = field(default_factory=time.time)
+    observations: int = 0
+    dropped: np.ndarray = field(default_factory=lambda: np.zeros(len(DropReason), np.int64))
+    labels: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    folder: str = field(default_factory=this_worker)
+    classifier: str = ""
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time that the block takes to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - start
+
+    def count_folded(self, folded: Folded) -> None:
+        """Count observations."""
+        self.observations += int(folded.n_obs.sum())
+        self.dropped += folded.dropped.sum(axis=0)
+
+    def count_labels(self, labels: pa.ChunkedArray, classes: pa.ChunkedArray) -> None:
+        """Count objects by the survey's label and the class found."""
+        pairs = pc.binary_join_element_wise(
+            labels.cast(pa.string()), classes, ">", null_handling="replace", null_replacement=""
+        )
+        self.labels.update(_counts(pairs.filter(pc.is_valid(labels))))
+
+
+def folded_batches(context: RunContext, chunk: Chunk, tally: Tally) -> Iterator[tuple[SurveyBatch, Folded]]:
+    """Read and fold a chunk, one bounded batch after the other."""
+    preprocessing = load_bundle(context).contract.preprocessing
+    limits = context.source.limits
+    batches = read_batches(context.source, chunk.partition, chunk.row_groups, batch_observations(context.chunk_memory))
+    for batch in _timed_each(_within(batches, chunk.rows), tally):
+        with tally.timed("fold"):
+            folded = fold(batch.light_curves, batch.period, preprocessing, limits, n_threads=context.threads)
+        tally.count_folded(folded)
+        yield batch, folded
+
+
+def batch_rows(
+    context: RunContext, batch: SurveyBatch, folded: Folded, result: Classification, tally: Tally
+) -> pa.Table:
+    """Return the catalog rows of a classified batch."""
+    contract = load_bundle(context).contract
+    provenance = Provenance(classes=contract.classes, model_version=contract.model_version, run_id=context.run_id)
+    with tally.timed("write"):
+        rows = catalog_rows(batch, folded, result, provenance)
+    if "class" in batch.objects.column_names:
+        tally.count_labels(batch.objects["class"], rows["class"])
+    return rows
+
+
+def write_chunk(context: RunContext, chunk: Chunk, tables: Iterable[pa.Table], tally: Tally) -> ChunkRecord:
+    """Check a chunk's rows and write them, as the partition's file or as a part of it.
+
+    Raises
+    ------
+    PartitionError
+        Kind ``"rows_lost"`` or ``"duplicate_object_id"``.
+    """
+    schema = catalog_schema(
+        pa.type_for_alias(context.source.object_id_type),
+        load_bundle(context).contract.classes,
+        healpix=context.source.columns.healpix is not None,
+    )
+    table = pa.concat_tables([schema.empty_table(), *tables])
+    if chunk.expected_rows is not None and table.num_rows != chunk.expected_rows:
+        raise PartitionError(
+            kind="rows_lost",
+            expected=f"{chunk.expected_rows} rows, as its footer says",
+            got=str(table.num_rows),
+            where=chunk.key,
+            fix="read the file with another program; it may be damaged",
+        )
+    with tally.timed("write"):
+        table = sort_rows(table)
+        check_unique(table["object_id"], chunk.key)
+    record = _record(context, chunk, table, tally)
+    with tally.timed("write"), hashed_output(context.target(chunk)) as sink:
+        table = table.cast(with_records(table.schema, [record]))
+        pq.write_table(table, sink, row_group_size=ROW_GROUP_ROWS, **write_options(table.num_rows))
+    record = replace(record, seconds=dict(tally.seconds))
+    return replace(record, bytes_out=sink.size, sha256=sink.hexdigest()) if chunk.total == 1 else record
+
+
+def check_unique(object_id: pa.ChunkedArray, where: str) -> None:
+    """Refuse rows in which an identifier stands twice. Raises PartitionError."""
+    counts = pc.value_counts(object_id)
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    if len(repeated):
+        examples = ", ".join(str(value) for value in repeated[:3].to_pylist())
+        raise PartitionError(
+            kind="duplicate_object_id",
+            expected="every object_id once",
+            got=f"{len(repeated)} repeated, for example {examples}",
+            where=where,
+            fix="remove the repeated objects from the survey, or give bands of one star identifiers of their own",
+        )
+
+
+class HashingSink:
+    """A writable stream that hashes and counts what passes through."""
+
+    def __init__(self, write: Callable[[bytes], Any]) -> None:
+        self._write = write
+        self._digest = hashlib.sha256()
+        self.size = 0
+        self.closed = False
+
+    def write(self, content: bytes) -> int:
+        """Hand `content` on."""
+        self._digest.update(content)
+        self.size += len(content)
+        self._write(content)
+        return len(content)
+
+    def hexdigest(self) -> str:
+        """Return the SHA-256 of what passed so far."""
+        return self._digest.hexdigest()
+
+    def tell(self) -> int:
+        """Return how much passed so far."""
+        return self.size
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
+    def close(self) -> None:
+        """Take note; whoever opened the stream below closes it."""
+        self.closed = True
+
+
+@contextmanager
+def hashed_output(target: Location) -> Iterator[HashingSink]:
+    """Open `target` for writing; it appears whole when the block ends, and its hash is known."""
+    with target.atomic_output() as stream:
+        yield HashingSink(stream.write)
+
+
+def _record(context: RunContext, chunk: Chunk, table: pa.Table, tally: Tally) -> ChunkRecord:
+    return ChunkRecord(
+        partition=chunk.partition.key,
+        chunk=chunk.index,
+        chunks=chunk.total,
+        rows=table.num_rows,
+        observations=tally.observations,
+        bytes_in=chunk.partition.size if chunk.index == 0 else 0,
+        bytes_out=0,
+        status=_counts(table["status"]),
+        classes=_counts(table["class"]),
+        dropped={reason.name.lower(): int(tally.dropped[reason]) for reason in DropReason},
+        labels=dict(tally.labels),
+        seconds=dict(tally.seconds),
+        started=tally.started,
+        sha256="",
+        worker=tally.folder,
+        classifier=tally.classifier,
+        peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        run_id=context.run_id,
+    )
+
+
+def _within(batches: Iterator[SurveyBatch], rows: tuple[int, int] | None) -> Iterator[SurveyBatch]:
+    """Yield what lies in a slice of the rows; a column cannot be entered midway, so what comes before is decoded."""
+    if rows is None:
+        yield from batches
+        return
+    first, end = rows
+    position = 0
+    for batch in batches:
+        size = len(batch.light_curves)
+        start, stop = max(first - position, 0), min(end - position, size)
+        if start < stop:
+            objects = batch.objects.slice(start, stop - start)
+            yield SurveyBatch(objects, batch.light_curves.slice(start, stop), batch.period[start:stop])
+        position += size
+        if position >= end:
+            return
+
+
+def _timed_each(batches: Iterator[SurveyBatch], tally: Tally) -> Iterator[SurveyBatch]:
+    while True:
+        with tally.timed("read"):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def _counts(values: pa.ChunkedArray) -> dict[str, int]:
+    return {
+        str(entry["values"]): int(entry["counts"])
+        for entry in pc.value_counts(values).to_pylist()
+        if entry["values"] is not None
+    }

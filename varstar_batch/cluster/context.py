@@ -1,0 +1,108 @@
+"""What every chunk of a run has in common, and what a worker process keeps between chunks: the model."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from functools import lru_cache
+
+from varstar_batch.cluster.plan import Chunk
+from varstar_batch.errors import InputError, PartitionError
+from varstar_batch.model.bundle import Bundle
+from varstar_batch.model.engines import Engine, EngineName, Precision, open_engine
+from varstar_batch.storage.bundles import read_bundle
+from varstar_batch.storage.files import Location
+from varstar_batch.storage.publishing import output_key
+from varstar_batch.storage.surveys import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """What every chunk of a run has in common; small, since it travels with each.
+
+    Attributes
+    ----------
+    source : Source
+        The survey, without its list of partitions.
+    run : Location
+        The run's folder, where the bundle stands and the output goes.
+    run_id, bundle_hash : str
+        Identity of the run and of its model.
+    engine, precision : str
+        Inference engine and its arithmetic.
+    chunk_memory : int
+        Bytes that a chunk may take in a worker.
+    threads : int
+        Cores that one task may use.
+    carried_from : Location or None
+        Folder of the run that unchanged partitions are carried over from.
+    """
+
+    source: Source
+    run: Location
+    run_id: str
+    bundle_hash: str
+    engine: EngineName = "auto"
+    precision: Precision = "float32"
+    chunk_memory: int
+    threads: int = 1
+    carried_from: Location | None = None
+
+    def output(self, key: str) -> Location:
+        """Return where the catalog file of the partition `key` stands."""
+        return self.run / output_key(self.source.layout, key)
+
+    def target(self, chunk: Chunk) -> Location:
+        """Return where a chunk is written: the partition's own file, or a part that waits for the others.
+
+        The part's name says which row groups it holds, so that a run that is resumed with another memory takes none for
+        what it is not.
+        """
+        if chunk.total == 1:
+            return self.output(chunk.partition.key)
+        groups = chunk.row_groups or (0,)
+        rows = "" if chunk.rows is None else f"-rows{chunk.rows[0]}-{chunk.rows[1]}"
+        return self.run / f"parts/{chunk.partition.key}/groups{groups[0]}-{groups[-1]}{rows}.parquet"
+
+
+def load_bundle(context: RunContext) -> Bundle:
+    """Return the bundle of a run, read once in each worker process and anew when it changes."""
+    return _bundle(context.run, context.bundle_hash)
+
+
+def load_engine(context: RunContext) -> Engine:
+    """Return an engine for the bundle of a run, opened once in each worker process and anew when it changes."""
+    return _engine(context.run, context.bundle_hash, context.engine, context.precision, context.threads)
+
+
+def this_worker() -> str:
+    """Return host and process, as records name them."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@lru_cache(maxsize=1)
+def _bundle(run: Location, bundle_hash: str) -> Bundle:
+    folder = run / "model"
+    try:
+        bundle = read_bundle(str(folder))
+    except InputError as error:
+        # A store that does not answer is no bad bundle: another try may do.
+        cause = error.__context__
+        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError | PermissionError):
+            raise cause from None
+        raise
+    if bundle.hash != bundle_hash:
+        raise PartitionError(
+            kind="model",
+            expected=f"the bundle {bundle_hash[:12]} that the run was planned with",
+            got=bundle.hash[:12],
+            where=str(folder),
+            fix="start the run afresh",
+        )
+    return bundle
+
+
+@lru_cache(maxsize=1)
+def _engine(run: Location, bundle_hash: str, engine: EngineName, precision: Precision, threads: int) -> Engine:
+    return open_engine(_bundle(run, bundle_hash), engine, precision, threads)

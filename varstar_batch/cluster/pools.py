@@ -1,0 +1,100 @@
+"""A chunk's way where GPU workers take part: folded on a CPU worker, classified on a GPU worker, written on a CPU one.
+
+The three tasks overlap for different chunks. Curves travel packed (`varstar_batch.cluster.packing`), and only those.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from varstar_batch.arithmetic.fold import Folded
+from varstar_batch.arithmetic.lightcurves import LightCurves
+from varstar_batch.cluster.chunks import Tally, batch_rows, folded_batches, write_chunk
+from varstar_batch.cluster.context import RunContext, load_bundle, load_engine, this_worker
+from varstar_batch.cluster.outcomes import ChunkRecord, Failure, read_records
+from varstar_batch.cluster.packing import PackedCurves, pack, unpack
+from varstar_batch.cluster.plan import Chunk, packed_rows, split
+from varstar_batch.model.classify import Classification, classify
+from varstar_batch.storage.reading import SurveyBatch, partition_shape
+from varstar_batch.storage.surveys import Partition
+
+
+@dataclass(frozen=True, eq=False)
+class FoldedBatch:
+    """A batch without its light curves, and what folding made of it: everything but the curves, and those packed."""
+
+    batch: SurveyBatch
+    folded: Folded
+    curves: PackedCurves
+
+
+@dataclass(frozen=True, eq=False)
+class FoldedChunk:
+    """What a CPU worker hands to a GPU worker."""
+
+    batches: tuple[FoldedBatch, ...]
+    tally: Tally
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifiedChunk:
+    """What a GPU worker hands back."""
+
+    batches: tuple[tuple[SurveyBatch, Folded, Classification], ...]
+    tally: Tally
+
+
+def list_chunks(context: RunContext, partition: Partition) -> tuple[Chunk, ...]:
+    """Return the chunks of a partition, also where it is a single one."""
+    shape = partition_shape(context.source, partition)
+    return split(partition, shape, context.chunk_memory, max_rows=packed_rows(context.chunk_memory))
+
+
+def fold_chunk(context: RunContext, chunk: Chunk) -> FoldedChunk | ChunkRecord:
+    """Read and fold a chunk on a CPU worker, unless an earlier try of the run already finished it."""
+    target = context.target(chunk)
+    if chunk.total > 1 and target.exists():
+        return replace(read_records(target)[0], chunk=chunk.index, chunks=chunk.total)
+    tally = Tally()
+    batches = tuple(_packed(batch, folded) for batch, folded in folded_batches(context, chunk, tally))
+    return FoldedChunk(batches, tally)
+
+
+def classify_folded(
+    context: RunContext, chunk: FoldedChunk | ChunkRecord | Failure
+) -> ClassifiedChunk | ChunkRecord | Failure:
+    """Classify a folded chunk on a GPU worker; what is decided already passes through."""
+    if not isinstance(chunk, FoldedChunk):
+        return chunk
+    bundle, engine = load_bundle(context), load_engine(context)
+    tally = deepcopy(chunk.tally)  # the other one may be needed again, should this worker die
+    tally.classifier = this_worker()
+    results = []
+    for each in chunk.batches:
+        with tally.timed("classify"):
+            curve = np.full((len(each.folded), bundle.contract.preprocessing.n_phase), np.nan, np.float32)
+            curve[each.folded.ok] = unpack(each.curves)
+            results.append((each.batch, each.folded, classify(bundle, engine, replace(each.folded, curve=curve))))
+    return ClassifiedChunk(tuple(results), tally)
+
+
+def write_classified(
+    context: RunContext, chunk: Chunk, classified: ClassifiedChunk | ChunkRecord | Failure
+) -> ChunkRecord | Failure:
+    """Write a classified chunk on a CPU worker."""
+    if not isinstance(classified, ClassifiedChunk):
+        return classified
+    tally = deepcopy(classified.tally)
+    tables = [batch_rows(context, batch, folded, result, tally) for batch, folded, result in classified.batches]
+    return write_chunk(context, chunk, tables, tally)
+
+
+def _packed(batch: SurveyBatch, folded: Folded) -> FoldedBatch:
+    nothing = LightCurves(np.zeros(1, np.int64), np.empty(0), np.empty(0, np.float32), None, None)
+    curves = pack(folded.curve[folded.ok])
+    return FoldedBatch(
+        SurveyBatch(batch.objects, nothing, batch.period), replace(folded, curve=folded.curve[:, :0].copy()), curves
+    )

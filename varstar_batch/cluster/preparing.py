@@ -1,0 +1,275 @@
+"""Giving a plan its place on storage: a new run, one that was cut off, or one that follows the published run.
+
+What is finished is read from storage: a run that was cut off is found by its fingerprint and goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from varstar_batch.cluster.attempts import steadfast
+from varstar_batch.cluster.configuration import RunConfig
+from varstar_batch.cluster.context import RunContext, this_worker
+from varstar_batch.cluster.plan import RunPlan, difference, make_plan
+from varstar_batch.errors import PartitionError, RefusedError
+from varstar_batch.model.bundle import Bundle
+from varstar_batch.storage.bundles import read_bundle, write_bundle
+from varstar_batch.storage.files import writable
+from varstar_batch.storage.publishing import (
+    Catalog,
+    Pointer,
+    check_catalog_root,
+    make_catalog_root,
+    new_run_id,
+    output_key,
+)
+from varstar_batch.storage.reading import partition_shape
+from varstar_batch.storage.records import PLAN_SCHEMA, read_table, write_json, write_table
+from varstar_batch.storage.surveys import Partition, Survey, open_survey
+
+FOOTERS = 1_000
+"""Read at the most to tell a run's size beforehand."""
+
+CLAIM = "claim.json"
+"""File of a run's folder that is created exclusively: of two runs begun in the same second each gets its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A run that is planned and has its place on storage.
+
+    Attributes
+    ----------
+    plan : RunPlan
+    catalog : Catalog
+    run_id : str
+    context : RunContext
+        What every chunk needs.
+    done : frozenset of str
+        Partitions that are on storage already.
+    based_on : Pointer
+        Where the catalog's pointer stood.
+    carried : mapping of str to str
+        Partitions that are taken over from the run that this one follows: SHA-256 by key.
+    up_to_date : bool
+        The published run has the same fingerprint and no failure: there is nothing to do.
+    """
+
+    plan: RunPlan
+    catalog: Catalog
+    run_id: str
+    context: RunContext
+    done: frozenset[str]
+    based_on: Pointer
+    carried: Mapping[str, str] = field(default_factory=dict)
+    up_to_date: bool = False
+
+    def published_record(self) -> dict[str, Any]:
+        """Return the record of the run where it is the published one already."""
+        record = self.catalog.read_json(self.run_id, "run.json")
+        if record is None:
+            raise RefusedError(
+                expected="a published run with its run.json",
+                got="none",
+                where=str(self.context.run),
+                fix="look at `varstar verify`, or classify again with --fresh",
+            )
+        return record
+
+
+@steadfast
+def plan_run(survey_url: str, model_url: str | None, config: RunConfig) -> tuple[RunPlan, Bundle]:
+    """Return the plan of a run and its bundle; nothing is written.
+
+    Raises
+    ------
+    InputError, RefusedError
+        The survey, the bundle or the configuration does not fit.
+    """
+    bundle = read_bundle(model_url)
+    return make_plan(open_survey(survey_url, config.survey), bundle, config), bundle
+
+
+def expected_objects(survey: Survey) -> int | None:
+    """Return about how many objects a survey has: counted from footers, and from a sample of them where there are many.
+
+    Returns
+    -------
+    int or None
+        None where footers do not tell (the long form), or none of them can be read.
+    """
+    every = max(1, len(survey.partitions) // FOOTERS)
+    sample = survey.partitions[::every]
+
+    def rows(partition: Partition) -> int | None:
+        try:
+            return partition_shape(survey.source, partition).rows
+        except (PartitionError, OSError):
+            return None  # the run itself will say what is wrong with it
+
+    with ThreadPoolExecutor(8) as pool:
+        counted = [(partition.size, count) for partition, count in zip(sample, pool.map(rows, sample), strict=True)]
+    known = [(size, count) for size, count in counted if count is not None]
+    if not known:
+        return None
+    if len(known) == len(survey.partitions):
+        return sum(count for _, count in known)
+    per_byte = sum(count for _, count in known) / max(1, sum(size for size, _ in known))
+    return round(per_byte * sum(partition.size for partition in survey.partitions))
+
+
+@steadfast
+def prepare(
+    plan: RunPlan, bundle: Bundle, catalog_url: str, *, fresh: bool = False, incremental: bool = False
+) -> Prepared:
+    """Give a plan its place in a catalog: a new run, or the one that was cut off.
+
+    Parameters
+    ----------
+    plan : RunPlan
+    bundle : Bundle
+    catalog_url : str
+    fresh : bool
+        Begin a new run even where one could be resumed or is published already.
+    incremental : bool
+        A new run takes over the partitions of the published one whose part of the fingerprint is the same. A run that
+        is resumed goes on as it was begun.
+
+    Raises
+    ------
+    InputError
+        The place holds something else or cannot be written.
+    RefusedError
+        A run of another fingerprint was cut off here, and `fresh` was not given.
+    """
+    catalog = check_catalog_root(catalog_url)
+    based_on = catalog.current()
+    if based_on.run_id and not fresh and _is_up_to_date(catalog, based_on, plan):
+        return _prepared(plan, bundle, catalog, based_on.run_id, based_on, up_to_date=True)
+    run_id = None if fresh else _find_unfinished(catalog, plan)
+    if run_id is None:
+        make_catalog_root(catalog_url)
+        follows = based_on.run_id if incremental else ""
+        run_id = writable(str(catalog), "run", lambda: _begin(plan, bundle, catalog, based_on, follows))
+    return _prepared(plan, bundle, catalog, run_id, based_on)
+
+
+def _prepared(
+    plan: RunPlan, bundle: Bundle, catalog: Catalog, run_id: str, based_on: Pointer, *, up_to_date: bool = False
+) -> Prepared:
+    run = catalog.run(run_id)
+    there = {f"dataset/{info.key}" for info in (run / "dataset").files(".parquet")}
+    layout = plan.survey.source.layout
+    done = frozenset(p.key for p in plan.survey.partitions if output_key(layout, p.key) in there)
+    follows = (catalog.read_json(run_id, "plan.json") or {}).get("carried_from", "")
+    carried = {} if up_to_date else _carried(plan, catalog, follows)
+    context = RunContext(
+        source=plan.survey.source,
+        run=run,
+        run_id=run_id,
+        bundle_hash=bundle.hash,
+        engine=plan.config.engine,
+        precision=plan.config.precision,
+        chunk_memory=plan.config.chunk_memory,
+        carried_from=catalog.run(follows) if carried else None,
+    )
+    return Prepared(
+        plan=plan,
+        catalog=catalog,
+        run_id=run_id,
+        context=context,
+        done=done,
+        based_on=based_on,
+        carried={key: sha256 for key, sha256 in carried.items() if key not in done},
+        up_to_date=up_to_date,
+    )
+
+
+def _carried(plan: RunPlan, catalog: Catalog, follows: str) -> dict[str, str]:
+    """Return the partitions whose part of the fingerprint is that of the run `follows`: SHA-256 by key."""
+    if not follows:
+        return {}
+    try:
+        planned = read_table(catalog.run(follows) / "plan.parquet")
+        finished = read_table(catalog.run(follows) / "partitions.parquet")
+    except FileNotFoundError:
+        return {}  # pruned since, or never finished: everything is classified
+    fingerprints = dict(zip(planned["partition"].to_pylist(), planned["fingerprint"].to_pylist(), strict=True))
+    hashes = dict(zip(finished["partition"].to_pylist(), finished["sha256"].to_pylist(), strict=True))
+    return {
+        partition.key: hashes[partition.key]
+        for partition in plan.survey.partitions
+        if partition.key in hashes and fingerprints.get(partition.key) == plan.partition_fingerprint(partition)
+    }
+
+
+def _begin(plan: RunPlan, bundle: Bundle, catalog: Catalog, based_on: Pointer, follows: str) -> str:
+    run_id = _claim(catalog, plan)
+    run = catalog.run(run_id)
+    write_bundle(bundle, str(run / "model"))
+    rows = [
+        {
+            "partition": partition.key,
+            "size": partition.size,
+            "version": partition.version,
+            "fingerprint": plan.partition_fingerprint(partition),
+        }
+        for partition in plan.survey.partitions
+    ]
+    write_table(run / "plan.parquet", rows, PLAN_SCHEMA)
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    content = {**plan.describe(), "started": started, "based_on": based_on.number, "carried_from": follows}
+    # The last of them: a run that has it can be resumed.
+    write_json(run / "plan.json", content)
+    return run_id
+
+
+def _claim(catalog: Catalog, plan: RunPlan) -> str:
+    content = json.dumps({"claimed_by": this_worker()}).encode()
+    while True:
+        run_id = new_run_id(plan.fingerprint)
+        try:
+            (catalog.run(run_id) / CLAIM).create(content)
+        except FileExistsError:
+            time.sleep(0.1)  # identifiers have whole seconds: the next one is free soon
+        else:
+            return run_id
+
+
+def _is_up_to_date(catalog: Catalog, current: Pointer, plan: RunPlan) -> bool:
+    record = catalog.read_json(current.run_id, "run.json")
+    return record is not None and record["fingerprint"] == plan.fingerprint and not record["failed_partitions"]
+
+
+def _find_unfinished(catalog: Catalog, plan: RunPlan) -> str | None:
+    """Return the newest run that was cut off and is the same as `plan`; refuse to leave another newest one behind."""
+    published = {pointer.run_id for pointer in catalog.history()}
+    newest_published = max(published, default="")
+    unlike: tuple[str, dict[str, Any]] | None = None
+    for run_id in reversed(catalog.run_ids()):
+        if run_id in published:
+            continue
+        theirs = catalog.read_json(run_id, "plan.json")
+        if theirs is None:
+            continue  # cut off before it was a run
+        if theirs["fingerprint"] == plan.fingerprint:
+            return run_id
+        if run_id > newest_published:
+            unlike = unlike or (run_id, theirs)
+    if unlike is None:
+        return None
+    run_id, theirs = unlike
+    names = plan.ingredients
+    what = difference(names, {name: theirs.get(name) for name in names}) or ["the survey's files changed"]
+    raise RefusedError(
+        expected=f"what the unfinished run {run_id} was started with",
+        got="; ".join(what),
+        where=str(catalog),
+        fix="start it with the same survey, model and configuration, or give --fresh to begin a new run",
+    )
