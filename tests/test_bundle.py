@@ -157,7 +157,10 @@ def test_a_network_file_cut_short_or_with_damaged_parts(folder, bundle):
     broken = [
         keras_file[: len(keras_file) // 2],
         edit_keras_file(keras_file, **{"model.weights.h5": b"no hdf5"}),
+        edit_keras_file(keras_file, **{"config.json": b"[" * 100_000}),
         edit_keras_file(keras_file, lambda config: config.pop("config")),
+        edit_keras_file(keras_file, lambda config: config["config"]["layers"].insert(1, None)),
+        edit_keras_file(keras_file, lambda config: config["config"]["layers"][1].update(config=3)),
         edit_keras_file(keras_file, lambda config: config["config"]["layers"].pop(1)),
         edit_keras_file(keras_file, lambda config: config["config"]["layers"].reverse()),
         edit_keras_file(keras_file, lambda config: config["config"]["layers"][2]["config"].update(scale=True)),

@@ -11,6 +11,7 @@ import io
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,17 @@ ACTIVATIONS = ("linear", "relu", "softmax", "sigmoid", "tanh")
 
 # What Keras would build from names inside a layer's configuration: numbers, never code.
 _HARMLESS_MODULES = ("keras.initializers", "keras.regularizers", "keras.constraints")
+# Damage shows wherever reading happens to stumble over it; RuntimeError is zip's encryption and endless nesting.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RuntimeError,
+)
 _FIX = "use a bundle made of the layers that the documentation lists"
 
 
@@ -137,8 +149,7 @@ def read_network(keras_file: bytes, *, where: str) -> Network:
         _refuse_unknown(config, where)
         arrays = _read_arrays(weights_file)
         return _build(config["config"], arrays, where)
-    # Damage shows wherever the reading happens to stumble over it.
-    except (zipfile.BadZipFile, OSError, KeyError, IndexError, TypeError, ValueError) as error:
+    except _DAMAGE as error:
         raise InputError(
             expected="a .keras file of Keras 3",
             got=f"{type(error).__name__}: {error}",
