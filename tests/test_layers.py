@@ -20,6 +20,7 @@ LAYERS = {
     "report": 4,
     "cli": 5,
     "flows": 5,
+    "__main__": 6,
 }
 MAY_IMPORT_AT_ALL = {
     "prefect": {"flows", "cli"},

@@ -6,9 +6,7 @@ partitions.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,21 +14,22 @@ from numpy.typing import NDArray
 
 from varstar_batch.arithmetic import simulate_random as random
 from varstar_batch.arithmetic.classes import CLASSES
+from varstar_batch.arithmetic.compiling import entry, helper, source_checksum
 from varstar_batch.arithmetic.lightcurves import LightCurves
 from varstar_batch.arithmetic.simulate_cadence import Nights, plan_nights, plan_visits
 from varstar_batch.arithmetic.simulate_eclipses import eclipsing_binary
 from varstar_batch.arithmetic.simulate_giants import mira, semi_regular
 from varstar_batch.arithmetic.simulate_photometry import observe
 from varstar_batch.arithmetic.simulate_pulsators import cepheid, delta_scuti, rr_lyrae
-from varstar_batch.arithmetic.simulate_random import Floats, kernel, reseed, uniform
+from varstar_batch.arithmetic.simulate_random import Floats, reseed, uniform
 
 TIME_SYSTEM = "HJD"
 """Time system of every simulated survey."""
 
 MAX_SEED = 2**63 - 1
 
-# Part of the key under which Numba keeps the machine code of the entry kernels; see simulate_random.entry.
-_SOURCES = zlib.crc32(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("simulate*.py"))))
+# Part of the key under which Numba keeps the machine code of the entry kernels; see compiling.entry.
+_SOURCES = source_checksum("simulate*.py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +177,7 @@ def simulate_objects(
     return SimulatedObjects(object_id, objects.ra, objects.dec, objects.period, objects.class_code, light_curves)
 
 
-@random.entry
+@entry
 def _draw_objects(
     first: int, seed: int, settings: _Settings, nights: Nights, objects: _Objects, sources: int = _SOURCES
 ) -> None:
@@ -201,7 +200,7 @@ def _draw_objects(
         objects.offsets[i + 1] = objects.offsets[i] + count
 
 
-@random.entry
+@entry
 def _draw_light_curves(
     first: int,
     seed: int,
@@ -229,7 +228,7 @@ def _draw_light_curves(
         observe(rng, amplitude, shares, nights, time, (work, mag, mag_err))
 
 
-@kernel
+@helper
 def _draw_shape(rng: random.Random, code: int, time: Floats, mag: Floats) -> tuple[float, float]:
     """Write magnitudes about zero for class `code` of `CLASSES`; return period [d] and amplitude [mag]."""
     if code == 0:

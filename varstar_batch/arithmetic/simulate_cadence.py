@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from varstar_batch.arithmetic.simulate_random import Floats, Random, between, kernel, uniform
+from varstar_batch.arithmetic.compiling import helper
+from varstar_batch.arithmetic.simulate_random import Floats, Random, between, uniform
 
 FIRST_NIGHT = 2458000.5
 """HJD of the first night: September 2017, when ASAS-SN began to observe in g."""
@@ -74,7 +75,7 @@ def plan_nights(seed: int, n_nights: int) -> Nights:
     )
 
 
-@kernel
+@helper
 def plan_visits(rng: Random, ra: float, dec: float, exposures: int, nights: Nights, time: Floats) -> int:
     """Write the times [d, HJD] at which one star is observed, ascending, and return their number.
 
@@ -124,7 +125,7 @@ def plan_visits(rng: Random, ra: float, dec: float, exposures: int, nights: Nigh
             count += 1
 
 
-@kernel
+@helper
 def moonlight_at(time: float, nights: Nights) -> float:
     """Return the lit fraction of the Moon in the night of `time`."""
     return float(nights.moonlight[min(max(int(time - FIRST_NIGHT), 0), nights.moonlight.size - 1)])

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from varstar_batch.arithmetic.compiling import helper
 from varstar_batch.arithmetic.simulate_random import (
     Floats,
     Random,
     between,
-    kernel,
     lognormal,
     normal,
     uniform,
@@ -31,7 +31,7 @@ _R1, _R2, _LIGHT_1, _LIGHT_2, _SIN2_I, _TIDE_1, _TIDE_2, _HEAT_1, _HEAT_2, _LIMB
 _N_PARAMETERS = 12
 
 
-@kernel
+@helper
 def eclipsing_binary(rng: Random, time: Floats, mag: Floats) -> tuple[float, float]:
     """Simulate an eclipsing binary: 40 % EA, 15 % EB, 45 % EW; return its orbital period [d] and depth [mag]."""
     kind = uniform(rng)
@@ -48,7 +48,7 @@ def eclipsing_binary(rng: Random, time: Floats, mag: Floats) -> tuple[float, flo
     return period, depth
 
 
-@kernel
+@helper
 def _contact(rng: Random, time: Floats, mag: Floats) -> tuple[float, float]:
     period = lognormal(rng, 0.36, 0.22, 0.22, 1.0)
     a2 = -between(rng, 0.05, 0.27)
@@ -67,7 +67,7 @@ def _contact(rng: Random, time: Floats, mag: Floats) -> tuple[float, float]:
     return period, -2.5 * np.log10((1.0 + a1 + a2 + a3 + a4) / (1.0 - a2 + a4))
 
 
-@kernel
+@helper
 def _draw_detached(rng: Random, parameters: Floats) -> float:
     """Draw an EA: two main-sequence stars, or an Algol, whose cool, evolved star fills its Roche lobe."""
     period = lognormal(rng, 2.4, 0.9, 0.45, 50.0)
@@ -91,7 +91,7 @@ def _draw_detached(rng: Random, parameters: Floats) -> float:
     return period
 
 
-@kernel
+@helper
 def _draw_close(rng: Random, parameters: Floats) -> float:
     """Draw an EB: two unequal stars near their Roche lobes."""
     period = lognormal(rng, 0.75, 0.55, 0.33, 8.0)
@@ -105,14 +105,14 @@ def _draw_close(rng: Random, parameters: Floats) -> float:
     return period
 
 
-@kernel
+@helper
 def _roche_lobe(q: float) -> float:
     """Return the radius of the Roche lobe over the orbit's axis, of the star with `q` times the mass of the other."""
     q23 = q ** (2.0 / 3.0)
     return float(0.49 * q23 / (0.6 * q23 + np.log(1.0 + q ** (1.0 / 3.0))))
 
 
-@kernel
+@helper
 def _set_stars(parameters: Floats, r1: float, r2: float, q: float, brightness: float) -> None:
     """Set what follows from radii, mass ratio and surface brightness of star 2 over star 1."""
     light = r1 * r1 + r2 * r2 * brightness
@@ -125,7 +125,7 @@ def _set_stars(parameters: Floats, r1: float, r2: float, q: float, brightness: f
     parameters[_HEAT_2] = 0.3 * parameters[_LIGHT_1] * r2 * r2
 
 
-@kernel
+@helper
 def _incline(rng: Random, parameters: Floats, least_depth: float) -> None:
     """Tilt the orbit at random among the tilts that eclipse, upright enough for a depth of `least_depth` mag."""
     cos_i = between(rng, 0.0, 0.85) * (parameters[_R1] + parameters[_R2])
@@ -137,7 +137,7 @@ def _incline(rng: Random, parameters: Floats, least_depth: float) -> None:
         cos_i *= 0.7
 
 
-@kernel
+@helper
 def _deepest(parameters: Floats) -> float:
     """Return the flux in the deeper of the two eclipses."""
     if parameters[_ECC] == 0.0:
@@ -148,7 +148,7 @@ def _deepest(parameters: Floats) -> float:
     return lowest
 
 
-@kernel
+@helper
 def _flux(parameters: Floats, turns: float) -> float:
     """Return the flux, near 1 outside eclipses; on a circular orbit star 1 is hidden around `turns` = 0."""
     e = parameters[_ECC]
@@ -177,7 +177,7 @@ def _flux(parameters: Floats, turns: float) -> float:
     return float(light_1 + light_2 * (1.0 - _hidden(r2, r1, apart, parameters[_LIMB])))
 
 
-@kernel
+@helper
 def _hidden(radius: float, other: float, apart: float, limb: float) -> float:
     """Return the fraction of a limb-darkened disc's light hidden by `other`, a disc whose centre is `apart` away."""
     if apart <= abs(radius - other):

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from varstar_batch.arithmetic.compiling import helper
 from varstar_batch.arithmetic.simulate_random import (
     Floats,
     Random,
     between,
     clipped_normal,
     fill_normal,
-    kernel,
     lognormal,
     normal,
     uniform,
@@ -28,7 +28,7 @@ TWO_PI = 2.0 * np.pi
 _T_REF = 2458000.0
 
 
-@kernel
+@helper
 def _between_knots(knots: Floats, x: float) -> float:
     """Return a smooth curve through `knots`, one at every whole number, at `x` >= 0."""
     k = min(int(x), knots.size - 2)
@@ -36,7 +36,7 @@ def _between_knots(knots: Floats, x: float) -> float:
     return float(knots[k] + (knots[k + 1] - knots[k]) * u * u * (3.0 - 2.0 * u))
 
 
-@kernel
+@helper
 def mira(rng: Random, time: Floats, mag: Floats) -> tuple[float, float]:
     """Simulate a Mira: rise faster than fall, more so at long periods, and every cycle with its own depth and delay."""
     period = lognormal(rng, 275.0, 0.35, 85.0, 700.0)
@@ -65,7 +65,7 @@ def mira(rng: Random, time: Floats, mag: Floats) -> tuple[float, float]:
     return period * (1.0 + 0.003 * normal(rng)), amplitude
 
 
-@kernel
+@helper
 def semi_regular(rng: Random, time: Floats, mag: Floats) -> tuple[float, float]:
     """Simulate a semi-regular: a main period whose phase wanders and amplitude swells, a second period, red noise."""
     period = lognormal(rng, 95.0, 0.6, 30.0, 500.0)

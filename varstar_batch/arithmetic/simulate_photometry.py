@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from varstar_batch.arithmetic.compiling import helper
 from varstar_batch.arithmetic.simulate_cadence import Nights, moonlight_at
-from varstar_batch.arithmetic.simulate_random import Floats, Random, between, fill_normal, kernel, normal, uniform
+from varstar_batch.arithmetic.simulate_random import Floats, Random, between, fill_normal, normal, uniform
 
 SENTINEL = 99.99
 """Magnitude and magnitude error of an observation that did not detect the star."""
@@ -23,7 +24,7 @@ _LN10 = np.log(10.0)
 _WORST_ERROR = 0.33
 
 
-@kernel
+@helper
 def noise_at(mag: float, limit: float) -> float:
     """Return the standard deviation [mag] at `mag`, where 0.2 mag is reached by the sky alone at `limit`."""
     star = 0.012 * np.exp(0.2 * _LN10 * (mag - 14.0))
@@ -31,7 +32,7 @@ def noise_at(mag: float, limit: float) -> float:
     return float(np.sqrt(0.01 * 0.01 + star * star + sky * sky))
 
 
-@kernel
+@helper
 def observe(
     rng: Random,
     amplitude: float,

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from varstar_batch.arithmetic.compiling import helper
 from varstar_batch.arithmetic.simulate_random import (
     Floats,
     Random,
     between,
     clipped_normal,
-    kernel,
     lognormal,
     normal,
     uniform,
@@ -52,7 +52,7 @@ CEPHEID_PHASE = np.array(
 )
 
 
-@kernel
+@helper
 def series(coefficients: Floats, turns: float) -> float:
     """Return ``sum_k a_k cos(k x) + b_k sin(k x)`` at x = 2 pi `turns`; `coefficients` is float64 (2, n_harmonics)."""
     x = TWO_PI * (turns - np.floor(turns))
@@ -64,7 +64,7 @@ def series(coefficients: Floats, turns: float) -> float:
     return total
 
 
-@kernel
+@helper
 def set_series(coefficients: Floats, ratios: Floats, phases: Floats, amplitude: float) -> None:
     """Set the coefficients from R_k1 and phi_k1 (the first being 1 and 0) and a peak-to-peak amplitude [mag]."""
     coefficients[:] = 0.0
@@ -78,7 +78,7 @@ def set_series(coefficients: Floats, ratios: Floats, phases: Floats, amplitude: 
     coefficients *= amplitude / (high - low)
 
 
-@kernel
+@helper
 def rr_lyrae(rng: Random, time: Floats, mag: Floats) -> tuple[float, float]:
     """Simulate an RR Lyrae star: 72 % RRab, 24 % RRc, 4 % RRd; a quarter of the RRab with the Blazhko effect."""
     coefficients = np.zeros((2, N_HARMONICS))
@@ -104,7 +104,7 @@ def rr_lyrae(rng: Random, time: Floats, mag: Floats) -> tuple[float, float]:
     return period, amplitude
 
 
-@kernel
+@helper
 def _rrab(rng: Random, time: Floats, mag: Floats, coefficients: Floats) -> tuple[float, float]:
     oosterhoff_2 = uniform(rng) < 0.25
     period = clipped_normal(rng, 0.63, 0.065, 0.48, 0.95) if oosterhoff_2 else clipped_normal(rng, 0.55, 0.06, 0.4, 0.8)
@@ -140,7 +140,7 @@ def _rrab(rng: Random, time: Floats, mag: Floats, coefficients: Floats) -> tuple
     return period, amplitude
 
 
-@kernel
+@helper
 def cepheid(rng: Random, time: Floats, mag: Floats) -> tuple[float, float]:
     """Simulate a Cepheid: 75 % fundamental mode with the bump of the Hertzsprung progression, 25 % overtone."""
     coefficients = np.zeros((2, N_HARMONICS))
@@ -171,7 +171,7 @@ def cepheid(rng: Random, time: Floats, mag: Floats) -> tuple[float, float]:
     return period, amplitude
 
 
-@kernel
+@helper
 def delta_scuti(rng: Random, time: Floats, mag: Floats) -> tuple[float, float]:
     """Simulate a delta Scuti star: 40 % high-amplitude and skewed, the others with two to six modes."""
     coefficients = np.zeros((2, N_HARMONICS))

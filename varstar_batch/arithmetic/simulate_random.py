@@ -11,14 +11,11 @@ Marsaglia & Bray 1964, SIAM Review 6, 260 (normal deviates by the polar method).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-F = TypeVar("F", bound=Callable[..., Any])
+from varstar_batch.arithmetic.compiling import helper
+
 Floats = NDArray[np.float64]
 Random = NDArray[np.uint64]
 """State of the generator: one uint64 in an array of one, so that kernels can change it in place."""
@@ -32,22 +29,7 @@ _S30, _S27, _S31, _S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(
 _TO_UNIT = 2.0**-53
 
 
-def kernel(function: F) -> F:
-    """Compile a helper into the kernels that call it; not cached by itself, see `entry`."""
-    return cast(F, numba.njit(nogil=True, error_model="numpy")(function))
-
-
-def entry(function: F) -> F:
-    """Compile a kernel that Python calls, and keep its machine code on disk.
-
-    Numba notices a change in a kernel's own file only, not in the files of the helpers it calls. Entry kernels
-    therefore take a last argument, never passed, whose default is a checksum of those files: it is part of the
-    signature under which the machine code is kept.
-    """
-    return cast(F, numba.njit(nogil=True, error_model="numpy", cache=True)(function))
-
-
-@kernel
+@helper
 def mix(value: np.uint64) -> np.uint64:
     """Return `value` with its bits scattered: a bijection of the 64-bit words."""
     value = (value ^ (value >> _S30)) * _MIX_1
@@ -55,7 +37,7 @@ def mix(value: np.uint64) -> np.uint64:
     return value ^ (value >> _S31)
 
 
-@kernel
+@helper
 def reseed(rng: Random, seed: int, index: int, stream: int) -> None:
     """Put the generator at the start of one stream of one object."""
     state = mix(np.uint64(seed) + _GAMMA)
@@ -63,20 +45,20 @@ def reseed(rng: Random, seed: int, index: int, stream: int) -> None:
     rng[0] = mix(state ^ ((np.uint64(stream) + np.uint64(1)) * _MIX_2))
 
 
-@kernel
+@helper
 def uniform(rng: Random) -> float:
     """Return a number in [0, 1)."""
     rng[0] += _GAMMA
     return float(mix(rng[0]) >> _S11) * _TO_UNIT
 
 
-@kernel
+@helper
 def between(rng: Random, low: float, high: float) -> float:
     """Return a number in [low, high)."""
     return low + (high - low) * uniform(rng)
 
 
-@kernel
+@helper
 def normal(rng: Random) -> float:
     """Return a standard normal deviate."""
     while True:
@@ -87,7 +69,7 @@ def normal(rng: Random) -> float:
             return float(x * np.sqrt(-2.0 * np.log(s) / s))
 
 
-@kernel
+@helper
 def fill_normal(rng: Random, out: Floats) -> None:
     """Fill `out` with standard normal deviates, two for the price of one."""
     i = 0
@@ -103,7 +85,7 @@ def fill_normal(rng: Random, out: Floats) -> None:
             i += 2
 
 
-@kernel
+@helper
 def clipped_normal(rng: Random, mean: float, sigma: float, low: float, high: float) -> float:
     """Return a normal deviate of `mean` and `sigma`, drawn again while outside [low, high], at most eight times."""
     value = mean
@@ -114,7 +96,7 @@ def clipped_normal(rng: Random, mean: float, sigma: float, low: float, high: flo
     return min(max(value, low), high)
 
 
-@kernel
+@helper
 def lognormal(rng: Random, median: float, sigma: float, low: float, high: float) -> float:
     """Return a log-normal deviate, `sigma` in natural logarithms, drawn again while outside [low, high]."""
     return float(np.exp(clipped_normal(rng, np.log(median), sigma, np.log(low), np.log(high))))
