@@ -1,0 +1,188 @@
+"""Bring a Prefect server to what `deploy/` says: pools, queues, deployments, automations; again at will."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectNotFound
+
+from varstar_batch.errors import InputError, one_line
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+Kind = Literal["local", "kubernetes"]
+
+POOLS: Mapping[Kind, str] = {"local": "varstar-local", "kubernetes": "varstar-kubernetes"}
+
+QUEUES: Mapping[str, int | None] = {"catalog": 1, "other": None}
+"""Of each pool, with how many runs at once: one for each catalog, so that the others wait their turn."""
+
+DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What `deploy/prefect.yaml` leaves open.
+
+    Parameters
+    ----------
+    survey, catalog : str
+        Folders or URLs; of absolute paths, since runs start elsewhere.
+    models : str
+        Folder or URL where training leaves bundles.
+    image : str
+        Container image of the Kubernetes pool.
+    """
+
+    survey: str
+    catalog: str
+    models: str = "models"
+    image: str = ""
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which the file's templates take them."""
+        names = ("survey", "catalog", "models", "image")
+        return {f"VARSTAR_{name.upper()}": getattr(self, name) for name in names}
+
+
+@dataclass
+class Deployed:
+    """What was applied: names of deployments and automations, and what was left out for want of the block `notify`."""
+
+    deployments: list[str] = field(default_factory=list)
+    automations: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    notify: str = ""
+
+
+def deploy(
+    client: SyncPrefectClient, site: Site, kind: Kind = "local", folder: Path = DEPLOY, notify: str | None = None
+) -> Deployed:
+    """Apply everything in `folder`, `prefect.yaml` and `automations.yaml`.
+
+    Raises
+    ------
+    InputError
+        A file is missing, or Prefect refuses it.
+    """
+    done = Deployed()
+    make_pool(client, kind)
+    done.deployments = apply_deployments(folder / "prefect.yaml", site, kind)
+    apply_automations(client, folder / "automations.yaml", notify, done)
+    return done
+
+
+def make_pool(client: SyncPrefectClient, kind: Kind) -> None:
+    """Make the work pool and its queues where they are not there yet, and set the queues' limits."""
+    name = POOLS[kind]
+    try:
+        client.read_work_pool(name)
+    except ObjectNotFound:
+        template = _job_template(kind)
+        type_ = "process" if kind == "local" else "kubernetes"
+        client.create_work_pool(WorkPoolCreate(name=name, type=type_, base_job_template=template))
+    for queue, limit in QUEUES.items():
+        try:
+            there = client.read_work_queue_by_name(queue, work_pool_name=name)
+        except ObjectNotFound:
+            there = client.create_work_queue(queue, work_pool_name=name)
+        client.update_work_queue(there.id, concurrency_limit=limit)
+
+
+def _job_template(kind: Kind) -> dict[str, Any]:
+    if kind == "local":
+        from prefect.workers.process import ProcessWorker
+
+        return ProcessWorker.get_default_base_job_template()
+    try:
+        from prefect_kubernetes import KubernetesWorker
+    except ImportError:
+        raise InputError(
+            expected="the package prefect-kubernetes",
+            got="none",
+            where="--pool kubernetes",
+            fix="pip install 'varstar-batch[kubernetes]'",
+        ) from None
+    template: dict[str, Any] = KubernetesWorker.get_default_base_job_template()
+    return template
+
+
+def apply_deployments(file: Path, site: Site, kind: Kind) -> list[str]:
+    """Apply the deployments of a kind as `prefect deploy` does, and return their names."""
+    entries = read_yaml(file)["deployments"]
+    names = [entry["name"] for entry in entries if entry["work_pool"]["name"] == POOLS[kind]]
+    words = ["prefect", "--no-prompt", "deploy", "--prefect-file", str(file)]
+    for name in names:
+        words += ["--name", name]
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        env={**os.environ, **site.environment()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    # It exits with 0 after an invalid file, too, having done nothing.
+    if done.returncode or said.count("successfully created") != len(names):
+        lines = [line for line in said.splitlines() if "rror" in line or "nvalid" in line or "•" in line]
+        raise InputError(
+            expected=f"{len(names)} deployments that Prefect accepts",
+            got=one_line(" ".join(lines)) or one_line(said)[-300:],
+            where=str(file),
+            fix="correct the file",
+        )
+    return names
+
+
+def apply_automations(client: SyncPrefectClient, file: Path, notify: str | None, done: Deployed) -> None:
+    """Create the automations, or update those that have the same names; their notifications go to one block."""
+    content = read_yaml(file)
+    done.notify = notify or content["notify"]
+    block = _block_id(client, done.notify)
+    for entry in content["automations"]:
+        actions = [_with_block(action, block) for action in entry["actions"]]
+        if None in actions:
+            done.left_out.append(entry["name"])
+            continue
+        automation = AutomationCore.model_validate(entry | {"actions": actions})
+        there = client.read_automations_by_name(entry["name"])
+        if there:
+            client.update_automation(there[0].id, automation)
+        else:
+            client.create_automation(automation)
+        done.automations.append(entry["name"])
+
+
+def _with_block(action: dict[str, Any], block: str | None) -> dict[str, Any] | None:
+    if action["type"] != "send-notification":
+        return action
+    return None if block is None else action | {"block_document_id": block}
+
+
+def _block_id(client: SyncPrefectClient, name: str) -> str | None:
+    kind, _, own = name.partition("/")
+    try:
+        return str(client.read_block_document_by_name(own, kind).id)
+    except ObjectNotFound:
+        return None
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Return the content of a YAML file, or raise InputError."""
+    try:
+        content: dict[str, Any] = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(
+            expected="a YAML file as in the project's deploy/", got=one_line(error), where=str(file), fix="check it"
+        ) from None
+    return content

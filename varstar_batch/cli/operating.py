@@ -1,0 +1,141 @@
+"""Commands for operators: `serve`, `deploy`, `doctor`, `release`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from varstar_batch.cli.console import out, print_json, say, warning_line
+
+DoctorJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SurveyOption = Annotated[str, typer.Option(help="Folder or URL of the survey.")]
+CatalogOption = Annotated[str, typer.Option(help="Folder or URL of the catalog.")]
+ModelsOption = Annotated[str, typer.Option(help="Folder or URL where training leaves models.")]
+NotifyOption = Annotated[
+    str | None, typer.Option(help="Notification block, TYPE/NAME. [default: that of deploy/automations.yaml]")
+]
+
+NOT_WELL = 1
+COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `varstar`."""
+    for command in (serve, deploy, doctor, release):
+        app.command()(command)
+
+
+def serve(
+    survey: SurveyOption,
+    catalog: CatalogOption,
+    models: ModelsOption = "models",
+    folder: Annotated[Path, typer.Option(help="Where the server's database and the logs stand.")] = Path(
+        "varstar-site"
+    ),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the server, on 127.0.0.1.")] = 4200,
+    limit: Annotated[int, typer.Option(min=1, help="Runs at once, of all deployments together.")] = 2,
+    notify: NotifyOption = None,
+) -> None:
+    """Run a small site on this machine: Prefect server, worker and the deployments; Ctrl-C stops it all.
+
+    The nightly reclassification, the one that waits for releases and the weekly upkeep are scheduled from then on.
+    """
+    from varstar_batch.cli.serving import Service
+    from varstar_batch.cli.serving import serve as serve_site
+
+    serve_site(
+        Service(
+            folder=folder,
+            port=port,
+            survey=_absolute(survey),
+            catalog=_absolute(catalog),
+            models=_absolute(models),
+            limit=limit,
+            notify=notify,
+        )
+    )
+
+
+def deploy(
+    survey: SurveyOption,
+    catalog: CatalogOption,
+    models: ModelsOption = "models",
+    pool: Annotated[str, typer.Option(help="local (processes) or kubernetes.")] = "local",
+    image: Annotated[str, typer.Option(help="Container image, for kubernetes.")] = "",
+    notify: NotifyOption = None,
+) -> None:
+    """Bring a Prefect server that runs (PREFECT_API_URL) to what deploy/ says; again at will."""
+    from flows.deploying import POOLS, Site
+    from flows.deploying import deploy as deploy_site
+    from varstar_batch.cli.prefect_server import prefect_client
+    from varstar_batch.errors import InputError
+
+    if pool not in POOLS or (pool == "kubernetes" and not image):
+        expected = "--image with --pool kubernetes" if pool in POOLS else "local or kubernetes"
+        got = "none" if pool in POOLS else repr(pool)
+        raise InputError(expected=expected, got=got, where="--pool", fix="see `varstar deploy --help`")
+    site = Site(survey=_absolute(survey), catalog=_absolute(catalog), models=_absolute(models), image=image)
+    with prefect_client() as client:
+        done = deploy_site(client, site, pool, notify=notify)  # type: ignore[arg-type]
+    for name in done.deployments:
+        say(f"deployment  {name}")
+    for name in done.automations:
+        say(f"automation  {name}")
+    if done.left_out:
+        warning_line(
+            f"left out, since there is no block {done.notify}: {', '.join(done.left_out)};"
+            " make the block (deploy/automations.yaml says how) and deploy again"
+        )
+
+
+def doctor(
+    pool: Annotated[str, typer.Option(help="Work pool that should have a worker.")] = "varstar-local",
+    catalog: Annotated[str | None, typer.Option(help="Catalog that must be writable.")] = None,
+    models: Annotated[str | None, typer.Option(help="Folder or URL of models that must be writable.")] = None,
+    model: Annotated[str | None, typer.Option(help="Bundle. [default: the one that ships]")] = None,
+    as_json: DoctorJson = False,
+) -> None:
+    """Check the set-up: versions, server, clock, pool, storage, model, GPU; exit code 1 if anything is wrong."""
+    from varstar_batch.cli.diagnosis import examine
+
+    places = {name: url for name, url in (("catalog", catalog), ("models", models)) if url is not None}
+    failed = False
+    checks = []
+    for check in examine(pool, model, places):
+        failed |= check.state == "failed"
+        checks.append(vars(check))
+        if not as_json:
+            out.print(f"[{COLOURS[check.state]}]{check.state:>8}[/]  {check.name:<9} {check.found}")
+            if check.fix:
+                out.print(f"{'':>8}  {'':<9} -> {check.fix}")
+    if as_json:
+        print_json(checks)
+    if failed:
+        raise typer.Exit(NOT_WELL)
+
+
+def release(
+    survey: Annotated[str, typer.Argument(help="Folder or URL of the survey whose release has landed.")],
+    name: Annotated[str, typer.Option(help="Of the release, for example DR2.")],
+) -> None:
+    """Announce a release of SURVEY: the deployments that wait for it start (event `survey.release.published`)."""
+    from flows.events import release_event
+    from varstar_batch.cli.prefect_server import prefect_client
+    from varstar_batch.errors import InputError
+    from varstar_batch.storage.files import locate
+
+    place = _absolute(survey)
+    location = locate(place, what="survey")
+    if not (location.is_file() or location.children()):
+        raise InputError(expected="a survey", got="nothing there", where=place, fix="check the path")
+    with prefect_client() as client:
+        client.request("POST", "/events", json=[release_event(place, name)]).raise_for_status()
+    say(f"Announced release {name} of {place}")
+
+
+def _absolute(place: str) -> str:
+    """Return a path that means the same wherever a run starts; URLs are left as they are."""
+    return place if "://" in place else os.path.abspath(place)  # noqa: PTH100 (keeps links as they are)

@@ -1,0 +1,245 @@
+"""What `varstar serve` does: server, worker and deployments of a small site, on one machine, on loopback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import httpx
+
+from varstar_batch.cli.console import note, say, warning_line
+from varstar_batch.cli.prefect_server import prefect_client
+from varstar_batch.errors import InputError
+
+HOST = "127.0.0.1"
+"""Loopback only: whoever reaches a Prefect server without credentials can run code through it."""
+
+SERVER_SECONDS = 180
+"""In which the server answers; with a new database it takes ten on an idle machine."""
+
+STOP_SECONDS = 30
+"""In which a worker lets its runs end, after a first signal."""
+
+POLL_SECONDS = 0.2
+
+
+class StoppedError(Exception):
+    """SIGTERM or SIGINT."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A site.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the database and the logs stand.
+    port : int
+        Of the server and its UI.
+    survey, catalog, models : str
+        Of the deployments.
+    limit : int
+        Runs at once, of all deployments together.
+    notify : str or None
+        Notification block, as TYPE/NAME.
+    """
+
+    folder: Path
+    port: int
+    survey: str
+    catalog: str
+    models: str
+    limit: int
+    notify: str | None
+
+    def environment(self) -> dict[str, str]:
+        """Return what server, worker and flows are told; an environment that says otherwise wins where that is safe."""
+        tunable = {
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            # Runs start within seconds; on one machine asking costs nothing.
+            "PREFECT_WORKER_QUERY_SECONDS": "3",
+        }
+        fixed = {
+            "PREFECT_HOME": str(self.folder.resolve() / "prefect"),
+            "PREFECT_API_URL": f"http://{HOST}:{self.port}/api",
+            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        }
+        others = {name: value for name, value in os.environ.items() if name not in OTHER_SERVERS}
+        return tunable | others | fixed
+
+
+OTHER_SERVERS = {"PREFECT_PROFILE", "PREFECT_API_KEY", "PREFECT_API_DATABASE_CONNECTION_URL"}
+"""Variables that would lead to another server, or to its database."""
+
+
+def serve(service: Service) -> None:
+    """Start everything, say where it is, and stay until a signal comes or a part of it ends.
+
+    Raises
+    ------
+    InputError
+        The port is taken, the folder cannot be written, or a part did not start.
+    """
+    _check_port(service.port)
+    logs = service.folder / "logs"
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            expected="a folder that can be written",
+            got=os.strerror(error.errno or 0),
+            where=str(service.folder),
+            fix="give another --folder",
+        ) from None
+    environment = service.environment()
+    os.environ.update({name: value for name, value in environment.items() if name.startswith("PREFECT_")})
+    for name in OTHER_SERVERS:
+        os.environ.pop(name, None)
+    server_words = ["server", "start", "--host", HOST, "--port", str(service.port)]
+    worker_words = ["worker", "start", "--pool", "varstar-local", "--limit", str(service.limit)]
+    try:
+        with (
+            _signals_raise(),
+            _running("server", server_words, environment, logs) as server,
+        ):
+            _wait_for_server(server, service, logs)
+            _deploy(service)
+            with _running("worker", worker_words, environment, logs) as worker:
+                _tell(service, logs)
+                _stay({"server": server, "worker": worker}, logs)
+    except StoppedError:
+        note("Stopped; what runs had finished stays, and `varstar serve` goes on from there.")
+
+
+def _deploy(service: Service) -> None:
+    from flows.deploying import Site, deploy
+
+    site = Site(survey=service.survey, catalog=service.catalog, models=service.models)
+    with prefect_client() as client:
+        done = deploy(client, site, notify=service.notify)
+    if done.left_out:
+        warning_line(
+            f"no notifications ({len(done.left_out)} automations left out): there is no block {done.notify};"
+            " make it in the UI and start again, or see deploy/automations.yaml"
+        )
+
+
+def _tell(service: Service, logs: Path) -> None:
+    address = f"http://{HOST}:{service.port}"
+    say(f"UI       {address}")
+    say(f"API      {address}/api    (export PREFECT_API_URL={address}/api)")
+    say(f"Survey   {service.survey}")
+    say(f"Catalog  {service.catalog}")
+    say(f"Logs     {logs}")
+    say("Start a run with `prefect deployment run reclassify/nightly`, or `varstar release SURVEY --name NAME`")
+    say("Ctrl-C stops server and worker.")
+    sys.stdout.flush()
+
+
+def _stay(processes: Mapping[str, subprocess.Popen[bytes]], logs: Path) -> None:
+    while True:
+        for name, process in processes.items():
+            if process.poll() is not None:
+                raise _ended(name, process, logs)
+        time.sleep(POLL_SECONDS)
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise InputError(
+                expected="a port that is free",
+                got=os.strerror(error.errno or 0),
+                where=f"--port {port}",
+                fix="give another, or stop what runs there (another `varstar serve`?)",
+            ) from None
+
+
+def _wait_for_server(server: subprocess.Popen[bytes], service: Service, logs: Path) -> None:
+    deadline = time.monotonic() + SERVER_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise _ended("server", server, logs)
+        try:
+            if httpx.get(f"http://{HOST}:{service.port}/api/health", timeout=5).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(POLL_SECONDS)
+    raise InputError(
+        expected=f"a server that answers within {SERVER_SECONDS} s",
+        got="none",
+        where=f"--port {service.port}",
+        fix=f"see {logs / 'server.log'}",
+    )
+
+
+def _ended(name: str, process: subprocess.Popen[bytes], logs: Path) -> InputError:
+    log = logs / f"{name}.log"
+    last = next((line for line in reversed(log.read_text(errors="replace").splitlines()) if line.strip()), "nothing")
+    return InputError(
+        expected=f"a {name} that goes on running",
+        got=f"exit code {process.returncode}, and as its last words: {last}",
+        where="varstar serve",
+        fix=f"see {log}",
+    )
+
+
+@contextmanager
+def _running(
+    name: str, words: list[str], environment: Mapping[str, str], logs: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a `prefect` command in a session of its own while the context is open; nothing of it is left afterwards."""
+    with (logs / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", *words],
+            env=dict(environment),
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            # A Ctrl-C in the terminal goes to the whole group: it must not reach the parts before their turn.
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        # One is enough: a second must not break the stopping.
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise StoppedError
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
