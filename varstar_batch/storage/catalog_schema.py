@@ -14,6 +14,7 @@ from varstar_batch.arithmetic.status import STATUS_LABELS
 from varstar_batch.model.classify import Classification
 from varstar_batch.storage.columns import HEALPIX_COLUMN
 from varstar_batch.storage.reading import SurveyBatch
+from varstar_batch.storage.sky_cells import cells_of
 from varstar_batch.storage.voparquet import string_lengths, voparquet_metadata
 
 ROW_GROUP_ROWS = 65_536
@@ -139,26 +140,11 @@ def sort_rows(table: pa.Table) -> pa.Table:
     """
     if HEALPIX_COLUMN in table.column_names:
         return table.sort_by([(HEALPIX_COLUMN, "ascending"), ("object_id", "ascending")])
-    cells = _cells(table)
-    if cells is None:
+    cells = cells_of(table["ra"].to_numpy(), table["dec"].to_numpy(), SORT_ORDER)
+    if (cells < 0).all():
         return table.sort_by("object_id")
-    keys = pa.table({"cell": cells, "object_id": table["object_id"]})
+    keys = pa.table({"cell": pa.array(cells), "object_id": table["object_id"]})
     return table.take(pc.sort_indices(keys, [("cell", "ascending"), ("object_id", "ascending")]))
-
-
-def _cells(table: pa.Table) -> pa.Array | None:
-    # Importing cdshealpix takes half a second, which only the writers of catalogs need to spend.
-    from astropy.coordinates import Latitude, Longitude
-    from cdshealpix.nested import lonlat_to_healpix
-
-    ra, dec = (np.asarray(table[name].to_numpy(zero_copy_only=False), np.float64) for name in ("ra", "dec"))
-    with np.errstate(invalid="ignore"):
-        known = np.isfinite(ra) & (np.abs(dec) <= 90.0)
-    if not known.any():
-        return None
-    cells = np.full(len(ra), -1, np.int64)
-    cells[known] = lonlat_to_healpix(Longitude(ra[known], "deg"), Latitude(dec[known], "deg"), SORT_ORDER)
-    return pa.array(cells)
 
 
 @dataclass(frozen=True, kw_only=True)

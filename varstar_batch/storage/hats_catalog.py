@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from varstar_batch.storage.columns import HEALPIX_COLUMN
 from varstar_batch.storage.files import Location
+from varstar_batch.storage.sky_cells import cells_of
 
 METADATA_PARTITIONS = 10_000
 """Beyond this `_metadata`, which holds every footer, would be larger than a reader wants; HATS does without it then."""
@@ -85,15 +85,11 @@ def _cell_counts(file: Location, order: int) -> tuple[npt.NDArray[np.int64], npt
             column = parquet.read(columns=[HEALPIX_COLUMN])[HEALPIX_COLUMN]
             cells = column.drop_null().to_numpy() >> (2 * (29 - order))
         else:
-            cells = _cells(parquet.read(columns=["ra", "dec"]).drop_null(), order)
+            rows = parquet.read(columns=["ra", "dec"])
+            cells = cells_of(rows["ra"].to_numpy(), rows["dec"].to_numpy(), order)
+            cells = cells[cells >= 0]
     unique, counts = np.unique(cells, return_counts=True)
     return unique.astype(np.int64), counts.astype(np.int64)
-
-
-def _cells(positions: pa.Table, order: int) -> npt.NDArray[np.int64]:
-    from hats.pixel_math.healpix_shim import radec2pix
-
-    return np.asarray(radec2pix(order, positions["ra"].to_numpy(), positions["dec"].to_numpy()), np.int64)
 
 
 def _write_common_metadata(run: Location, first: str) -> None:

@@ -131,7 +131,10 @@ def check_select(sql: str) -> None:
         raise InputError(
             expected="one SELECT", got=f"{len(statements)} statements", where="SQL", fix="ask one question at a time"
         )
-    kind = statements[0].type
+    try:
+        kind = statements[0].type
+    except ValueError:  # a kind of statement that DuckDB's Python module has no name for
+        kind = duckdb.StatementType.INVALID
     if kind != duckdb.StatementType.SELECT:
         raise InputError(
             expected="a SELECT: catalogs are read-only", got=kind.name, where="SQL", fix="write the result with --out"
@@ -179,7 +182,8 @@ def run_select(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
 
 
 def _sql_error(error: Exception) -> InputError:
-    text = str(error).split("\n\nLINE ")[0]
+    # What follows the first line is the query again, or every function of that name.
+    text = str(error).split("\n")[0]
     fix = "the table is `catalog`, other runs are catalog_at('run')"
     if "disabled by configuration" in text or "Permission Error" in text:
         fix = "a query can read nothing but the catalog"

@@ -18,15 +18,13 @@ import pyarrow.parquet as pq
 
 from varstar_batch.storage.columns import HEALPIX_COLUMN
 from varstar_batch.storage.files import Location
+from varstar_batch.storage.sky_cells import SMALLEST_CONE, cells_of, cone_ranges
 
 INDEX_NAME = "row_groups.parquet"
 """Name of the index in a run's folder."""
 
 READERS = 16
 """Footers that are fetched at once: on an object store each costs a round trip."""
-
-_SMALLEST_CONE = 1e-6
-"""Degrees (4 mas): below this a cone is widened for finding row groups; what is in it is decided exactly afterwards."""
 
 _SPANNED = ("object_id", "ra", "dec", HEALPIX_COLUMN)
 
@@ -48,7 +46,7 @@ class RowGroupIndex:
     ----------
     table : pa.Table
         Columns file, row_group, rows and, for object_id, ra, dec and _healpix_29, ``<name>_min`` and ``<name>_max``
-        (null where the file has no statistics or the column is all null).
+        (null where the column is all null). The cells are there even if the files have no such column.
     """
 
     table: pa.Table
@@ -67,11 +65,8 @@ class RowGroupIndex:
 
     def within(self, ra: float, dec: float, radius: float) -> list[RowGroup]:
         """Return the row groups that may hold an object within `radius` of a position, all in degrees."""
-        radius += _SMALLEST_CONE  # a position on the very edge must not fall to a rounding error
-        near = self._box_overlaps(ra, dec, radius)
-        if f"{HEALPIX_COLUMN}_min" in self.table.column_names:
-            near &= self._cells_overlap(ra, dec, radius)
-        return self._where(near)
+        radius += SMALLEST_CONE  # a position on the very edge must not fall to a rounding error
+        return self._where(self._box_overlaps(ra, dec, radius) & self._cells_overlap(ra, dec, radius))
 
     def _where(self, mask: npt.NDArray[np.bool_]) -> list[RowGroup]:
         rows = self.table.select(["file", "row_group", "rows"]).filter(pa.array(mask)).to_pylist()
@@ -84,8 +79,6 @@ class RowGroupIndex:
         # A comparison with NaN is false, so what is told apart is what certainly lies outside.
         low, high = self._floats("dec_min"), self._floats("dec_max")
         outside = (high < dec - radius) | (low > dec + radius)
-        # Without any position a row group has no statistics at all, and no row that lies in a cone.
-        outside |= np.isnan(low) & self._no_position()
         half_width = _half_width(dec, radius)
         if half_width < 180.0:
             left, right = self._floats("ra_min"), self._floats("ra_max")
@@ -95,35 +88,16 @@ class RowGroupIndex:
             outside |= missed
         return ~outside
 
-    def _no_position(self) -> npt.NDArray[np.bool_]:
-        return np.asarray(self.table["without_position"].to_numpy(zero_copy_only=False), bool)
-
     def _cells_overlap(self, ra: float, dec: float, radius: float) -> npt.NDArray[np.bool_]:
         ranges = cone_ranges(ra, dec, radius)
-        low = self.table[f"{HEALPIX_COLUMN}_min"].to_numpy()
-        high = self.table[f"{HEALPIX_COLUMN}_max"].to_numpy()
+        low, high = (self.table[f"{HEALPIX_COLUMN}_{end}"] for end in ("min", "max"))
+        # Row groups without any position get the cell -1, which lies in no cone.
+        first, last = (column.fill_null(-1).to_numpy() for column in (low, high))
         # The first range that ends after a row group's first cell must begin before its last cell ends.
-        first = np.searchsorted(ranges[:, 1], low, side="right")
-        begins = np.append(ranges[:, 0], np.iinfo(np.int64).max)[first]
-        overlap: npt.NDArray[np.bool_] = np.isnan(low.astype(float)) | (begins <= high)
+        range_number = np.searchsorted(ranges[:, 1], first, side="right")
+        begins = np.append(ranges[:, 0], np.iinfo(np.int64).max)[range_number]
+        overlap: npt.NDArray[np.bool_] = begins <= last
         return overlap
-
-
-def cone_ranges(ra: float, dec: float, radius: float) -> npt.NDArray[np.int64]:
-    """Return the HEALPix cells of order 29 (nested) that cover a cone: int64 (k, 2), half-open, ascending, disjoint."""
-    from astropy.coordinates import Latitude, Longitude
-    from astropy.units import deg
-    from cdshealpix.nested import cone_search
-
-    radius = max(radius, _SMALLEST_CONE)
-    depth = _depth(radius)
-    cells, depths, _ = cone_search(Longitude(ra, deg), Latitude(dec, deg), radius * deg, depth)
-    shift = (2 * (29 - depths.astype(np.int64))).astype(np.int64)
-    begin = cells.astype(np.int64) << shift
-    order = np.argsort(begin)
-    begin, end = begin[order], (begin + (np.int64(1) << shift))[order]
-    new = np.append(True, begin[1:] > end[:-1])
-    return np.stack([begin[new], end[np.append(np.flatnonzero(new)[1:] - 1, len(end) - 1)]], axis=1)
 
 
 def build_index(run: Location, files: Sequence[str]) -> RowGroupIndex:
@@ -156,26 +130,31 @@ def read_index(run: Location) -> RowGroupIndex:
 def _file_rows(run: Location, key: str) -> pa.Table:
     with (run / key).open_input() as stream, pq.ParquetFile(stream) as file:
         schema, metadata = file.schema_arrow, file.metadata
-    names = [name for name in _SPANNED if name in schema.names]
+        numbers = range(metadata.num_row_groups)
+        cells = [] if HEALPIX_COLUMN in schema.names else [_cell_span(file, number) for number in numbers]
     columns = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     content: dict[str, pa.Array] = {
-        "file": pa.array([key] * len(groups), pa.string()),
-        "row_group": pa.array(range(len(groups)), pa.int32()),
-        "rows": pa.array([group.num_rows for group in groups], pa.int64()),
+        "file": pa.array([key] * len(numbers), pa.string()),
+        "row_group": pa.array(numbers, pa.int32()),
+        "rows": pa.array([metadata.row_group(number).num_rows for number in numbers], pa.int64()),
     }
-    without = [False] * len(groups)
-    for name in names:
-        kind = schema.field(name).type
-        found = [group.column(columns[name]).statistics for group in groups]
-        content[f"{name}_min"] = pa.array([_bound(s, "min") for s in found], kind)
-        content[f"{name}_max"] = pa.array([_bound(s, "max") for s in found], kind)
-        if name in {"ra", "dec"}:
-            without = [
-                done or (s is not None and s.has_null_count and s.null_count == group.num_rows)
-                for done, s, group in zip(without, found, groups, strict=True)
-            ]
-    return pa.table(content | {"without_position": pa.array(without, pa.bool_())})
+    for name in _SPANNED:
+        if name in columns:
+            found = [metadata.row_group(number).column(columns[name]).statistics for number in numbers]
+            low, high = ([_bound(statistics, end) for statistics in found] for end in ("min", "max"))
+            kind = schema.field(name).type
+        else:
+            low, high, kind = [span[0] for span in cells], [span[1] for span in cells], pa.int64()
+        content |= {f"{name}_min": pa.array(low, kind), f"{name}_max": pa.array(high, kind)}
+    return pa.table(content)
+
+
+def _cell_span(file: pq.ParquetFile, number: int) -> tuple[int | None, int | None]:
+    """Return the first and last HEALPix cell of a row group. Positions span little, but boxes around a pole do not."""
+    rows = file.read_row_group(number, columns=["ra", "dec"])
+    cells = cells_of(rows["ra"].to_numpy(), rows["dec"].to_numpy(), 29)
+    cells = cells[cells >= 0]
+    return (int(cells.min()), int(cells.max())) if len(cells) else (None, None)
 
 
 def _bound(statistics: Any, name: str) -> Any:
@@ -184,8 +163,8 @@ def _bound(statistics: Any, name: str) -> Any:
 
 def _empty() -> pa.Table:
     columns: dict[str, pa.DataType] = {"file": pa.string(), "row_group": pa.int32(), "rows": pa.int64()}
-    columns |= {"object_id_min": pa.int64(), "object_id_max": pa.int64(), "without_position": pa.bool_()}
-    columns |= {f"{name}_{end}": pa.float64() for name in ("ra", "dec") for end in ("min", "max")}
+    kinds = {"object_id": pa.int64(), "ra": pa.float64(), "dec": pa.float64(), HEALPIX_COLUMN: pa.int64()}
+    columns |= {f"{name}_{end}": kind for name, kind in kinds.items() for end in ("min", "max")}
     return pa.schema(list(columns.items())).empty_table()
 
 
@@ -194,8 +173,3 @@ def _half_width(dec: float, radius: float) -> float:
     if abs(dec) + radius >= 90.0:
         return 180.0
     return float(np.degrees(np.arcsin(np.sin(np.radians(radius)) / np.cos(np.radians(dec)))))
-
-
-def _depth(radius: float) -> int:
-    """Return the HEALPix order whose cells are some 16 times smaller than a cone: a few hundred fit it closely."""
-    return int(np.clip(np.floor(np.log2(58.6 / radius)) + 4, 3, 24))

@@ -1,0 +1,63 @@
+"""HEALPix cells of positions and of cones (nested numbering).
+
+Source: Gorski et al. 2005, ApJ 622, 759, as in cdshealpix, whose import takes half a second and so stays inside.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+SMALLEST_CONE = 1e-6
+"""Degrees (4 mas): below this a cone is widened for finding cells; what is in it is decided exactly afterwards."""
+
+LARGEST_CONE = 30.0
+"""Degrees: beyond this cdshealpix leaves some cells out (seen at 137), and nearly everything has to be read anyway."""
+
+
+def cells_of(ra: npt.ArrayLike, dec: npt.ArrayLike, order: int) -> npt.NDArray[np.int64]:
+    """Return the cells of positions [deg], int64 (n,); -1 where there is no position.
+
+    Parameters
+    ----------
+    ra, dec : array_like of float, shape (n,)
+        Any finite right ascension, declinations from -90 to 90; everything else is no position.
+    order : int
+        0 to 29.
+    """
+    from astropy.coordinates import Latitude, Longitude
+    from cdshealpix.nested import lonlat_to_healpix
+
+    ra, dec = np.asarray(ra, np.float64), np.asarray(dec, np.float64)
+    with np.errstate(invalid="ignore"):
+        known = np.isfinite(ra) & (np.abs(dec) <= 90.0)
+    cells = np.full(len(ra), -1, np.int64)
+    if known.any():
+        cells[known] = lonlat_to_healpix(Longitude(ra[known], "deg"), Latitude(dec[known], "deg"), order)
+    return cells
+
+
+def cone_ranges(ra: float, dec: float, radius: float) -> npt.NDArray[np.int64]:
+    """Return the cells of order 29 that cover a cone [deg]: int64 (k, 2), half-open, ascending, disjoint.
+
+    A cone larger than `LARGEST_CONE` gets the whole sky.
+    """
+    if radius > LARGEST_CONE:
+        return np.array([[0, 12 * 4**29]])
+    from astropy.coordinates import Latitude, Longitude
+    from astropy.units import deg
+    from cdshealpix.nested import cone_search
+
+    radius = max(radius, SMALLEST_CONE)
+    cells, depths, _ = cone_search(Longitude(ra, deg), Latitude(dec, deg), radius * deg, _depth(radius))
+    shift = 2 * (29 - depths.astype(np.int64))
+    begin = cells.astype(np.int64) << shift
+    order = np.argsort(begin)
+    begin, end = begin[order], (begin + (np.int64(1) << shift))[order]
+    new = np.append(True, begin[1:] > end[:-1])
+    return np.stack([begin[new], end[np.append(np.flatnonzero(new)[1:] - 1, len(end) - 1)]], axis=1)
+
+
+def _depth(radius: float) -> int:
+    """Return the order whose cells are some 16 times smaller than a cone: a few hundred fit it closely."""
+    return int(np.clip(np.floor(np.log2(58.6 / radius)) + 4, 3, 24))
