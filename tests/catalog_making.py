@@ -58,7 +58,9 @@ def sky_rows(count: int, seed: int = 1, *, first_id: int = 10_000, id_type: pa.D
         return pa.array(values, mask=failed)
 
     columns: dict[str, Any] = {
-        "object_id": pa.array(first_id + rng.permutation(count)).cast(id_type or pa.int64()),
+        "object_id": pa.array(np.uint64(first_id) + rng.permutation(count).astype(np.uint64)).cast(
+            id_type or pa.int64()
+        ),
         "ra": rng.uniform(0, 360, count),
         "dec": np.degrees(np.arcsin(rng.uniform(-1, 1, count))),
         "period": pa.array(10 ** rng.uniform(-1, 2.5, count), mask=failed),
