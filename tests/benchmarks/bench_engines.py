@@ -9,7 +9,6 @@ The last column is light curves per second of processor time times the threads: 
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 
 import numpy as np
@@ -49,11 +48,11 @@ def main() -> None:
 
     print("| engine | light curves/s, median | lowest - highest | ratio | by processor time |")
     print("|---|---|---|---|---|")
-    base = statistics.median(next(iter(wall.values())))
+    base = float(np.median(next(iter(wall.values()))))
     for label, rates in wall.items():
-        median = statistics.median(rates)
+        median = np.median(rates)
         spread = f"{min(rates):,.0f} - {max(rates):,.0f}"
-        quiet = statistics.median(processor[label])
+        quiet = np.median(processor[label])
         print(f"| {label} | {median:,.0f} | {spread} | {median / base:.1f} | {quiet:,.0f} |")
 
 
