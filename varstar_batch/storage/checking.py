@@ -13,16 +13,23 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from varstar_batch.errors import one_line
+from varstar_batch.errors import PartitionError, one_line
 from varstar_batch.storage.catalogs import CatalogReader
+from varstar_batch.storage.files import Location
 from varstar_batch.storage.finishing import MANIFEST, fingerprint_file
+from varstar_batch.storage.parquet import opened_parquet
 from varstar_batch.storage.publishing import output_key
 from varstar_batch.storage.records import add_counts, read_table
 from varstar_batch.storage.run_history import RUN_RECORD
 from varstar_batch.storage.surveys import Partition, Survey
-from varstar_batch.storage.verification import content_problems, read_footers, repeated_ids, schema_problems
+from varstar_batch.storage.verification import (
+    MISSING,
+    content_problems,
+    read_footers,
+    repeated_ids,
+    schema_problems,
+)
 
 _READERS = 8
 
@@ -62,7 +69,7 @@ def verify_catalog(reader: CatalogReader, survey: Survey | None = None) -> list[
         return [
             Finding("lost", str(error.filename or run), "a file without which the run cannot be verified is missing")
         ]
-    except (ValueError, pa.ArrowException) as error:  # JSON's and Unicode's errors are ValueErrors
+    except (ValueError, OSError) as error:  # JSON's, Unicode's and Arrow's; of damaged Parquet Arrow makes an OSError
         return [Finding("damaged", str(run), f"a record of the run cannot be read: {one_line(error)}")]
     keys = {output_key(record["layout"], entry["partition"]): entry for entry in partitions}
     findings = [*_checksums(reader, expected | keys), *_unexpected(reader, expected, keys)]
@@ -119,7 +126,7 @@ def _rows(reader: CatalogReader, keys: Mapping[str, Mapping[str, Any]]) -> list[
     findings = []
     sound = []
     for key, footer in footers.items():
-        if footer == "no file":
+        if footer == MISSING:
             continue  # told by its checksum already
         if isinstance(footer, str):
             findings.append(Finding("unreadable", key, footer))
@@ -158,10 +165,8 @@ def _objects(
     try:
         there = _identifiers(survey.source.location / partition.key, survey.source.columns.object_id, kind)
         mine = _identifiers(reader.run / key, "object_id", kind)
-    except FileNotFoundError:
-        return  # told by the checksum, or by the comparison with the plan
-    except (pa.ArrowException, OSError, KeyError) as error:
-        yield Finding("unreadable", partition.key, f"object_id cannot be compared: {one_line(error)}")
+    except PartitionError as error:
+        yield Finding(error.kind, partition.key, f"object_id cannot be compared: {error.got}")
         return
     lost, extra = np.setdiff1d(there, mine), np.setdiff1d(mine, there)
     if len(lost):
@@ -170,8 +175,8 @@ def _objects(
         yield Finding("objects", key, f"{len(extra)} objects are not in the survey, for example {extra[0]}")
 
 
-def _identifiers(file: Any, column: str, kind: pa.DataType) -> np.ndarray[Any, Any]:
-    with file.open_input() as stream, pq.ParquetFile(stream) as parquet:
+def _identifiers(file: Location, column: str, kind: pa.DataType) -> np.ndarray[Any, Any]:
+    with opened_parquet(file) as parquet:
         # The long form repeats an identifier for each observation: one batch at a time is all that is held.
         batches = parquet.iter_batches(columns=[column])
         unique = [pc.unique(batch.column(0).cast(kind)) for batch in batches]

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from varstar_batch.storage.definitions import write_definitions
-from varstar_batch.storage.files import Location
+from varstar_batch.storage.files import TEMPORARY_PREFIX, Location
 from varstar_batch.storage.hats_catalog import finish_hats
 from varstar_batch.storage.publishing import output_key
 from varstar_batch.storage.records import read_table, write_json
@@ -38,11 +38,19 @@ def finish_run_files(run: Location, survey: Survey, record: Mapping[str, Any]) -
         The content of ``run.json``.
     """
     files = run_files(run, record["layout"])
+    _remove_unfinished(run)
     write_index(run, build_index(run, files))
     write_definitions(run, record)
     if record["layout"] == "hats" and files:
         finish_hats(run, files, survey.hats_properties or {}, record)
     write_json(run / MANIFEST, manifest(run, files))
+
+
+def _remove_unfinished(run: Location) -> None:
+    # A worker that was killed while it wrote leaves a file that other readers of the folder would stumble over.
+    for path in run.fs.find(run.path):
+        if path.rsplit("/", 1)[-1].startswith(TEMPORARY_PREFIX):
+            run.fs.rm_file(path)
 
 
 def run_files(run: Location, layout: str) -> list[str]:

@@ -9,14 +9,18 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varstar_batch.errors import VarstarError, one_line
+from varstar_batch.errors import PartitionError, VarstarError, one_line
 from varstar_batch.storage.files import Location
+from varstar_batch.storage.parquet import opened_parquet
 from varstar_batch.storage.querying import open_duckdb, quoted, scan
 
 SUM_TOLERANCE = 1e-6
 """How far the probabilities of an object may be from adding up to 1: six roundings to float32 stay well below."""
 
 READERS = 16
+
+MISSING = "no file"
+"""What `read_footers` says of a file that is not there."""
 
 
 class VerificationError(VarstarError):
@@ -66,12 +70,10 @@ def read_footers(run: Location, keys: Sequence[str]) -> dict[str, pq.FileMetaDat
 
     def footer(key: str) -> pq.FileMetaData | str:
         try:
-            with (run / key).open_input() as stream:
-                return pq.read_metadata(stream)
-        except FileNotFoundError:
-            return "no file"
-        except pa.ArrowException as error:
-            return f"an unreadable file ({one_line(error)})"
+            with opened_parquet(run / key) as file:
+                return file.metadata
+        except PartitionError as error:
+            return MISSING if error.kind == "missing" else f"an unreadable file ({error.got})"
 
     with ThreadPoolExecutor(READERS) as pool:
         return dict(zip(keys, pool.map(footer, keys), strict=True))
@@ -81,8 +83,8 @@ def schema_problems(run: Location, keys: Sequence[str]) -> list[tuple[str, str]]
     """Return the files, of those that can be read, whose columns differ from the first one's, with what differs."""
 
     def schema(key: str) -> pa.Schema:
-        with (run / key).open_input() as stream:
-            return pq.read_schema(stream)
+        with opened_parquet(run / key) as file:
+            return file.schema_arrow
 
     with ThreadPoolExecutor(READERS) as pool:
         schemas = list(pool.map(schema, keys))
