@@ -48,7 +48,7 @@ def serve(
 
     serve_site(
         Service(
-            folder=folder,
+            folder=folder.resolve(),
             port=port,
             survey=_absolute(survey),
             catalog=_absolute(catalog),

@@ -69,6 +69,8 @@ class Service:
             "DO_NOT_TRACK": "1",
             # Runs start within seconds; on one machine asking costs nothing.
             "PREFECT_WORKER_QUERY_SECONDS": "3",
+            # A run that was not started yet can be cancelled, too.
+            "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
         }
         fixed = {
             "PREFECT_HOME": str(self.folder.resolve() / "prefect"),

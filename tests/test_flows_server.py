@@ -1,0 +1,191 @@
+"""The flows as operators live with them: a real server, a real process worker, `varstar serve` around both."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tests.flow_site import Site, processes_with, running_site, until
+from tests.making import simulated_table, write_partition, write_survey
+
+pytestmark = pytest.mark.slow
+
+SECONDS_TO_STOP = 20.0
+"""From the click on Cancel to a run that is cancelled; a few on an idle machine."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    write_survey(folder / "survey")
+    with running_site(folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def long_survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Takes some seconds to classify: the same light curves under other names, again and again."""
+    folder = tmp_path_factory.mktemp("long") / "survey"
+    table = simulated_table(0, 1000)
+    for number in range(24):
+        names = pa.array([name.as_py() + number * 1000 for name in table["object_id"]], table["object_id"].type)
+        column = table.schema.get_field_index("object_id")
+        write_partition(folder / f"part-{number:05d}.parquet", table.set_column(column, "object_id", names))
+    return folder
+
+
+def run_records(catalog: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(catalog.glob("runs/*/run.json"))]
+
+
+def written(catalog: Path) -> list[Path]:
+    return list(catalog.glob("runs/*/dataset/**/*.parquet"))
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def test_a_schedule_fires_by_itself(site: Site) -> None:
+    deployment = site.deployment("reclassify/nightly")
+    assert [entry["schedule"]["cron"] for entry in deployment["schedules"]] == ["30 2 * * *"]
+    schedule = {"schedule": {"interval": 10}, "active": True}
+    made = site.post(f"/deployments/{deployment['id']}/schedules", [schedule])
+    try:
+
+        def look() -> dict[str, Any] | None:
+            runs = [run for run in site.runs_of("reclassify/nightly") if run["state_type"] == "COMPLETED"]
+            return runs[0] if runs else None
+
+        run = until("the schedule to fire and its run to complete", look)
+    finally:
+        site.http.delete(f"/deployments/{deployment['id']}/schedules/{made[0]['id']}").raise_for_status()
+    assert run["auto_scheduled"]
+    assert run["name"] == "survey with the shipped model"
+    assert run_records(site.catalog)[0]["rows"] == 120
+
+
+def test_a_release_starts_a_run_with_its_name(site: Site) -> None:
+    said = site.varstar("release", site.survey, "--name", "DR2")
+    assert (said.returncode, said.stderr) == (0, "")
+    run = until("a run of on-release", lambda: next(iter(site.runs_of("reclassify/on-release")), None))
+    assert run["parameters"]["parameters"]["release"] == "DR2"
+    assert run["parameters"]["parameters"]["survey"] == str(site.survey)
+    ended = site.ended(run["id"], "COMPLETED")
+    assert ended["name"] == "survey DR2 with the shipped model"
+    assert len(site.events("survey.release.published")) == 1
+
+
+def test_runs_of_one_catalog_queue_up_and_leave_what_a_person_wants_to_see(site: Site) -> None:
+    asked = site.prefect("deployment", "run", "reclassify/full")
+    assert asked.returncode == 0, asked.stderr
+    first = max(site.runs_of("reclassify/full"), key=lambda run: run["created"])["id"]
+    second = site.start(
+        "reclassify/full", survey=str(site.survey), catalog=str(site.catalog), mode="full", release="DR3", workers=0
+    )
+    until("the first to run", lambda: site.run(first)["state_type"] == "RUNNING")
+    assert site.run(second)["state_type"] == "SCHEDULED"
+    before, after = site.ended(first, "COMPLETED"), site.ended(second, "COMPLETED")
+    assert moment(after["start_time"]) >= moment(before["end_time"])
+
+    shown = site.artifacts(second)
+    assert set(shown) == {"progress", "counts", "summary"}
+    assert shown["progress"]["data"] == 100
+    counts = json.loads(shown["counts"]["data"])
+    assert sum(row["objects"] for row in counts if row["kind"] == "status") == 120
+    record = run_records(site.catalog)[-1]
+    for words in (record["run_id"], "Changes since", "### Failures\n\nNone.", f"reports/{record['run_id']}.html"):
+        assert words in shown["summary"]["data"]
+    assert (site.catalog / f"reports/{record['run_id']}.html").is_file()
+    assert "Dask dashboard" in site.artifacts(first)["dashboard"]["data"]
+
+    published = until("the event", lambda: [e for e in site.events("varstar.catalog.published") if "DR3" in str(e)])
+    payload = published[0]["payload"]
+    assert (payload["catalog"], payload["rows"], payload["run_id"]) == (str(site.catalog), 120, record["run_id"])
+    assert payload["link"].endswith(f"{record['run_id']}.html")
+
+
+def test_cancelled_then_killed_then_resumed(site: Site, long_survey: Path, tmp_path: Path) -> None:
+    catalog = tmp_path / "catalog"
+    parameters = {"survey": str(long_survey), "catalog": str(catalog), "workers": 1}
+
+    cancelled = site.start("reclassify/nightly", **parameters)
+    until("some partitions", lambda: len(written(catalog)) > 1, every=0.05)
+    asked = time.monotonic()
+    site.post(f"/flow_runs/{cancelled}/set_state", {"state": {"type": "CANCELLING"}})
+    site.ended(cancelled, "CANCELLED")
+    until("its processes to end", lambda: not processes_with(cancelled), SECONDS_TO_STOP)
+    seconds = time.monotonic() - asked
+    assert seconds < SECONDS_TO_STOP
+    done = len(written(catalog))
+    assert done < 24
+
+    killed = site.start("reclassify/nightly", **parameters)
+    until("more partitions", lambda: len(written(catalog)) > done, every=0.05)
+    engine = min(processes_with(killed))
+    os.kill(engine, signal.SIGKILL)
+    crashed = site.ended(killed, "CRASHED")
+    assert "-9" in crashed["state"]["message"]
+    until("its processes to end", lambda: not processes_with(killed), SECONDS_TO_STOP)
+    failed = until("the event", lambda: [e for e in site.events("varstar.run.failed") if killed in str(e)])
+    assert failed[0]["payload"]["catalog"] == str(catalog)
+    done = len(written(catalog))
+    assert done < 24
+
+    site.ended(site.start("reclassify/nightly", **parameters), "COMPLETED")
+    (record,) = run_records(catalog)  # one run, begun once, ended by the third
+    assert record["resumed_partitions"] == done
+    assert (record["rows"], record["failed_partitions"]) == (24_000, 0)
+    print(f"cancelled within {seconds:.1f} s; {done} of 24 partitions were done when the last run began")
+
+
+def test_what_is_wrong_is_told_in_one_line(site: Site, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    run = site.start("reclassify/nightly", survey=str(nowhere), catalog=str(tmp_path / "catalog"))
+    message = site.ended(run, "FAILED")["state"]["message"]
+    assert str(nowhere) in message
+    assert "check the path" in message
+    logs = until("its last log", lambda: (text := site.logs_of(run)) and "Finished in state" in text and text)
+    assert "Traceback" not in logs
+    assert until("the event", lambda: [e for e in site.events("varstar.run.failed") if run in str(e)])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"mode": "some"}, {"workers": -1}, {"sruvey": "/data"}, {"config": {"engine": "abacus"}}, {"survey": ""}],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_parameters_that_do_not_validate_are_refused(site: Site, wrong: dict[str, Any]) -> None:
+    deployment = site.deployment("reclassify/nightly")
+    before = len(site.runs_of("reclassify/nightly"))
+    parameters = {"survey": str(site.survey), "catalog": str(site.catalog)} | wrong
+    answer = site.http.post(
+        f"/deployments/{deployment['id']}/create_flow_run", json={"parameters": {"parameters": parameters}}
+    )
+    assert answer.status_code in {409, 422}
+    assert len(site.runs_of("reclassify/nightly")) == before
+
+
+def test_everything_that_the_repository_says_is_deployed(site: Site) -> None:
+    names = {f"{name}" for name in (entry["name"] for entry in site.post("/deployments/filter"))}
+    assert names == {"nightly", "full", "on-release", "train", "ingest", "maintenance"}
+    automations = {entry["name"] for entry in site.post("/automations/filter")}
+    assert automations >= {"survey.release.published starts on-release", "varstar: a run fell silent"}
+
+
+def test_doctor_finds_the_site_well(site: Site) -> None:
+    found = site.varstar("doctor", "--catalog", site.catalog, "--json")
+    assert found.returncode == 0, found.stdout
+    states = {check["name"]: check["state"] for check in json.loads(found.stdout)}
+    assert states == dict.fromkeys(
+        ("versions", "server", "clock", "pool", "queue", "catalog", "model", "gpu"), "ok"
+    ) | {"gpu": states["gpu"]}
