@@ -27,6 +27,8 @@ _READERS = 4
 
 _NOT_INHERITED = {
     # Of columns and sizes that the survey has and its catalog has not.
+    "hats_col_healpix",
+    "hats_col_healpix_order",
     "hats_cols_default",
     "hats_cols_sort",
     "hats_cols_survey_id",
@@ -63,10 +65,12 @@ def finish_hats(run: Location, files: Sequence[str], properties: Mapping[str, st
     pixels = PartitionInfo([get_healpix_from_path(key) for key in files])
     order = int(np.clip(pixels.get_highest_order(), *SKYMAP_ORDERS))
     write_parquet_metadata(base, create_thumbnail=True, create_metadata=len(files) <= METADATA_PARTITIONS)
-    _write_common_metadata(run, files[0])
+    columns = _write_common_metadata(run, files[0])
     pixels.write_to_file(catalog_path=base)
     write_skymap(sky_histogram(run, files, order), base)
     described = _properties(properties, record, base, order=order, coverage=pixels.calculate_fractional_coverage())
+    if HEALPIX_COLUMN in columns:
+        described |= {"hats_col_healpix": HEALPIX_COLUMN, "hats_col_healpix_order": 29}
     TableProperties(**described).to_properties_file(base)
 
 
@@ -92,13 +96,14 @@ def _cell_counts(file: Location, order: int) -> tuple[npt.NDArray[np.int64], npt
     return unique.astype(np.int64), counts.astype(np.int64)
 
 
-def _write_common_metadata(run: Location, first: str) -> None:
+def _write_common_metadata(run: Location, first: str) -> list[str]:
     # hats takes the schema of the first file with all its metadata; what belongs to that one file must not stay.
     with (run / first).open_input() as stream:
         schema = pq.read_schema(stream)
     kept = {key: value for key, value in schema.metadata.items() if not key.startswith(b"varstar.")}
     with (run / "dataset/_common_metadata").atomic_output() as sink:
         pq.write_metadata(schema.with_metadata(kept), sink)
+    return list(schema.names)
 
 
 def _properties(
