@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from varstar_batch.arithmetic.rules import Preprocessing
+from varstar_batch.cli.archives import ingest_files, tell_ingested
 from varstar_batch.cli.console import parse_bytes, print_counts, print_json, progress, say, warning_line
 from varstar_batch.cluster.clients import default_workers
 from varstar_batch.cluster.configuration import load_config
+from varstar_batch.errors import InputError
+
+if TYPE_CHECKING:
+    from varstar_batch.storage.ingest import IngestOptions
 
 DONE_WITH_FAILURES = 1
+DEFAULT_PARTITIONS = 16
+LONG = "long"
+"""Instead of an archive's format: Parquet with one row for each observation."""
 
 
 def register(app: typer.Typer) -> None:
@@ -25,21 +33,37 @@ def register(app: typer.Typer) -> None:
 def simulate(
     out: Annotated[str, typer.Argument(help="Folder or URL of the survey; must not hold anything yet.")],
     objects: Annotated[int, typer.Option(min=1, help="Light curves.")] = 20_000,
-    partitions: Annotated[int, typer.Option(min=1, help="Files.")] = 16,
+    partitions: Annotated[int | None, typer.Option(min=1, help="Files. [default: 16]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same survey.")] = 1,
 ) -> None:
     """Simulate a survey of the six classes with ASAS-SN-like cadence and noise, and their true classes."""
     from varstar_batch.storage.simulated import write_simulated_survey
 
+    files = min(DEFAULT_PARTITIONS, objects) if partitions is None else partitions
     with progress("Simulating", objects, "light curves") as advance:
-        write_simulated_survey(out, objects=objects, partitions=partitions, seed=seed, progress=advance)
-    say(f"{objects:,} light curves in {partitions:,} partitions: {out}")
+        write_simulated_survey(out, objects=objects, partitions=files, seed=seed, progress=advance)
+    say(f"{objects:,} light curves in {files:,} partitions: {out}")
 
 
 def ingest(
-    observations: Annotated[str, typer.Argument(help="Parquet file or folder: one row for each observation.")],
+    observations: Annotated[
+        str, typer.Argument(help="Parquet with one row for each observation, or a folder of an archive's files.")
+    ],
     out: Annotated[str, typer.Argument(help="Folder or URL of the survey; must not hold anything yet.")],
-    objects: Annotated[str, typer.Option(help="Parquet file or folder: one row for each object, with its period.")],
+    objects: Annotated[
+        str | None,
+        typer.Option(help="Table with one row for each object, with its period: Parquet, CSV, ECSV, FITS, VOTable."),
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="long (Parquet), auto, table, or an archive's: asassn-skypatrol-v1, ztf ...")
+    ] = "long",
+    band: Annotated[str | None, typer.Option(help="Of several bands the one to take; `all` joins them.")] = None,
+    radius: Annotated[
+        float | None, typer.Option(min=0.001, max=3600, help="Arcseconds: match objects by position.")
+    ] = None,
+    flux_unit: Annotated[
+        str | None, typer.Option(help="With --format table: its magnitudes are fluxes in this unit, such as mJy.")
+    ] = None,
     time_system: Annotated[
         str | None, typer.Option(help="JD, HJD, BJD, MJD, HJD-2450000, ... [default: the objects' time_system]")
     ] = None,
@@ -49,9 +73,8 @@ def ingest(
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE on top: survey.mag=Vmag.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Make a partitioned survey of a table of OBSERVATIONS and a table of objects; every object is one row."""
-    from varstar_batch.storage.ingest import IngestOptions, count_observations
-    from varstar_batch.storage.ingest import ingest as ingest_tables
+    """Make a partitioned survey of OBSERVATIONS and a table of objects; every object is one row."""
+    from varstar_batch.storage.ingest import IngestOptions
 
     settings = load_config(config, set_ or [])
     options = IngestOptions(
@@ -60,19 +83,37 @@ def ingest(
         partitions=partitions,
         memory=parse_bytes(memory, "--memory"),
     )
+    if form != LONG:
+        from varstar_batch.storage.ingest_archives import ArchiveOptions
+
+        archive = ArchiveOptions(
+            format=form, band=band, radius=radius, flux_unit=flux_unit, workers=default_workers(), ingest=options
+        )
+        ingest_files(observations, objects, out, archive, as_json)
+        return
+    chosen = {"--band": band, "--radius": radius, "--flux-unit": flux_unit}
+    for name, value in chosen.items():
+        if value is not None:
+            raise InputError(
+                expected="an archive's files", got="--format long", where=name, fix="say --format auto, or leave it out"
+            )
+    if objects is None:
+        raise InputError(
+            expected="a table of objects", got="none", where="--objects", fix="give it; --format auto can do without"
+        )
+    _ingest_long(observations, objects, out, options, as_json)
+
+
+def _ingest_long(observations: str, objects: str, out: str, options: IngestOptions, as_json: bool) -> None:
+    from varstar_batch.storage.ingest import count_observations
+    from varstar_batch.storage.ingest import ingest as ingest_tables
+
     with progress("Ingesting", count_observations(observations, options), "observations") as advance:
         report = ingest_tables(observations, objects, out, options, advance)
     if as_json:
         print_json(asdict(report))
         return
-    say(
-        f"{report.objects:,} objects in, {report.objects_written:,} out in {report.partitions:,} partitions"
-        f" ({report.objects_without_observations:,} without observations); time system {report.time_system}"
-    )
-    say(f"{report.observations:,} observations in, {report.observations_written:,} out: {out}")
-    if report.orphans:
-        examples = ", ".join(report.orphan_ids)
-        warning_line(f"{report.orphans:,} observations left out: no object has their object_id ({examples}, ...)")
+    tell_ingested(report, out)
 
 
 def fold(
