@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from varstar_batch.arithmetic.classes import CLASSES
+from varstar_batch.arithmetic.lightcurves import LightCurves
 from varstar_batch.arithmetic.simulate import simulate_objects
 from varstar_batch.storage.files import locate
 from varstar_batch.storage.parquet import nested_light_curves, write_survey_file
@@ -45,3 +46,9 @@ def write_survey(folder: Path, counts: tuple[int, ...] = (40, 40, 40), seed: int
         write_partition(folder / f"part-{number:05d}.parquet", simulated_table(first, count, seed))
         first += count
     return folder
+
+
+def simulated_batch(first: int, count: int, seed: int = 5) -> tuple[LightCurves, np.ndarray]:
+    """Light curves of simulated objects and their periods, NaN where missing."""
+    objects = simulate_objects(first, count, seed)
+    return objects.light_curves, np.asarray(objects.period, np.float64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 
 from varstar_batch.arithmetic.fold import Folded, fold
 from varstar_batch.arithmetic.status import DropReason
-from varstar_batch.cluster.context import RunContext, load_bundle, this_worker
+from varstar_batch.cluster.context import RunContext, load_bundle, peak_memory, this_worker
 from varstar_batch.cluster.outcomes import STAGES, ChunkRecord, with_records
 from varstar_batch.cluster.plan import Chunk, batch_observations
 from varstar_batch.errors import PartitionError
@@ -199,7 +198,7 @@ def _record(context: RunContext, chunk: Chunk, table: pa.Table, tally: Tally) ->
         sha256="",
         worker=tally.folder,
         classifier=tally.classifier,
-        peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_memory=peak_memory(),
         run_id=context.run_id,
     )
 

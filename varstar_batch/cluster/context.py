@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from varstar_batch.cluster.plan import Chunk
 from varstar_batch.errors import InputError, PartitionError
@@ -15,6 +17,8 @@ from varstar_batch.storage.bundles import read_bundle
 from varstar_batch.storage.files import Location
 from varstar_batch.storage.publishing import output_key
 from varstar_batch.storage.surveys import Source
+
+_PROC_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,16 @@ def load_engine(context: RunContext) -> Engine:
 def this_worker() -> str:
     """Return host and process, as records name them."""
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def peak_memory() -> int:
+    """Return the largest resident size of this process so far, in bytes."""
+    # A process inherits ru_maxrss from the one that started it, which may be much larger; VmHWM is its own.
+    if _PROC_STATUS.exists():
+        for line in _PROC_STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @lru_cache(maxsize=1)

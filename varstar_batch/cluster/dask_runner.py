@@ -48,6 +48,7 @@ class _Flight:
     tries: int
     on_gpu: bool
     futures: tuple[Future, ...]
+    places: frozenset[str]
 
 
 class DaskRunner:
@@ -113,8 +114,10 @@ class DaskRunner:
         self.window = max(LEAST_WINDOW, sum(WINDOW_PER_THREAD * each["nthreads"] for each in workers.values()))
         if self.gpu_workers:
             self.seen_gpus = now
-        for future in [future for future in self.flights if future.status in {"lost", "cancelled"}]:
-            self._again(future)
+        for future, flight in list(self.flights.items()):
+            # Lost with the scheduler, or bound to workers that are all gone: those that are restarted are others.
+            if future.status in {"lost", "cancelled"} or (flight.places and flight.places.isdisjoint(workers)):
+                self._again(future)
         if self._gpus_are_lost(now) and self.lost_gpus.then == "cpu":
             for future in [future for future, flight in self.flights.items() if flight.on_gpu]:
                 self._again(future)
@@ -165,9 +168,9 @@ class DaskRunner:
         on_gpu = self._uses_gpus() and task.function in {start_partition, classify_chunk}
 
         def submit(function: Any, *arguments: Any, gpu: bool = False) -> Future:
-            # Without GPU workers anybody may do anything; with them, they are kept for what only they can do. Loosely:
-            # addresses change when a worker is restarted.
-            place = {"workers": self.cpu_workers, "allow_other_workers": True} if on_gpu and not gpu else {}
+            # Without GPU workers anybody may do anything; with them, they are kept for what only they can do. (Dask's
+            # allow_other_workers is no way to say so: idle GPU workers would steal.)
+            place = {"workers": self.cpu_workers} if on_gpu and not gpu else {}
             return self.client.submit(
                 attempt,
                 function,
@@ -190,7 +193,8 @@ class DaskRunner:
         else:
             function = list_chunks if on_gpu and task.function is start_partition else task.function
             futures = (submit(function, *task.arguments),)
-        self.flights[futures[0]] = _Flight(task, tries, len(futures) > 1, futures)
+        places = frozenset(self.cpu_workers) if on_gpu else frozenset()
+        self.flights[futures[0]] = _Flight(task, tries, len(futures) > 1, futures, places)
         futures[0].add_done_callback(self.finished.put)
 
     def _take_finished(self) -> list[Future]:

@@ -1,0 +1,49 @@
+"""Whole runs in tests, and what they must leave behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from varstar_batch.cluster.clients import open_client
+from varstar_batch.cluster.configuration import RunConfig
+from varstar_batch.cluster.runs import Prepared, execute_run, plan_run, prepare, publish, verify
+from varstar_batch.storage.publishing import open_catalog_root
+
+
+def run(
+    survey: str | Path,
+    catalog: str | Path,
+    *,
+    config: RunConfig | None = None,
+    workers: int | None = 0,
+    scheduler: str | None = None,
+    **how: bool,
+) -> tuple[dict[str, Any], Prepared]:
+    """Classify a survey and publish its catalog."""
+    plan, bundle = plan_run(os.fspath(survey), None, config or RunConfig())
+    prepared = prepare(plan, bundle, os.fspath(catalog), **how)
+    with open_client(workers if scheduler is None else None, scheduler) as client:
+        executed = execute_run(prepared, client, lambda _: None, lambda _: None)
+    verify(prepared, executed)
+    return publish(prepared, executed), prepared
+
+
+def read_rows(catalog: str | Path) -> pa.Table:
+    """Return the rows of a catalog's current run, by object_id, without what the file says of itself."""
+    root = open_catalog_root(os.fspath(catalog))
+    run = root.run(root.current().run_id)
+    tables = []
+    for info in (run / "dataset").files(".parquet"):
+        with (run / f"dataset/{info.key}").open_input() as stream:
+            tables.append(pq.read_table(stream).replace_schema_metadata(None))
+    return pa.concat_tables(tables).sort_by("object_id").combine_chunks()
+
+
+def without_run(table: pa.Table) -> pa.Table:
+    """Return the data alone: not which run classified it."""
+    return table.drop_columns(["run_id"])
