@@ -11,7 +11,7 @@ help:
 	@echo "make demo     simulate a survey, classify it, publish and query its catalog"
 	@echo "make test     all tests"
 	@echo "make lint     ruff and mypy"
-	@echo "make bench    benchmarks (minutes)"
+	@echo "make bench    all benchmarks, some 20 minutes; ARGS=--quick for 3, ARGS=\"--only end_to_end\" for one part"
 	@echo "make install  the environment in $(VENV) only"
 	@echo "make clean    remove $(VENV), caches and demo output"
 
@@ -35,7 +35,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
-	$(BIN)/python -m pytest tests/benchmarks
+	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

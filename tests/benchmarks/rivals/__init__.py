@@ -1,0 +1,1 @@
+"""Programs that somebody would write without this project; each prints a line as `naive.py` does."""
