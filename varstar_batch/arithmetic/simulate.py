@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from varstar_batch.arithmetic import simulate_random as random
 from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.compiling import entry, helper, source_checksum
+from varstar_batch.arithmetic.compiling import entry, source_checksum
 from varstar_batch.arithmetic.lightcurves import LightCurves
 from varstar_batch.arithmetic.simulate_cadence import Nights, plan_nights, plan_visits
 from varstar_batch.arithmetic.simulate_eclipses import eclipsing_binary
@@ -168,9 +168,8 @@ def simulate_objects(
     )
     nights = plan_nights(seed, options.n_nights)
     objects = _Objects(np.empty(n), np.empty(n), np.empty(n), np.empty(n, np.uint8), np.zeros(n + 1, np.int64))
-    _draw_objects(first, seed, settings, nights, objects)
-    total = int(objects.offsets[-1])
-    columns = (np.empty(total), np.empty(total, np.float32), np.empty(total, np.float32))
+    time = _draw_objects(first, seed, settings, nights, objects)
+    columns = (time, np.empty(len(time), np.float32), np.empty(len(time), np.float32))
     _draw_light_curves(first, seed, settings, nights, objects, columns)
     light_curves = LightCurves(objects.offsets, *columns)
     object_id = np.arange(first + 1, first + n + 1, dtype=np.int64)
@@ -180,10 +179,12 @@ def simulate_objects(
 @entry
 def _draw_objects(
     first: int, seed: int, settings: _Settings, nights: Nights, objects: _Objects, sources: int = _SOURCES
-) -> None:
-    """Draw class and position, and count the observations."""
+) -> Floats:
+    """Draw class, position and visits; return the times of all."""
     rng = np.empty(1, np.uint64)
-    scratch = np.empty(settings.exposures * (nights.sun_ra.size // 2 + 2))
+    longest = settings.exposures * (nights.sun_ra.size // 2 + 2)
+    # One night in seven is a typical share of visits; where it is not enough, the buffer doubles.
+    times = np.empty(longest + objects.ra.size * settings.exposures * nights.sun_ra.size // 7)
     for i in range(objects.ra.size):
         reseed(rng, seed, first + i, random.STREAM_OBJECT)
         code = 0
@@ -196,8 +197,12 @@ def _draw_objects(
         # Marked here, kept where it is set, overwritten with the period elsewhere.
         objects.period[i] = np.nan if uniform(rng) < settings.no_period else 0.0
         reseed(rng, seed, first + i, random.STREAM_VISITS)
-        count = plan_visits(rng, objects.ra[i], objects.dec[i], settings.exposures, nights, scratch)
-        objects.offsets[i + 1] = objects.offsets[i] + count
+        begin = objects.offsets[i]
+        if begin + longest > times.size:
+            times = np.concatenate((times[:begin], np.empty(times.size + longest)))
+        count = plan_visits(rng, objects.ra[i], objects.dec[i], settings.exposures, nights, times[begin:])
+        objects.offsets[i + 1] = begin + count
+    return times[: objects.offsets[-1]].copy()
 
 
 @entry
@@ -210,35 +215,30 @@ def _draw_light_curves(
     columns: tuple[Floats, NDArray[np.float32], NDArray[np.float32]],
     sources: int = _SOURCES,
 ) -> None:
-    """Draw times, periods and magnitudes."""
+    """Draw periods and magnitudes at the times of `columns`."""
     rng = np.empty(1, np.uint64)
     scratch = np.empty(settings.exposures * (nights.sun_ra.size // 2 + 2))
     shares = (settings.outliers, settings.sentinels, settings.noise)
     for i in range(objects.ra.size):
         here = slice(objects.offsets[i], objects.offsets[i + 1])
         time, mag, mag_err = columns[0][here], columns[1][here], columns[2][here]
-        reseed(rng, seed, first + i, random.STREAM_VISITS)
-        plan_visits(rng, objects.ra[i], objects.dec[i], settings.exposures, nights, time)
         work = scratch[: time.size]
         reseed(rng, seed, first + i, random.STREAM_SHAPE)
-        period, amplitude = _draw_shape(rng, objects.class_code[i], time, work)
+        # In the order of CLASSES; in place, since a function more between would be compiled with all these once more.
+        code = objects.class_code[i]
+        if code == 0:
+            period, amplitude = cepheid(rng, time, work)
+        elif code == 1:
+            period, amplitude = delta_scuti(rng, time, work)
+        elif code == 2:
+            period, amplitude = eclipsing_binary(rng, time, work)
+        elif code == 3:
+            period, amplitude = mira(rng, time, work)
+        elif code == 4:
+            period, amplitude = rr_lyrae(rng, time, work)
+        else:
+            period, amplitude = semi_regular(rng, time, work)
         if not np.isnan(objects.period[i]):
             objects.period[i] = period
         reseed(rng, seed, first + i, random.STREAM_NOISE)
         observe(rng, amplitude, shares, nights, time, (work, mag, mag_err))
-
-
-@helper
-def _draw_shape(rng: random.Random, code: int, time: Floats, mag: Floats) -> tuple[float, float]:
-    """Write magnitudes about zero for class `code` of `CLASSES`; return period [d] and amplitude [mag]."""
-    if code == 0:
-        return cepheid(rng, time, mag)
-    if code == 1:
-        return delta_scuti(rng, time, mag)
-    if code == 2:
-        return eclipsing_binary(rng, time, mag)
-    if code == 3:
-        return mira(rng, time, mag)
-    if code == 4:
-        return rr_lyrae(rng, time, mag)
-    return semi_regular(rng, time, mag)

@@ -51,20 +51,23 @@ def eclipsing_binary(rng: Random, time: Floats, mag: Floats) -> tuple[float, flo
 @helper
 def _contact(rng: Random, time: Floats, mag: Floats) -> tuple[float, float]:
     period = lognormal(rng, 0.36, 0.22, 0.22, 1.0)
-    a2 = -between(rng, 0.05, 0.27)
-    # Rucinski's relation for stars in contact; above it lie separated ones.
-    a4 = a2 * (0.125 - a2) * between(rng, 0.95, 1.3)
-    a1 = -abs(0.012 * normal(rng))
+    a2 = -between(rng, 0.06, 0.28)
+    # Rucinski's relation is the limit of stars in contact: their fourth harmonic is weaker, that of others stronger.
+    a4 = a2 * (0.125 - a2) * between(rng, 0.4, 1.0)
+    a6 = -0.35 * a2 * a2
+    a1 = -abs(0.018 * normal(rng))
     a3 = 0.3 * a1
-    b1 = 0.012 * normal(rng)
+    b1 = 0.009 * normal(rng)
     zero = uniform(rng)
     for i in range(time.size):
         x = TWO_PI * ((time[i] - _T_REF) / period + zero)
         c, s = np.cos(x), np.sin(x)
         c2 = 2.0 * c * c - 1.0
-        flux = 1.0 + a1 * c + a2 * c2 + a3 * c * (2.0 * c2 - 1.0) + a4 * (2.0 * c2 * c2 - 1.0) + b1 * s
-        mag[i] = -2.5 * np.log10(flux / (1.0 - a2 + a4))
-    return period, -2.5 * np.log10((1.0 + a1 + a2 + a3 + a4) / (1.0 - a2 + a4))
+        c4 = 2.0 * c2 * c2 - 1.0
+        even = 1.0 + a2 * c2 + a4 * c4 + a6 * (2.0 * c4 - 1.0) * c2
+        flux = even + a1 * c + a3 * c * (2.0 * c2 - 1.0) + b1 * s
+        mag[i] = -2.5 * np.log10(flux / (1.0 - a2 + a4 - a6))
+    return period, -2.5 * np.log10((1.0 + a1 + a2 + a3 + a4 + a6) / (1.0 - a2 + a4 - a6))
 
 
 @helper
@@ -72,13 +75,14 @@ def _draw_detached(rng: Random, parameters: Floats) -> float:
     """Draw an EA: two main-sequence stars, or an Algol, whose cool, evolved star fills its Roche lobe."""
     period = lognormal(rng, 2.4, 0.9, 0.45, 50.0)
     mass = lognormal(rng, 1.4, 0.4, 0.6, 4.0)
-    algol = period > 0.9 and uniform(rng) < 0.35
+    algol = 0.9 < period < 15.0 and uniform(rng) < 0.4
     q = between(rng, 0.18, 0.5) if algol else 1.0 - 0.6 * uniform(rng) ** 1.5
     axis = 4.21 * (mass * (1.0 + q) * period * period) ** (1.0 / 3.0)
     r1 = min(mass**0.85 * between(rng, 1.0, 1.7) / axis, 0.33)
     if algol:
         r2 = 0.98 * _roche_lobe(q)
-        brightness = between(rng, 0.03, 0.25)
+        # Cool, and fainter than the star it feeds however large it has grown.
+        brightness = min(between(rng, 0.03, 0.25), 0.5 * (r1 / r2) ** 2)
     else:
         r2 = min((mass * q) ** 0.85 * between(rng, 1.0, 1.4) / axis, 0.30)
         brightness = min(max(q**2.2 + 0.05 * normal(rng), 0.05), 1.1)

@@ -20,16 +20,22 @@ SENTINEL = 99.99
 
 BRIGHTEST, FAINTEST = 10.5, 17.3
 _LIMIT = 17.6
+"""Magnitude at which a dark sky alone makes a noise of 0.2 mag."""
 _LN10 = np.log(10.0)
 _WORST_ERROR = 0.33
 
 
 @helper
-def noise_at(mag: float, limit: float) -> float:
-    """Return the standard deviation [mag] at `mag`, where 0.2 mag is reached by the sky alone at `limit`."""
-    star = 0.012 * np.exp(0.2 * _LN10 * (mag - 14.0))
-    sky = 0.2 * np.exp(0.4 * _LN10 * (mag - limit))
-    return float(np.sqrt(0.01 * 0.01 + star * star + sky * sky))
+def noise_at(mag: float, sky: float) -> float:
+    """Return the standard deviation [mag] at `mag`: a floor, the star's photons, and the `sky` [mag at 14 mag]."""
+    root = np.exp(0.2 * _LN10 * (mag - 14.0))
+    return float(np.sqrt(0.01 * 0.01 + (0.012 * root) ** 2 + (sky * root * root) ** 2))
+
+
+@helper
+def _printed(value: float) -> float:
+    """Return `value` with the three decimals that the survey's tables have."""
+    return float(np.floor(value * 1000.0 + 0.5) / 1000.0)
 
 
 @helper
@@ -53,13 +59,13 @@ def observe(
     nights : Nights
     time : float64 (n,)
     columns : (float64 (at least n,), float32 (n,), float32 (n,))
-        Magnitudes about zero, overwritten; and the measured magnitudes and errors.
+        Magnitudes about zero, overwritten; and the measured magnitudes and errors, of three decimals.
     """
     work, mag, mag_err = columns
     outliers, sentinels, factor = shares
-    depth = _LIMIT + 0.2 * normal(rng)
+    dark_sky = 0.2 * np.exp(0.4 * _LN10 * (14.0 - _LIMIT - 0.2 * normal(rng)))
     mean = BRIGHTEST + (FAINTEST - BRIGHTEST) * uniform(rng) ** 0.6
-    while mean > 11.0 and noise_at(mean, depth) > amplitude / 3.0:
+    while mean > 11.0 and noise_at(mean, dark_sky) > amplitude / 3.0:
         mean -= 0.25 + 0.5 * uniform(rng)
     mean = max(mean, BRIGHTEST - 0.5 + 0.5 * amplitude)
     honest = factor * between(rng, 0.95, 1.15)
@@ -68,15 +74,16 @@ def observe(
     deviates = np.empty(time.size)
     fill_normal(rng, deviates)
     for i in range(time.size):
+        # A full Moon, and haze, brighten the sky by up to 0.7 and 0.3 mag.
         moonlight = moonlight_at(time[i], nights)
-        limit = depth - 0.7 * moonlight * moonlight - 0.3 * uniform(rng)
-        sigma = noise_at(work[i], limit)
-        if sigma > _WORST_ERROR or uniform(rng) < sentinels:
+        sigma = noise_at(work[i], dark_sky * (1.0 + 0.9 * moonlight * moonlight) * between(rng, 1.0, 1.32))
+        fate = uniform(rng)
+        if sigma > _WORST_ERROR or fate < sentinels:
             mag[i] = SENTINEL
             mag_err[i] = SENTINEL
             continue
         value = work[i] + honest * sigma * deviates[i]
-        if uniform(rng) < outliers:
+        if fate >= 1.0 - outliers:
             value += between(rng, 0.3, 1.5) * (-1.0 if uniform(rng) < 0.6 else 1.0)
-        mag[i] = value
-        mag_err[i] = factor * sigma * between(rng, 0.9, 1.1)
+        mag[i] = _printed(value)
+        mag_err[i] = _printed(factor * sigma * between(rng, 0.9, 1.1))

@@ -90,8 +90,14 @@ def write_simulated_survey(
     def write() -> None:
         # The kernels release the GIL; more threads than two would only wait for the disk.
         with new_folder(out, "survey") as folder, ThreadPoolExecutor(2) as pool:
-            for done in [pool.submit(write_partition, folder, number) for number in range(partitions)]:
-                done.result()
+            futures = [pool.submit(write_partition, folder, number) for number in range(partitions)]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                # Or the pool would write all other partitions before the error is seen.
+                pool.shutdown(cancel_futures=True)
+                raise
 
     writable(str(out), "survey", write)
 
