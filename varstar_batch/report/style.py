@@ -47,6 +47,7 @@ svg .dots{fill:none;stroke-width:3.2;stroke-linecap:round;stroke-opacity:var(--d
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;margin:0 0 6px;font-size:.92rem}
 .sky .graticule path{fill:none;stroke:var(--soft);stroke-opacity:.35;stroke-width:1}
 .sky image{image-rendering:auto}
+.strip .sky .hours text{font-size:24px!important}
 .sky .hours text{font-size:13px;paint-order:stroke;stroke:var(--card);stroke-width:3px}
 .key{display:flex;align-items:center;gap:8px;color:var(--soft);font-size:.85rem}
 .ramp{flex:0 1 160px;height:8px;border-radius:4px;
