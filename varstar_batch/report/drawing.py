@@ -126,7 +126,40 @@ def matrix_table(matrix: dict[tuple[str, str], int], labels: Sequence[str], corn
         cells = []
         for column in labels:
             count = matrix.get((row, column), 0)
-            share = "" if total is None else _percent(length, total)
+            share = count / total
+            hue = "good" if row == column else "bad"
+            text = f"{count:,}" if count else '<span class="zero">·</span>'
+            shade = f' style="--s:{share:.3f}"' if count else ""
+            cells.append(f'<td class="{hue}"{shade} title="{share:.1%}">{text}</td>')
+        body.append(f"<tr><th>{escape(row.replace('_', ' '))}</th>{''.join(cells)}</tr>")
+    return (
+        f'<div class="scroll"><table class="matrix"><thead><tr><th class="corner">{escape(corner)}</th>{head}</tr>'
+        f"</thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def bars(rows: Sequence[tuple[str, float, str]], colours: str | Sequence[str], *, total: float | None = None) -> str:
+    """Return horizontal bars.
+
+    Parameters
+    ----------
+    rows : sequence of (label, length, text)
+        The longest bar goes across the whole width.
+    colours : str or sequence of str
+        One for all, or one for each.
+    total : float, optional
+        Of what each length is a share; no shares are given without it.
+    """
+    longest = max((length for _, length, _ in rows), default=0) or 1
+    each = [colours] * len(rows) if isinstance(colours, str) else colours
+    lines = []
+    for (label, length, text), colour in zip(rows, each, strict=True):
+        bar = (
+            f'<span class="bar" style="width:{100 * length / longest:.2f}%;background:{colour}"></span>'
+            if length
+            else ""
+        )
+        share = "" if total is None else _percent(length, total)
         lines.append(
             f'<span class="label">{escape(label.replace("_", " "))}</span><span class="track">{bar}</span>'
             f'<span class="value">{escape(text)}</span><span class="value">{share}</span>'
