@@ -56,7 +56,7 @@ class ReclassifyParameters(FlowParameters):
         description="incremental: nothing to do where nothing changed, and a run that was cut off is resumed; "
         "full: a new run of everything",
     )
-    preset: Preset = Field(default="canonical", description="Column names of a known survey")
+    preset: Preset = Field(default="canonical", description="Column names of a known survey; names changed below win")
     workers: int | None = Field(
         default=None, ge=0, description="Processes of a local cluster; 0: this process; one per core by default"
     )
@@ -64,10 +64,10 @@ class ReclassifyParameters(FlowParameters):
     config: RunConfig = Field(default_factory=RunConfig, description="Column names, engine, memory, tolerance")
 
     def run_config(self) -> RunConfig:
-        """Return the configuration with the preset's column names below the explicit ones."""
-        if self.preset == "canonical":
-            return self.config
-        names = PRESETS[self.preset].model_dump(exclude_unset=True) | self.config.survey.model_dump(exclude_unset=True)
+        """Return the configuration with the preset's column names below those that somebody changed."""
+        # The form of the UI sends every field, with its default where nobody touched it.
+        changed = self.config.survey.model_dump(exclude_defaults=True)
+        names = PRESETS[self.preset].model_dump(exclude_unset=True) | changed
         return self.config.model_copy(update={"survey": type(self.config.survey).model_validate(names)})
 
 

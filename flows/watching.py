@@ -102,9 +102,16 @@ class Links:
 def show_summary(
     heading: str, record: Mapping[str, Any], links: Links, difference: Difference | None, failures: Sequence[Failure]
 ) -> None:
-    """Leave the summary of a run: what it was, what changed since the one before, what failed."""
-    text = "\n\n".join([f"## {heading}", _facts(record, links), _changes(difference), _failures(record, failures)])
+    """Leave the summary of a run."""
+    text = summary_text(heading, record, links, difference, failures)
     create_markdown_artifact(text, key=key_of("summary", links.catalog), description=f"Run {record['run_id']}")
+
+
+def summary_text(
+    heading: str, record: Mapping[str, Any], links: Links, difference: Difference | None, failures: Sequence[Failure]
+) -> str:
+    """Return a run's summary in Markdown: what it was, what changed since the one before, what failed."""
+    return "\n\n".join([f"## {heading}", _facts(record, links), _changes(difference), _failures(record, failures)])
 
 
 def _facts(record: Mapping[str, Any], links: Links) -> str:

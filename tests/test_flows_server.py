@@ -20,7 +20,7 @@ from tests.making import simulated_table, write_partition, write_survey
 pytestmark = pytest.mark.slow
 
 SECONDS_TO_STOP = 20.0
-"""From the click on Cancel to a run that is cancelled; a few on an idle machine."""
+"""From the click on Cancel to the end of the run's processes: one or two on an idle machine."""
 
 
 @pytest.fixture(scope="module")
@@ -120,12 +120,13 @@ def test_cancelled_then_killed_then_resumed(site: Site, long_survey: Path, tmp_p
 
     cancelled = site.start("reclassify/nightly", **parameters)
     until("some partitions", lambda: len(written(catalog)) > 1, every=0.05)
+    at_work = set(processes_with(cancelled))
+    assert len(at_work) >= 2  # the flow and its Dask worker
     asked = time.monotonic()
     site.post(f"/flow_runs/{cancelled}/set_state", {"state": {"type": "CANCELLING"}})
-    site.ended(cancelled, "CANCELLED")
-    until("its processes to end", lambda: not processes_with(cancelled), SECONDS_TO_STOP)
+    until("flow and workers to end", lambda: not at_work & set(processes_with(cancelled)), SECONDS_TO_STOP)
     seconds = time.monotonic() - asked
-    assert seconds < SECONDS_TO_STOP
+    site.ended(cancelled, "CANCELLED")
     done = len(written(catalog))
     assert done < 24
 
