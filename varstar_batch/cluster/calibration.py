@@ -1,0 +1,243 @@
+"""A short measurement of how fast this machine is on a survey: the rates that an estimate needs."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from varstar_batch.arithmetic.fold import fold
+from varstar_batch.cluster.clients import default_workers, open_client
+from varstar_batch.cluster.context import peak_memory
+from varstar_batch.cluster.estimate import Rates, Workload, measure_workload
+from varstar_batch.cluster.plan import RunPlan, batch_observations, split
+from varstar_batch.errors import InputError, PartitionError
+from varstar_batch.model.bundle import Bundle
+from varstar_batch.model.classify import classify
+from varstar_batch.model.engines import EngineName, Precision, open_engine
+from varstar_batch.storage.catalog_schema import Provenance, catalog_rows, sort_rows, write_options
+from varstar_batch.storage.reading import PartitionShape, SurveyBatch, partition_shape, read_batches
+from varstar_batch.storage.surveys import Partition, Source
+
+FOOTERS = 1_000
+"""Read at the most; where there are more partitions, an even sample of them."""
+
+SAMPLE_OBJECTS = 6_000
+"""Light curves that a worker is timed with: a second or so."""
+
+FIRST_OBJECTS = 64
+"""Light curves that a worker starts with, untimed: imports, compiled kernels, the engine."""
+
+MAX_OBSERVATIONS = 3_000_000
+"""Of the sample, however long its light curves are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What one worker measured: counts, and seconds by stage; `idle_memory` is what it holds then, bytes."""
+
+    objects: int
+    observations: int
+    prepare: float
+    classify: float
+    write: float
+    idle_memory: int
+
+
+def survey_workload(plan: RunPlan) -> Workload:
+    """Return how much a run has to do, from the footers of its survey.
+
+    Raises
+    ------
+    InputError
+        No footer can be read.
+    """
+    partitions = plan.survey.partitions
+    every = max(1, len(partitions) // FOOTERS)
+    source, memory = plan.survey.source, plan.config.chunk_memory
+
+    def look(partition: Partition) -> tuple[int, PartitionShape, int] | None:
+        try:
+            shape = partition_shape(source, partition)
+        except (PartitionError, OSError):
+            return None  # the run itself will say what is wrong with it
+        return partition.size, shape, len(split(partition, shape, memory))
+
+    with ThreadPoolExecutor(8) as pool:
+        shapes = [shape for shape in pool.map(look, partitions[::every]) if shape is not None]
+    if not shapes:
+        raise InputError(
+            expected="a partition whose footer can be read", got="none", where=source.url, fix="look at the survey"
+        )
+    return measure_workload(shapes, len(partitions), sum(partition.size for partition in partitions))
+
+
+def calibrate(plan: RunPlan, bundle: Bundle, workers: int) -> Rates:
+    """Measure rates with light curves of the survey itself, on a local cluster as `varstar classify` starts it.
+
+    All workers that this machine has cores for are timed at once, since they share its memory.
+
+    Parameters
+    ----------
+    plan : RunPlan
+    bundle : Bundle
+    workers : int
+        That the run will have; on this machine no more than its cores are started.
+
+    Raises
+    ------
+    InputError
+        No partition can be read.
+    """
+    count = max(1, min(workers, default_workers()))
+    arguments = (plan.survey.source, _candidates(plan), bundle, plan.config.engine, plan.config.precision)
+    with open_client(count, None) as client:
+        if client is None:
+            raise AssertionError("unreachable: a local cluster of one or more workers")
+        names = list(client.scheduler_info(n_workers=-1)["workers"])
+
+        def everywhere(objects: int) -> list[Sample | None]:
+            tasks = [
+                client.submit(measure, *arguments, objects, plan.config.chunk_memory, workers=[name], pure=False)
+                for name in names
+            ]
+            return list(client.gather(tasks))
+
+        everywhere(FIRST_OBJECTS)
+        start_up = _process_age()
+        found = [sample for sample in everywhere(SAMPLE_OBJECTS) if sample is not None]
+        command = _memory()
+    if not found:
+        raise InputError(
+            expected="a partition with light curves to measure with",
+            got="none that can be read",
+            where=plan.survey.source.url,
+            fix="give --rates of an earlier measurement",
+        )
+    return combine(found, start_up=start_up, command_memory=command)
+
+
+def combine(samples: Sequence[Sample], *, start_up: float, command_memory: int) -> Rates:
+    """Return the rates of one worker from what several measured at once."""
+    objects = sum(sample.objects for sample in samples)
+    observations = sum(sample.observations for sample in samples)
+    return Rates(
+        classify=objects / sum(sample.classify for sample in samples),
+        prepare=observations / sum(sample.prepare for sample in samples),
+        write=objects / sum(sample.write for sample in samples),
+        start_up=start_up,
+        worker_memory=max(sample.idle_memory for sample in samples),
+        command_memory=command_memory,
+        observations_per_object=observations / objects,
+    )
+
+
+def measure(
+    source: Source,
+    partitions: Sequence[Partition],
+    bundle: Bundle,
+    engine: EngineName,
+    precision: Precision,
+    objects: int,
+    chunk_memory: int,
+) -> Sample | None:
+    """Read, fold, classify and write `objects` light curves of the first partition that can be read, and time it."""
+    opened = open_engine(bundle, engine, precision, 1)
+    contract = bundle.contract
+    provenance = Provenance(classes=contract.classes, model_version=contract.model_version, run_id="estimate")
+    for partition in partitions:
+        try:
+            start = time.perf_counter()
+            found = _first_rows(source, partition, objects, chunk_memory)
+            read = time.perf_counter() - start
+        except (PartitionError, OSError):
+            continue
+        if found is None:
+            continue
+        batch, share = found
+        start = time.perf_counter()
+        folded = fold(batch.light_curves, batch.period, contract.preprocessing, source.limits)
+        folding = time.perf_counter() - start
+        start = time.perf_counter()
+        result = classify(bundle, opened, folded)
+        classifying = time.perf_counter() - start
+        start = time.perf_counter()
+        rows = sort_rows(catalog_rows(batch, folded, result, provenance))
+        pq.write_table(rows, io.BytesIO(), **write_options(rows.num_rows))
+        return Sample(
+            objects=len(batch.period),
+            observations=int(folded.n_obs.sum()),
+            prepare=read * share + folding,
+            classify=classifying,
+            write=time.perf_counter() - start,
+            idle_memory=_memory(),
+        )
+    return None
+
+
+def with_rates(rates: Rates, *, classify_rate: float | None, gpu_rate: float | None) -> Rates:
+    """Return rates with what somebody knows better.
+
+    Raises
+    ------
+    InputError
+        A rate is not above zero.
+    """
+    for option, value in (("--rate", classify_rate), ("--gpu-rate", gpu_rate)):
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise InputError(
+                expected="light curves per second > 0", got=str(value), where=option, fix="give a measured rate"
+            )
+    return replace(
+        rates,
+        classify=rates.classify if classify_rate is None else classify_rate,
+        gpu=rates.gpu if gpu_rate is None else gpu_rate,
+    )
+
+
+def _candidates(plan: RunPlan) -> tuple[Partition, ...]:
+    """Return the partitions to take a sample from: those of middling size, which are the least peculiar."""
+    by_size = sorted(plan.survey.partitions, key=lambda partition: partition.size)
+    middle = len(by_size) // 2
+    return tuple(by_size[middle : middle + 3] or by_size[-1:])
+
+
+def _first_rows(
+    source: Source, partition: Partition, objects: int, chunk_memory: int
+) -> tuple[SurveyBatch, float] | None:
+    """Return the first objects of a partition, and which share they are of what was read for them."""
+    for batch in read_batches(source, partition, None, min(batch_observations(chunk_memory), MAX_OBSERVATIONS)):
+        read = int(batch.light_curves.offsets[-1])
+        n = min(objects, len(batch.period))
+        if n == 0:
+            continue
+        kept = SurveyBatch(batch.objects.slice(0, n), batch.light_curves.slice(0, n), batch.period[:n])
+        return kept, int(kept.light_curves.offsets[-1]) / max(1, read)
+    return None
+
+
+def _process_age() -> float:
+    """Return the seconds since this process was started, interpreter and imports included."""
+    try:
+        # After the name in brackets, which may hold blanks: the 22nd field, in ticks since the machine's start.
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+    except OSError:
+        return time.process_time()  # not on Linux: what was computed so far is most of it
+    return uptime - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _memory() -> int:
+    """Return the bytes that this process holds; what it shares with others counts by its share."""
+    try:
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return peak_memory()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
