@@ -123,13 +123,32 @@ def ingest(
         twice, no time system or several, an output that holds something or cannot be written.
     """
     options = options or IngestOptions()
-    _check(options)
+    check_options(options)
     out = locate(out_url, what="survey")
     check_vacant(out)
     observations = Observations.open(observations_url, options.config)
     objects = read_objects(objects_url, options.config)
-    observations = observations.beside(objects)
     time_system = options.time_system or _declared_time_system(objects, str(objects_url))
+    return write_survey(observations, objects, out, time_system, options, progress)
+
+
+def write_survey(
+    observations: Observations,
+    objects: pa.Table,
+    out: Location,
+    time_system: str,
+    options: IngestOptions,
+    progress: Callable[[int], None] | None = None,
+    finish: Callable[[Location, IngestReport], None] | None = None,
+) -> IngestReport:
+    """Write a survey of observations and a table of objects with canonical names; as `ingest`, which opens them.
+
+    Parameters
+    ----------
+    finish : callable, optional
+        Takes the folder while it is not published yet, and the report: adds what else belongs into it.
+    """
+    observations = observations.beside(objects)
     positions = Positions(objects["object_id"])
     plan = make_plan(observations.positions(positions), len(objects), options.partitions)
 
@@ -144,6 +163,8 @@ def ingest(
                 sorter.finish()
             report = writer.report(time_system)
             (folder / REPORT).write_bytes(json.dumps(asdict(report), indent=1).encode())
+            if finish is not None:
+                finish(folder, report)
         return report
 
     return writable(str(out), "survey", write)
@@ -160,7 +181,14 @@ def count_observations(observations_url: str | os.PathLike[str], options: Ingest
     return Observations.open(observations_url, (options or IngestOptions()).config).total
 
 
-def _check(options: IngestOptions) -> None:
+def check_options(options: IngestOptions) -> None:
+    """Refuse options that make no sense.
+
+    Raises
+    ------
+    InputError
+        A number that is too small, a scratch folder that is not there.
+    """
     for name, least in (("partitions", 1), ("memory", 2**20)):
         value = getattr(options, name)
         if value is not None and value < least:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +16,7 @@ from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.files import Location, locate
 from varstar_batch.storage.ingest_plan import IntArray
 from varstar_batch.storage.ingest_positions import Positions
+from varstar_batch.storage.object_tables import read_small_table
 from varstar_batch.storage.parquet import opened_parquet, parquet_files
 from varstar_batch.storage.schemas import (
     SchemaMismatchError,
@@ -47,6 +48,8 @@ class Observations:
         Arrow type by name in the light curves.
     total : int
         Rows.
+    renamed : dict of str to str
+        Identifiers that the table of objects calls by another name.
     """
 
     files: tuple[Location, ...]
@@ -55,6 +58,7 @@ class Observations:
     columns: dict[str, str]
     types: dict[str, pa.DataType]
     total: int
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, url: str | os.PathLike[str], config: SurveyConfig) -> Observations:
@@ -113,22 +117,34 @@ class Observations:
                 where=str(self.files[0]),
                 fix="write both tables with the same type of identifiers",
             )
-        kept = [name for name in self.columns if name in _FIELDS or name not in objects.column_names]
-        return replace(
-            self, columns={name: self.columns[name] for name in kept}, types={name: self.types[name] for name in kept}
-        )
+        return self.without(objects.column_names)
 
     def positions(self, positions: Positions) -> Iterator[tuple[IntArray, tuple[str, ...]]]:
         """Yield, of consecutive observations, the index of their object and some identifiers that have none."""
         for record in self._stream([self.object_id]):
-            yield positions.find(record.column(self.object_id))
+            yield positions.find(self._ids(record))
 
     def rows(self, positions: Positions) -> Iterator[tuple[IntArray, pa.Table]]:
         """Yield, of consecutive observations, the index of their object and the columns of the light curves."""
         for record in self._stream([self.object_id, *self.columns.values()]):
-            index, _ = positions.find(record.column(self.object_id))
+            index, _ = positions.find(self._ids(record))
             columns = {name: _cast(record.column(self.columns[name]), kind) for name, kind in self.types.items()}
             yield index, pa.table(columns)
+
+    def _ids(self, record: pa.RecordBatch) -> pa.Array:
+        ids = record.column(self.object_id)
+        if not self.renamed:
+            return ids
+        encoded = ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode()
+        names = [self.renamed.get(name, name) for name in encoded.dictionary.to_pylist()]
+        return pa.array(names, encoded.dictionary.type).take(encoded.indices)
+
+    def without(self, names: Sequence[str]) -> Observations:
+        """Return these observations without some of the columns that come along."""
+        kept = [name for name in self.columns if name in _FIELDS or name not in names]
+        return replace(
+            self, columns={name: self.columns[name] for name in kept}, types={name: self.types[name] for name in kept}
+        )
 
     def _stream(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for file in self.files:
@@ -145,10 +161,7 @@ def read_objects(url: str | os.PathLike[str], config: SurveyConfig) -> pa.Table:
         A file that is missing or cannot be read, a missing or mistyped column, no object, an object_id that is null or
         there twice.
     """
-    tables = []
-    for file in _list_files(url, "table of objects"):
-        with _opened(file) as parquet:
-            tables.append(_canonical(parquet.read().replace_schema_metadata(None), config))
+    tables = [_read_table(file, config) for file in _list_files(url, "table of objects")]
     try:
         objects = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
@@ -160,6 +173,17 @@ def read_objects(url: str | os.PathLike[str], config: SurveyConfig) -> pa.Table:
         ) from error
     _check_ids(objects["object_id"], str(url))
     return objects.combine_chunks()
+
+
+def _read_table(file: Location, config: SurveyConfig) -> pa.Table:
+    table = read_small_table(file, config)
+    if table is None:
+        with _opened(file) as parquet:
+            return _canonical(parquet.read().replace_schema_metadata(None), config)
+    try:
+        return _canonical(table, config)
+    except SchemaMismatchError as error:
+        raise InputError(expected=error.expected, got=error.got, where=str(file), fix=error.fix) from error
 
 
 def _canonical(table: pa.Table, config: SurveyConfig) -> pa.Table:

@@ -1,0 +1,1 @@
+"""Light curves as archives hand them out, one module for each archive."""

@@ -1,0 +1,133 @@
+"""Tables in FITS, VOTable and ECSV as Arrow tables, read through astropy."""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import warnings
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from varstar_batch.storage.archives.content import UnreadableFileError
+
+_DAMAGE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    OSError,
+    EOFError,
+    MemoryError,
+    RecursionError,
+    NotImplementedError,
+    AssertionError,
+    struct.error,
+    Warning,
+)
+"""What astropy raises on damaged files: it does not check them, so that anything may break."""
+
+_LOCK = threading.Lock()
+# Filters of warnings are the process's, and astropy is bound to the GIL anyway.
+
+_UNITS = {"ra": "deg", "dec": "deg", "period": "d"}
+
+
+def kind_of(content: bytes, name: str) -> str | None:
+    """Return the format of a file that astropy reads, by its first bytes; None where it is another one."""
+    head = content[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if head.startswith(b"SIMPLE  ="):
+        return "fits"
+    if head.startswith(b"<?xml") or head[:9].upper() == b"<VOTABLE>" or head[:8].upper() == b"<VOTABLE":
+        return "votable"
+    if head.startswith(b"# %ECSV") or name.endswith(".ecsv"):
+        return "ascii.ecsv"
+    return None
+
+
+def read_with_astropy(content: bytes, kind: str) -> pa.Table:
+    """Return the first table of a file, with its headers in the metadata.
+
+    Columns of several values in a row are left out. Where the columns called ra, dec and period (in any case) have a
+    unit, they are brought to degrees and days.
+
+    Raises
+    ------
+    UnreadableFileError
+        It is damaged, cut short, or has no table.
+    """
+    with _LOCK, warnings.catch_warnings():
+        from astropy.utils.exceptions import AstropyUserWarning, AstropyWarning
+
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", AstropyWarning)
+        # That a FITS file may have been cut short is only a warning there.
+        warnings.simplefilter("error", AstropyUserWarning)
+        try:
+            table = _read_fits(content) if kind == "fits" else _read_other(content, kind)
+        except _DAMAGE as error:
+            raise UnreadableFileError(f"a whole {kind} table", f"{type(error).__name__}: {error}") from error
+        if not table.column_names:
+            raise UnreadableFileError(f"a {kind} table with columns", "none")
+        return table
+
+
+def _read_fits(content: bytes) -> pa.Table:
+    from astropy.io import fits
+    from astropy.table import Table
+
+    with fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=False) as file:
+        number = next((i for i, hdu in enumerate(file) if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)), None)
+        if number is None:
+            raise ValueError("no table in it")
+        hdu = file[number]
+        if len(hdu.data) != hdu.header["NAXIS2"]:
+            raise ValueError(f"{len(hdu.data)} of {hdu.header['NAXIS2']} rows")
+        header = {key: str(value) for key, value in [*file[0].header.items(), *hdu.header.items()] if key}
+        return _to_arrow(Table.read(hdu), header)
+
+
+def _read_other(content: bytes, kind: str) -> pa.Table:
+    from astropy.table import Table
+
+    if kind == "votable":
+        # A declaration of entities can grow a small file to gigabytes, and no archive writes one.
+        if b"<!ENTITY" in content or b"<!DOCTYPE" in content:
+            raise ValueError("a VOTable with a DTD")
+        return _to_arrow(Table.read(io.BytesIO(content), format=kind, use_names_over_ids=True), {})
+    return _to_arrow(Table.read(content.decode(), format=kind), {})
+
+
+def _to_arrow(table: Any, header: dict[str, str]) -> pa.Table:
+    columns = {name: _column(table, name) for name in table.colnames if table[name].ndim == 1}
+    return pa.table(columns).replace_schema_metadata(header or None)
+
+
+def _column(table: Any, name: str) -> pa.Array:
+    column = table[name]
+    unit = _UNITS.get(name.lower())
+    if unit and getattr(column, "unit", None) is not None:
+        column = _in_unit(column, unit)
+    mask = np.asarray(getattr(column, "mask", np.zeros(len(column), np.bool_)), np.bool_)
+    mask = np.broadcast_to(mask, len(column))
+    values = np.asarray(column.filled() if hasattr(column, "filled") else column)
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8")
+    if values.dtype.kind in "UO":
+        texts = [None if hidden else str(value).strip() for value, hidden in zip(values.tolist(), mask, strict=True)]
+        return pa.array(texts, pa.large_string())
+    if values.dtype.kind not in "biuf":
+        return pa.array([str(value) for value in values.tolist()], pa.large_string())
+    return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=mask)
+
+
+def _in_unit(column: Any, unit: str) -> Any:
+    from astropy import units
+
+    target = units.Unit(unit)
+    if not isinstance(column.unit, units.UnitBase) or not column.unit.is_equivalent(target):
+        return column
+    return column * column.unit.to(target) if column.unit != target else column

@@ -1,0 +1,184 @@
+"""What a file of an archive holds once it is read: observations, and a count of what was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+SENTINEL = 99.99
+"""Magnitude error of an upper limit, as ASAS-SN writes it: cleaning drops it and counts it."""
+
+OBSERVATIONS = pa.schema(
+    [
+        pa.field("object_id", pa.large_string()),
+        pa.field("time", pa.float64()),
+        pa.field("mag", pa.float32()),
+        pa.field("mag_err", pa.float32()),
+        pa.field("band", pa.large_string()),
+        pa.field("camera", pa.large_string()),
+    ]
+)
+"""Of every archive's observations: times in days, magnitudes; band and camera null where the archive has none."""
+
+_ENDINGS = (".gz", ".csv", ".dat2", ".dat", ".txt", ".tsv", ".fits", ".fit", ".vot", ".xml", ".parquet", ".ecsv")
+
+Column: TypeAlias = Any
+"""An Arrow or NumPy array, a text that stands for all rows, or None for nothing."""
+
+
+class UnreadableFileError(Exception):
+    """A file that is not what it should be: what was expected, and what it holds."""
+
+    def __init__(self, expected: str, got: str) -> None:
+        super().__init__(expected, got)
+        self.expected, self.got = expected, got
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """The observations of one file.
+
+    Attributes
+    ----------
+    observations : pa.Table
+        `OBSERVATIONS`; of upper limits the magnitude is the limit and the error `SENTINEL`.
+    left_out : dict of str to int
+        Observations that the archive itself flags as bad, by the flag.
+    positions : dict of str to (float, float)
+        Right ascension and declination [deg] by object_id, where the file has them.
+    """
+
+    observations: pa.Table
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    positions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A form in which an archive hands out light curves.
+
+    Attributes
+    ----------
+    name : str
+        As on the command line.
+    time_system : str
+        Of its times.
+    columns, optional : mapping of str to Arrow type
+        Columns it must have, by which it is recognised, and may have.
+    build : callable
+        Takes the columns and the name of the file without its endings, or one for each row; returns the content.
+    separator : {",", " "} or None
+        Of texts: commas, or blanks and tabs; None for both and for binary files.
+    headerless : tuple of str
+        Names of the columns where the file names none.
+    """
+
+    name: str
+    time_system: str
+    columns: Mapping[str, pa.DataType]
+    build: Callable[[pa.Table, Column], FileContent]
+    optional: Mapping[str, pa.DataType] = field(default_factory=dict)
+    separator: str | None = None
+    headerless: tuple[str, ...] = ()
+
+
+def make_content(
+    object_id: Column,
+    columns: Mapping[str, Column],
+    flagged: Mapping[str, npt.NDArray[np.bool_]] | None = None,
+    positions: Mapping[str, tuple[float, float]] | None = None,
+) -> FileContent:
+    """Return the content of a file from its columns.
+
+    Parameters
+    ----------
+    object_id : array (m,) or str
+        One for all where it is a text.
+    columns : mapping of str to array (m,) or str
+        `time`, `mag`, and, where there are any, `mag_err`, `band`, `camera`.
+    flagged : mapping of str to bool array (m,), optional
+        Observations to leave out, by reason; the first reason counts.
+    positions : mapping, optional
+        Of the objects.
+    """
+    n = len(columns["time"])
+    arrays = [
+        _array(object_id if name == "object_id" else columns.get(name), kind, n)
+        for name, kind in zip(OBSERVATIONS.names, OBSERVATIONS.types, strict=True)
+    ]
+    table = pa.Table.from_arrays(arrays, schema=OBSERVATIONS)
+    left_out = {}
+    kept = np.ones(n, np.bool_)
+    for reason, bad in (flagged or {}).items():
+        count = int((bad & kept).sum())
+        if count:
+            left_out[reason] = count
+            kept &= ~bad
+    if left_out:
+        table = table.filter(pa.array(kept))
+    return FileContent(table, left_out, positions or {})
+
+
+def limits_and_magnitudes(texts: pa.Array | pa.ChunkedArray, errors: pa.Array | pa.ChunkedArray) -> tuple[Any, Any]:
+    """Return magnitudes and errors of texts such as ``14.839``, or ``>14.814`` for an upper limit.
+
+    Raises
+    ------
+    pa.ArrowInvalid
+        A text that is no number.
+    """
+    is_limit = pc.starts_with(texts, ">")
+    if not pc.any(is_limit).as_py():
+        return texts.cast(pa.float64()), errors
+    return pc.utf8_ltrim(texts, ">").cast(pa.float64()), pc.if_else(is_limit.fill_null(False), SENTINEL, errors)
+
+
+def numbers(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
+    """Return a column as an array; nulls of floats become NaN, of integers 0."""
+    filled = column.fill_null(float("nan") if pa.types.is_floating(column.type) else 0)
+    values: npt.NDArray[Any] = filled.to_numpy() if isinstance(column, pa.ChunkedArray) else filled.to_numpy(False)
+    return values
+
+
+def is_true(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Return where a column of texts says true (``true``, ``T``, ``1``)."""
+    truth = pc.is_in(pc.utf8_lower(column), pa.array(["true", "t", "1"], column.type))
+    return np.asarray(truth.to_pylist() if len(truth) == 0 else truth.to_numpy(), np.bool_)
+
+
+def mean_positions(ids: pa.ChunkedArray, ra: pa.ChunkedArray, dec: pa.ChunkedArray) -> dict[str, tuple[float, float]]:
+    """Return the position [deg] of each object: the one of its first observation that has one."""
+    table = pa.table({"id": ids.cast(pa.large_string()), "ra": ra, "dec": dec}).drop_null()
+    first = table.group_by("id", use_threads=False).aggregate([("ra", "first"), ("dec", "first")])
+    return {
+        name: (right, up)
+        for name, right, up in zip(
+            first["id"].to_pylist(), first["ra_first"].to_pylist(), first["dec_first"].to_pylist(), strict=True
+        )
+    }
+
+
+def stem_of(key: str) -> str:
+    """Return the name of a file without folder and endings, which is the object's where nothing else names it."""
+    name = PurePosixPath(key).name
+    for ending in _ENDINGS:
+        name = name.removesuffix(ending)
+    return name.removesuffix("-light-curves")
+
+
+def _array(column: Column, kind: pa.DataType, n: int) -> pa.Array | pa.ChunkedArray:
+    if column is None or isinstance(column, str):
+        return pa.repeat(pa.scalar(column, kind), n)
+    array = pa.array(column) if isinstance(column, np.ndarray) else column
+    if array.type != kind:
+        array = array.cast(kind, safe=not pa.types.is_float32(kind))
+    if pa.types.is_floating(kind) and array.null_count:
+        array = array.fill_null(float("nan"))
+    return array

@@ -1,0 +1,34 @@
+"""OGLE light curves: HJD-2450000, magnitude and error in three columns without names.
+
+Source: the READMEs of the OGLE Collection of Variable Stars. Some of its light curves have whole Julian dates: as
+HJD-2450000 those would lie some 6,700 years ahead, so there is no doubt which one a file has.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from varstar_batch.arithmetic.times import FIRST_JD
+from varstar_batch.storage.archives.content import Column, FileContent, Format, make_content, numbers
+
+_OFFSET = 2450000.0
+_COLUMNS = ("HJD-2450000", "mag", "mag_err")
+
+
+def _build(table: pa.Table, name: Column) -> FileContent:
+    time = numbers(table[_COLUMNS[0]])
+    time = np.where(time >= FIRST_JD, time - _OFFSET, time)
+    return make_content(name, {"time": time, "mag": table["mag"], "mag_err": table["mag_err"]})
+
+
+FORMATS = (
+    Format(
+        name="ogle",
+        time_system="HJD-2450000",
+        columns=dict.fromkeys(_COLUMNS, pa.float64()),
+        build=_build,
+        separator=" ",
+        headerless=_COLUMNS,
+    ),
+)

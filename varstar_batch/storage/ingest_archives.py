@@ -1,0 +1,310 @@
+"""Ingest of the files that archives hand out: each is read by itself, and what it holds is ingested as one table."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from varstar_batch.errors import InputError
+from varstar_batch.storage.archives.content import Format
+from varstar_batch.storage.archives.folders import ALL_BANDS, Tally, list_archive, read_archive
+from varstar_batch.storage.archives.formats import FORMATS
+from varstar_batch.storage.archives.tables import NAME as TABLE
+from varstar_batch.storage.archives.tables import table_format
+from varstar_batch.storage.columns import SurveyConfig
+from varstar_batch.storage.files import Location, locate
+from varstar_batch.storage.ingest import IngestOptions, IngestReport, check_options, write_survey
+from varstar_batch.storage.ingest_tables import Observations, read_objects
+from varstar_batch.storage.object_tables import match_positions
+from varstar_batch.storage.staging import check_vacant
+
+AUTO = "auto"
+"""Instead of a format: each file's is found out."""
+
+REJECTED = "_rejected.parquet"
+"""Of a survey: the files that were set aside, with the reasons; its name keeps it out of listings."""
+
+ARCHIVE_REPORT = "_archive.json"
+"""Of a survey: what its files held."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveOptions:
+    """How to ingest the files of an archive.
+
+    Attributes
+    ----------
+    format : str
+        One of `FORMATS`, `TABLE` or `AUTO`.
+    band : str or None
+        Only this band's observations; `ALL_BANDS` for all in one light curve. None where there is only one.
+    radius : float or None
+        Objects are matched by position within this many arcseconds, instead of by identifier.
+    flux_unit : str or None
+        Of the format `TABLE`: its magnitudes are fluxes, in this unit.
+    workers : int
+        Threads that read files.
+    ingest : IngestOptions
+        Names of the columns of the table of objects (and of the observations in the format `TABLE`), time system,
+        partitions, memory.
+    """
+
+    format: str = AUTO
+    band: str | None = None
+    radius: float | None = None
+    flux_unit: str | None = None
+    workers: int = 2
+    ingest: IngestOptions = field(default_factory=IngestOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveReport:
+    """What was met, and what became of it.
+
+    Attributes
+    ----------
+    tally : Tally
+        Files and observations; ``tally.observations = tally.kept + sum(tally.left_out)``.
+    ingest : IngestReport
+        Of the observations that were kept.
+    unmatched : int
+        Objects of the files that have no row in the table of objects; their observations are the report's orphans.
+    ambiguous : int
+        Objects with more than one row within the radius; the nearest was taken.
+    shared : int
+        Rows of the table of objects to which several objects of the files belong; their light curves are joined.
+    """
+
+    tally: Tally
+    ingest: IngestReport
+    unmatched: int = 0
+    ambiguous: int = 0
+    shared: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the counts as plain values."""
+        tally = self.tally
+        counted = {name: dict(getattr(tally, name)) for name in ("left_out", "bands", "unknown_cameras", "formats")}
+        return {
+            "files": tally.files,
+            "files_read": tally.files - len(tally.rejected),
+            "files_set_aside": len(tally.rejected),
+            "observations": tally.observations,
+            "kept": tally.kept,
+            **counted,
+            "unmatched": self.unmatched,
+            "ambiguous": self.ambiguous,
+            "shared": self.shared,
+        }
+
+
+def ingest_archive(
+    url: str | os.PathLike[str],
+    objects_url: str | os.PathLike[str] | None,
+    out_url: str | os.PathLike[str],
+    options: ArchiveOptions | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ArchiveReport:
+    """Make a survey of the files of an archive; files that cannot be read are set aside, and listed in `REJECTED`.
+
+    Parameters
+    ----------
+    url : str or path
+        Folder of files, with those in folders below it, or one file. Names that begin with _ or a dot are left out.
+    objects_url : str or path, or None
+        Table of objects with their periods (Parquet, CSV, ECSV, FITS, VOTable). None: every object that is met is one,
+        without a period.
+    out_url : str or path
+        Where nothing is yet. The survey appears there whole, or not at all.
+    options : ArchiveOptions, optional
+    progress : callable, optional
+        Takes the number of files that were read since its last call; `count_files` tells the sum.
+
+    Raises
+    ------
+    InputError
+        Nothing there, no file that can be read, several bands or time systems and no choice among them, an output
+        that holds something.
+    """
+    options = options or ArchiveOptions()
+    check_options(options.ingest)
+    formats = _formats(options)
+    place, out = locate(url, what="archive"), locate(out_url, what="survey")
+    check_vacant(out)
+    objects = None if objects_url is None else read_objects(objects_url, options.ingest.config)
+    with tempfile.TemporaryDirectory(prefix="varstar-archive-", dir=options.ingest.scratch) as scratch:
+        staged = Path(scratch) / "observations.parquet"
+        tally = read_archive(place, formats, options.band, staged, options.workers, progress)
+        time_system = _check(tally, options, str(place))
+        if objects is None:
+            objects, found = _objects_met(tally, str(place)), _Found(0, 0, 0, {})
+        else:
+            objects, found = _match(objects, tally, options, str(objects_url))
+        objects = _with_band(objects, tally, options.band)
+        observations = replace(Observations.open(staged, SurveyConfig()), renamed=found.names)
+        observations = observations if tally.has_cameras else observations.without(["camera"])
+        reports: list[ArchiveReport] = []
+
+        def finish(folder: Location, report: IngestReport) -> None:
+            counts = {"unmatched": found.unmatched, "ambiguous": found.ambiguous, "shared": found.shared}
+            reports.append(ArchiveReport(tally=tally, ingest=report, **counts))
+            _leave_records(folder, reports[0])
+
+        write_survey(observations, objects, out, time_system, options.ingest, finish=finish)
+        return reports[0]
+
+
+def count_files(url: str | os.PathLike[str]) -> int:
+    """Return the number of files of an archive, for a display of progress."""
+    return len(list_archive(locate(url, what="archive"))[0])
+
+
+@dataclass(frozen=True)
+class _Found:
+    unmatched: int
+    ambiguous: int
+    shared: int
+    names: dict[str, str]
+
+
+def _formats(options: ArchiveOptions) -> list[Format]:
+    if options.format == TABLE:
+        if options.ingest.time_system is None and options.ingest.config.time_system is None:
+            raise InputError(
+                expected="the time system of the table",
+                got="none",
+                where="ingest",
+                fix="say it, as in --time-system HJD-2450000",
+            )
+        system = options.ingest.time_system or options.ingest.config.time_system or ""
+        return [table_format(options.ingest.config, system, options.flux_unit)]
+    if options.format == AUTO:
+        return list(FORMATS.values())
+    if options.format not in FORMATS:
+        raise InputError(
+            expected="one of " + ", ".join([AUTO, TABLE, *FORMATS]),
+            got=repr(options.format),
+            where="--format",
+            fix="choose one of them",
+        )
+    return [FORMATS[options.format]]
+
+
+def _check(tally: Tally, options: ArchiveOptions, where: str) -> str:
+    """Return the time system, once it is clear that the observations belong into one survey."""
+    if tally.files == len(tally.rejected):
+        first = f"{tally.rejected[0].file}: {tally.rejected[0].error}" if tally.rejected else "no file at all"
+        raise InputError(
+            expected="at least one light curve that can be read",
+            got=f"none of {tally.files} files; {first}",
+            where=where,
+            fix="name the format with --format, or check the folder",
+        )
+    if len(tally.time_systems) > 1:
+        raise InputError(
+            expected="files of one time system",
+            got=", ".join(sorted(tally.time_systems)) + " (formats " + ", ".join(sorted(tally.formats)) + ")",
+            where=where,
+            fix="ingest the files of each format by themselves",
+        )
+    known = {name: count for name, count in tally.bands.items() if count}
+    if options.band is None and len(known) > 1:
+        raise InputError(
+            expected="observations of one band, or a choice",
+            got=", ".join(f"{name} ({count:,})" for name, count in sorted(known.items())),
+            where=where,
+            fix=f"say --band {max(known, key=lambda name: known[name])}, or --band {ALL_BANDS} to join them",
+        )
+    if options.band not in (None, ALL_BANDS) and tally.bands and not tally.kept:
+        raise InputError(
+            expected=f"observations of band {options.band}",
+            got=", ".join(f"{name} ({count:,})" for name, count in sorted(known.items())) or "none",
+            where=where,
+            fix="choose one of these bands with --band",
+        )
+    (system,) = tally.time_systems
+    said = options.ingest.time_system
+    if said is not None and said != system:
+        raise InputError(
+            expected=f"{system}, which the format has",
+            got=said,
+            where="--time-system",
+            fix="leave it out, or use --format table",
+        )
+    return system
+
+
+def _objects_met(tally: Tally, where: str) -> pa.Table:
+    names = sorted(tally.object_ids)
+    if not names:
+        raise InputError(expected="at least one object", got="none", where=where, fix="check the folder")
+    nowhere = (np.nan, np.nan)
+    spots = np.array([tally.positions.get(name, nowhere) for name in names])
+    return pa.table(
+        {
+            "object_id": pa.array(names, pa.large_string()),
+            "period": pa.nulls(len(names), pa.float64()),
+            "ra": pa.array(spots[:, 0], from_pandas=True),
+            "dec": pa.array(spots[:, 1], from_pandas=True),
+        }
+    )
+
+
+def _match(objects: pa.Table, tally: Tally, options: ArchiveOptions, where: str) -> tuple[pa.Table, _Found]:
+    """Return the objects with identifiers as texts, and how those of the files are called there."""
+    ids = objects["object_id"].cast(pa.large_string())
+    objects = objects.set_column(objects.column_names.index("object_id"), "object_id", ids)
+    met = list(tally.object_ids)
+    if options.radius is None:
+        unmatched = int(pc.sum(pc.invert(pc.is_in(pa.array(met, pa.large_string()), ids))).as_py() or 0)
+        return objects, _Found(unmatched, 0, 0, {})
+    if not tally.positions or not {"ra", "dec"} <= set(objects.column_names):
+        lacking = where if tally.positions else "the files"
+        raise InputError(
+            expected="positions in the files and in the table of objects",
+            got=f"none in {lacking}",
+            where="--radius",
+            fix="leave --radius out, and objects are matched by identifier",
+        )
+    nowhere = (np.nan, np.nan)
+    spots = np.array([tally.positions.get(name, nowhere) for name in met])
+    rows = [objects[name].to_numpy() for name in ("ra", "dec")]
+    match = match_positions(spots[:, 0], spots[:, 1], rows[0], rows[1], options.radius / 3600)
+    names = ids.to_pylist()
+    called = {name: names[row] for name, row in zip(met, match.row.tolist(), strict=True) if row >= 0}
+    unmatched = int((match.row < 0).sum())
+    # One that is not matched must not fall on an object that happens to have its identifier.
+    called |= {name: f"{name} (not matched)" for name in met if name not in called}
+    return objects, _Found(unmatched, int(match.ambiguous.sum()), match.shared, called)
+
+
+def _with_band(objects: pa.Table, tally: Tally, band: str | None) -> pa.Table:
+    """Say of every object which band its light curve is of, where there is just one."""
+    bands = [band] if band not in (None, ALL_BANDS) else [name for name, count in tally.bands.items() if count]
+    if len(bands) > 1 or "band" in objects.column_names:
+        return objects
+    known = None if not bands or bands[0] == "unknown" else bands[0]
+    return objects.append_column("band", pa.repeat(pa.scalar(known, pa.large_string()), objects.num_rows))
+
+
+def _leave_records(folder: Location, report: ArchiveReport) -> None:
+    rejected = report.tally.rejected
+    table = pa.table(
+        {
+            "file": pa.array([one.file for one in rejected], pa.large_string()),
+            "error": pa.array([one.error for one in rejected], pa.large_string()),
+        }
+    )
+    with (folder / REJECTED).atomic_output() as sink:
+        pq.write_table(table, sink)
+    (folder / ARCHIVE_REPORT).write_bytes(json.dumps(report.as_dict(), indent=1).encode())
