@@ -60,7 +60,7 @@ _CEPHEID_PHI = np.array(
     ]
 )
 CEPHEID_RE, CEPHEID_IM = _CEPHEID_R * np.cos(_CEPHEID_PHI), _CEPHEID_R * np.sin(_CEPHEID_PHI)
-# Star-to-star scatter of R_k1 exp(i phi_k1), each of its two parts; about 10 d it is three times as large.
+# Star-to-star scatter of R_k1 exp(i phi_k1), each of its two parts; about 10 d that of the first two is more.
 CEPHEID_SCATTER = np.array([0.04, 0.04, 0.03, 0.02, 0.015, 0.01])
 
 
@@ -173,9 +173,11 @@ def cepheid(rng: Random, time: Floats, mag: Floats) -> tuple[float, float]:
         # Amplitudes dip where the bump sits on the maximum, near 10 d.
         mean = 0.74 + 0.20 * min(max((x - 1.0) / 0.2, 0.0), 1.0) - 0.22 * np.exp(-0.5 * ((x - 0.97) / 0.08) ** 2)
         amplitude = clipped_normal(rng, mean, 0.17, 0.2, 1.5)
-        wide = 1.0 + 2.0 * np.exp(-0.5 * ((x - 1.0) / 0.06) ** 2)
+        # The resonance that makes the bump falls on a slightly different period in each star.
+        wide = 1.0 + 1.5 * np.exp(-0.5 * ((x - 1.0) / 0.06) ** 2)
+        x += 0.03 * normal(rng)
         for k in range(1, 7):
-            scatter = CEPHEID_SCATTER[k - 1] * wide
+            scatter = CEPHEID_SCATTER[k - 1] * (wide if k < 3 else 1.0)
             re = np.interp(x, CEPHEID_LOG_PERIOD, CEPHEID_RE[k - 1]) + scatter * normal(rng)
             im = np.interp(x, CEPHEID_LOG_PERIOD, CEPHEID_IM[k - 1]) + scatter * normal(rng)
             ratios[k] = np.sqrt(re * re + im * im)
