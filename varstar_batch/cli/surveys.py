@@ -67,6 +67,9 @@ def ingest(
     time_system: Annotated[
         str | None, typer.Option(help="JD, HJD, BJD, MJD, HJD-2450000, ... [default: the objects' time_system]")
     ] = None,
+    correct_to: Annotated[
+        str | None, typer.Option(help="Turn the times into this system: HJD, BJD, BJD_TDB, ...; needs positions.")
+    ] = None,
     partitions: Annotated[int | None, typer.Option(min=1, help="Files. [default: by the observations]")] = None,
     memory: Annotated[str, typer.Option(help="Of observations that wait for their partition.")] = "512MiB",
     config: Annotated[str | None, typer.Option(help="TOML file: [survey] with the names of the columns.")] = None,
@@ -82,6 +85,7 @@ def ingest(
         time_system=time_system,
         partitions=partitions,
         memory=parse_bytes(memory, "--memory"),
+        correct_to=correct_to,
     )
     if form != LONG:
         from varstar_batch.storage.ingest_archives import ArchiveOptions

@@ -20,12 +20,13 @@ import pyarrow.compute as pc
 from varstar_batch.errors import InputError
 from varstar_batch.storage.columns import TIME_SYSTEM_KEY, SurveyConfig
 from varstar_batch.storage.files import Location, locate, writable
-from varstar_batch.storage.ingest_plan import IngestPlan, make_plan
+from varstar_batch.storage.ingest_plan import IngestPlan, IntArray, make_plan
 from varstar_batch.storage.ingest_positions import Positions
 from varstar_batch.storage.ingest_sorting import PartitionSorter
 from varstar_batch.storage.ingest_tables import Observations, read_objects
 from varstar_batch.storage.parquet import nested_light_curves, one_chunk, write_survey_file
 from varstar_batch.storage.staging import check_vacant, new_folder
+from varstar_batch.storage.time_correction import TimeCorrection
 
 REPORT = "_ingest.json"
 """The report, left in the survey; its name keeps it out of listings."""
@@ -47,6 +48,8 @@ class IngestOptions:
         Bytes of observations that may wait in memory, at least 1 MiB. A partition is sorted in memory on top of it.
     scratch : str or None
         Local folder for what has to wait on disk; None for the system's.
+    correct_to : str or None
+        Time system to bring the times to, for example ``"BJD"`` from ``"JD"``; None leaves them as they are.
     """
 
     config: SurveyConfig = field(default_factory=SurveyConfig)
@@ -54,6 +57,7 @@ class IngestOptions:
     partitions: int | None = None
     memory: int = 512 * 2**20
     scratch: str | None = None
+    correct_to: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +153,10 @@ def write_survey(
         Takes the folder while it is not published yet, and the report: adds what else belongs into it.
     """
     observations = observations.beside(objects)
+    correction = None
+    if options.correct_to is not None:
+        correction = TimeCorrection.make(time_system, options.correct_to, objects, "table of objects")
+        time_system = options.correct_to
     positions = Positions(objects["object_id"])
     plan = make_plan(observations.positions(positions), len(objects), options.partitions)
 
@@ -157,7 +165,7 @@ def write_survey(
             writer = _Writer(folder, objects, plan, _survey_schema(objects, observations.nothing, time_system))
             with PartitionSorter(plan, observations.nothing, writer, options.memory, options.scratch) as sorter:
                 for index, rows in observations.rows(positions):
-                    sorter.add(index, rows)
+                    sorter.add(index, rows if correction is None else _corrected(index, rows, correction))
                     if progress is not None:
                         progress(len(index))
                 sorter.finish()
@@ -202,6 +210,11 @@ def check_options(options: IngestOptions) -> None:
             where=options.scratch,
             fix="make it, or leave it out",
         )
+
+
+def _corrected(index: IntArray, rows: pa.Table, correction: TimeCorrection) -> pa.Table:
+    times = correction.apply(index, rows["time"].fill_null(float("nan")).to_numpy())
+    return rows.set_column(rows.column_names.index("time"), "time", pa.array(times))
 
 
 def _declared_time_system(objects: pa.Table, where: str) -> str:

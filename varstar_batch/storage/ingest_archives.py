@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from varstar_batch.arithmetic.times import parse_time_system
 from varstar_batch.errors import InputError
 from varstar_batch.storage.archives.content import Format
 from varstar_batch.storage.archives.folders import ALL_BANDS, Tally, list_archive, read_archive
@@ -234,6 +235,8 @@ def _check(tally: Tally, options: ArchiveOptions, where: str) -> str:
         )
     (system,) = tally.time_systems
     said = options.ingest.time_system
+    if said is not None and _only_adds_scale(said, system):
+        return said
     if said is not None and said != system:
         raise InputError(
             expected=f"{system}, which the format has",
@@ -242,6 +245,11 @@ def _check(tally: Tally, options: ArchiveOptions, where: str) -> str:
             fix="leave it out, or use --format table",
         )
     return system
+
+
+def _only_adds_scale(said: str, system: str) -> bool:
+    told, known = parse_time_system(said), parse_time_system(system)
+    return (told.jd_offset, told.reference, known.scale) == (known.jd_offset, known.reference, None)
 
 
 def _objects_met(tally: Tally, where: str) -> pa.Table:
