@@ -15,7 +15,6 @@ import pytest
 from tests.catalog_making import RunSpec, in_slices, run_name, sky_rows, write_run
 from varstar_batch.errors import InputError
 from varstar_batch.storage.catalogs import CatalogReader, open_catalog
-from varstar_batch.storage.querying import check_select
 from varstar_batch.storage.results import format_of, write_answer
 
 ROWS = sky_rows(2000)
@@ -215,12 +214,12 @@ def test_bad_sql_gets_one_line(reader: CatalogReader, sql: str, said: str) -> No
     assert "\n" not in str(caught.value)
 
 
-def test_several_statements_are_told_from_one() -> None:
-    check_select("SELECT 1;")
+def test_several_statements_are_told_from_one(reader: CatalogReader) -> None:
+    assert reader.query("SELECT 1;").num_rows == 1
     with pytest.raises(InputError, match="2 statements"):
-        check_select("SELECT 1; SELECT 2;")
+        reader.query("SELECT 1; SELECT 2;")
     with pytest.raises(InputError, match="0 statements"):
-        check_select("  ")
+        reader.query("  ")
 
 
 def test_a_catalog_on_another_file_system_is_queried_the_same_way() -> None:

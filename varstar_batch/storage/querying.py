@@ -114,33 +114,6 @@ def open_session(runs: Mapping[str, Sequence[Location]], current: str) -> Iterat
         yield connection
 
 
-def check_select(sql: str) -> None:
-    """Make sure that a text is one SELECT (which includes WITH, VALUES, FROM, DESCRIBE and SUMMARIZE).
-
-    Raises
-    ------
-    InputError
-        It cannot be parsed, is empty, holds several statements, or does something other than selecting.
-    """
-    with duckdb.connect(":memory:", config=_SETTINGS) as connection:
-        try:
-            statements = connection.extract_statements(sql)
-        except duckdb.Error as error:
-            raise _sql_error(error) from None
-    if len(statements) != 1:
-        raise InputError(
-            expected="one SELECT", got=f"{len(statements)} statements", where="SQL", fix="ask one question at a time"
-        )
-    try:
-        kind = statements[0].type
-    except ValueError:  # a kind of statement that DuckDB's Python module has no name for
-        kind = duckdb.StatementType.INVALID
-    if kind != duckdb.StatementType.SELECT:
-        raise InputError(
-            expected="a SELECT: catalogs are read-only", got=kind.name, where="SQL", fix="write the result with --out"
-        )
-
-
 @dataclass(frozen=True)
 class Answer:
     """The answer to a query, as a stream: iterate it once.
@@ -167,18 +140,35 @@ class Answer:
 
 
 def run_select(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
-    """Return the answer to a checked SELECT, valid as long as the connection is open.
+    """Return the answer to one SELECT, valid as long as the connection is open.
 
     Raises
     ------
     InputError
-        DuckDB refuses the query.
+        The text is not one SELECT (WITH, VALUES, FROM, DESCRIBE and SUMMARIZE count as such), or DuckDB refuses it.
     """
     try:
+        statements = connection.extract_statements(sql)
+        _check_select(statements)
         reader = connection.sql(sql).to_arrow_reader(BATCH_ROWS)
     except duckdb.Error as error:
         raise _sql_error(error) from None
     return Answer(reader.schema, iter(reader))
+
+
+def _check_select(statements: Sequence[duckdb.Statement]) -> None:
+    if len(statements) != 1:
+        raise InputError(
+            expected="one SELECT", got=f"{len(statements)} statements", where="SQL", fix="ask one question at a time"
+        )
+    try:
+        kind = statements[0].type
+    except ValueError:  # a kind of statement that DuckDB's Python module has no name for
+        kind = duckdb.StatementType.INVALID
+    if kind != duckdb.StatementType.SELECT:
+        raise InputError(
+            expected="a SELECT: catalogs are read-only", got=kind.name, where="SQL", fix="write the result with --out"
+        )
 
 
 def _sql_error(error: Exception) -> InputError:
