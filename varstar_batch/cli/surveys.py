@@ -70,6 +70,7 @@ def ingest(
     correct_to: Annotated[
         str | None, typer.Option(help="Turn the times into this system: HJD, BJD, BJD_TDB, ...; needs positions.")
     ] = None,
+    hats: Annotated[bool, typer.Option("--hats", help="Write a HATS catalog; every object needs a position.")] = False,
     partitions: Annotated[int | None, typer.Option(min=1, help="Files. [default: by the observations]")] = None,
     memory: Annotated[str, typer.Option(help="Of observations that wait for their partition.")] = "512MiB",
     config: Annotated[str | None, typer.Option(help="TOML file: [survey] with the names of the columns.")] = None,
@@ -86,6 +87,7 @@ def ingest(
         partitions=partitions,
         memory=parse_bytes(memory, "--memory"),
         correct_to=correct_to,
+        hats=hats,
     )
     if form != LONG:
         from varstar_batch.storage.ingest_archives import ArchiveOptions

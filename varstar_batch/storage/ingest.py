@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from varstar_batch.errors import InputError
-from varstar_batch.storage.columns import TIME_SYSTEM_KEY, SurveyConfig
+from varstar_batch.storage.columns import HEALPIX_COLUMN, TIME_SYSTEM_KEY, SurveyConfig
 from varstar_batch.storage.files import Location, locate, writable
+from varstar_batch.storage.hats_output import finish_hats_survey, plan_pixels, with_cells
 from varstar_batch.storage.ingest_plan import IngestPlan, IntArray, make_plan
 from varstar_batch.storage.ingest_positions import Positions
 from varstar_batch.storage.ingest_sorting import PartitionSorter
@@ -50,6 +51,8 @@ class IngestOptions:
         Local folder for what has to wait on disk; None for the system's.
     correct_to : str or None
         Time system to bring the times to, for example ``"BJD"`` from ``"JD"``; None leaves them as they are.
+    hats : bool
+        Write a HATS catalog: partitions are HEALPix pixels. Every object needs a position.
     """
 
     config: SurveyConfig = field(default_factory=SurveyConfig)
@@ -58,6 +61,7 @@ class IngestOptions:
     memory: int = 512 * 2**20
     scratch: str | None = None
     correct_to: str | None = None
+    hats: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,10 +163,14 @@ def write_survey(
         time_system = options.correct_to
     positions = Positions(objects["object_id"])
     plan = make_plan(observations.positions(positions), len(objects), options.partitions)
+    keys = [f"part-{number:05d}.parquet" for number in range(plan.partitions)]
+    if options.hats:
+        objects = with_cells(objects, "table of objects")
+        plan, keys = plan_pixels(plan, objects[HEALPIX_COLUMN].to_numpy(), options.partitions)
 
     def write() -> IngestReport:
         with new_folder(out, "survey") as folder:
-            writer = _Writer(folder, objects, plan, _survey_schema(objects, observations.nothing, time_system))
+            writer = _Writer(folder, objects, plan, keys, _survey_schema(objects, observations.nothing, time_system))
             with PartitionSorter(plan, observations.nothing, writer, options.memory, options.scratch) as sorter:
                 for index, rows in observations.rows(positions):
                     sorter.add(index, rows if correction is None else _corrected(index, rows, correction))
@@ -173,6 +181,8 @@ def write_survey(
             (folder / REPORT).write_bytes(json.dumps(asdict(report), indent=1).encode())
             if finish is not None:
                 finish(folder, report)
+            if options.hats:
+                finish_hats_survey(folder, keys, out.name, report.objects_written)
         return report
 
     return writable(str(out), "survey", write)
@@ -245,8 +255,10 @@ def _columns(rows: pa.Table) -> dict[str, pa.Array]:
 class _Writer:
     """Writes partitions and counts what it has written."""
 
-    def __init__(self, folder: Location, objects: pa.Table, plan: IngestPlan, schema: pa.Schema) -> None:
-        self._folder, self._objects, self._plan, self._schema = folder, objects, plan, schema
+    def __init__(
+        self, folder: Location, objects: pa.Table, plan: IngestPlan, keys: Sequence[str], schema: pa.Schema
+    ) -> None:
+        self._folder, self._objects, self._plan, self._keys, self._schema = folder, objects, plan, keys, schema
         self._written = self._observations_written = self._partitions = 0
 
     def __call__(self, number: int, rows: pa.Table) -> None:
@@ -256,7 +268,7 @@ class _Writer:
         objects = self._objects.take(pa.array(members))
         light_curves = nested_light_curves(offsets, _columns(rows))
         table = pa.Table.from_arrays([*objects.columns, light_curves], schema=self._schema)
-        write_survey_file(self._folder / f"part-{number:05d}.parquet", self._schema, [table])
+        write_survey_file(self._folder / self._keys[number], self._schema, [table])
         self._written += table.num_rows
         self._observations_written += rows.num_rows
         self._partitions += 1

@@ -1,0 +1,127 @@
+"""Surveys as HATS catalogs: which object goes into which pixel, and what makes the folder a catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from varstar_batch._version import __version__
+from varstar_batch.errors import InputError
+from varstar_batch.storage.columns import HEALPIX_COLUMN
+from varstar_batch.storage.files import Location
+from varstar_batch.storage.hats_catalog import METADATA_PARTITIONS, SKYMAP_ORDERS, sky_histogram
+from varstar_batch.storage.ingest_plan import PARTITION_OBJECTS, PARTITION_OBSERVATIONS, IngestPlan, IntArray
+from varstar_batch.storage.sky_cells import cells_of
+
+_HIGHEST_ORDER = 11
+# Pixels of 1.7 arcmin: stars that are crowded even more stay together.
+
+
+def with_cells(objects: pa.Table, where: str) -> pa.Table:
+    """Return the objects with the column of their HEALPix cells of order 29 in front.
+
+    Raises
+    ------
+    InputError
+        An object has no position.
+    """
+    ra, dec = (
+        objects[axis].to_numpy() if axis in objects.column_names else np.full(len(objects), np.nan)
+        for axis in ("ra", "dec")
+    )
+    cells = cells_of(ra, dec, 29)
+    lost = np.flatnonzero(cells < 0)
+    if len(lost):
+        raise InputError(
+            expected="the position of every object, which HATS needs",
+            got=f"{len(lost)} of {len(objects)} without, the first {objects['object_id'][int(lost[0])].as_py()!r}",
+            where=where,
+            fix="complete ra and dec in the table of objects, or leave --hats out",
+        )
+    if HEALPIX_COLUMN in objects.column_names:
+        objects = objects.drop_columns([HEALPIX_COLUMN])
+    return objects.add_column(0, pa.field(HEALPIX_COLUMN, pa.int64(), nullable=False), pa.array(cells))
+
+
+def plan_pixels(plan: IngestPlan, cells: IntArray, partitions: int | None) -> tuple[IngestPlan, list[str]]:
+    """Place n objects by HEALPix pixels that hold about equally many observations and never too many objects.
+
+    Parameters
+    ----------
+    plan : IngestPlan
+        With the counts of observations.
+    cells : int64 array (n,)
+        Of order 29.
+    partitions : int or None
+        Aimed at; pixels are divided by four, so that there may be several times as many. None for a number that suits
+        the observations.
+
+    Returns
+    -------
+    IngestPlan, list of str
+        The plan in the order of the cells, and the key of each partition.
+    """
+    order = np.argsort(cells, kind="stable")
+    ascending = cells[order]
+    ends = np.append(0, np.cumsum(plan.counts[order] + 1))
+    most = PARTITION_OBSERVATIONS if partitions is None else -(-int(ends[-1]) // partitions)
+    bounds, keys = [0], []
+    waiting = [(0, pixel) for pixel in range(11, -1, -1)]
+    while waiting:
+        level, pixel = waiting.pop()
+        shift = 2 * (29 - level)
+        edges = np.array([pixel, pixel + 1], np.int64) << np.int64(shift)
+        start, stop = np.searchsorted(ascending, edges)
+        if start == stop:
+            continue
+        is_large = ends[stop] - ends[start] > most or stop - start > PARTITION_OBJECTS
+        if is_large and level < _HIGHEST_ORDER and stop - start > 1:
+            waiting += [(level + 1, 4 * pixel + part) for part in range(3, -1, -1)]
+            continue
+        bounds.append(int(stop))
+        keys.append(f"dataset/Norder={level}/Dir={pixel // 10000 * 10000}/Npix={pixel}.parquet")
+    return replace(plan, order=order, bounds=np.array(bounds, np.int64)), keys
+
+
+def finish_hats_survey(folder: Location, keys: Sequence[str], name: str, rows: int) -> None:
+    """Add to a folder, whose dataset is complete, what makes it a HATS catalog.
+
+    Parameters
+    ----------
+    folder : Location
+    keys : sequence of str
+        Of the dataset's files.
+    name : str
+        Of the catalog.
+    rows : int
+        Objects in it.
+    """
+    from hats.catalog import PartitionInfo, TableProperties
+    from hats.io.parquet_metadata import write_parquet_metadata
+    from hats.io.paths import get_healpix_from_path
+    from hats.io.skymap import write_skymap
+    from upath import UPath
+
+    base = UPath(str(folder), **({} if folder.is_local else folder.fs.storage_options))
+    pixels = PartitionInfo([get_healpix_from_path(key) for key in keys])
+    order = int(np.clip(pixels.get_highest_order(), *SKYMAP_ORDERS))
+    write_parquet_metadata(base, create_thumbnail=False, create_metadata=len(keys) <= METADATA_PARTITIONS)
+    pixels.write_to_file(catalog_path=base)
+    write_skymap(sky_histogram(folder, keys, order), base)
+    properties = {
+        "obs_collection": name,
+        "obs_title": f"Light curves of {name}",
+        "dataproduct_type": "object",
+        "hats_nrows": rows,
+        "hats_col_ra": "ra",
+        "hats_col_dec": "dec",
+        "hats_col_healpix": HEALPIX_COLUMN,
+        "hats_col_healpix_order": 29,
+        "hats_skymap_order": order,
+        "moc_sky_fraction": round(pixels.calculate_fractional_coverage(), 5),
+    }
+    provenance = TableProperties.new_provenance_dict(base, builder=f"varstar-batch v{__version__}")
+    TableProperties(**properties, **provenance).to_properties_file(base)
