@@ -18,7 +18,7 @@ from varstar_batch.cluster.execute import PartitionResult, execute
 from varstar_batch.cluster.outcomes import STAGES, SYSTEMIC, ChunkRecord, Failure
 from varstar_batch.cluster.preparing import Prepared, expected_objects, plan_run, prepare
 from varstar_batch.errors import RefusedError
-from varstar_batch.storage.finishing import finish_run_files
+from varstar_batch.storage.finishing import finish_run_files, load_ahead
 from varstar_batch.storage.publishing import output_key
 from varstar_batch.storage.records import (
     FAILURES_SCHEMA,
@@ -77,6 +77,7 @@ def execute_run(
         is published without them, and the run can be resumed.
     """
     start = time.perf_counter()
+    load_ahead(prepared.plan.survey)
     records: list[ChunkRecord] = []
     failures: list[Failure] = []
     config = prepared.plan.config

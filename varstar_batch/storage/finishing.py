@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -44,6 +46,12 @@ def finish_run_files(run: Location, survey: Survey, record: Mapping[str, Any]) -
     if record["layout"] == "hats" and files:
         finish_hats(run, files, survey.hats_properties or {}, record)
     write_json(run / MANIFEST, manifest(run, files))
+
+
+def load_ahead(survey: Survey) -> None:
+    """Begin to import, beside other work, what `finish_run_files` will need: for HATS that takes seconds."""
+    if survey.source.layout == "hats":
+        threading.Thread(target=importlib.import_module, args=("hats.catalog",), name="load-ahead").start()
 
 
 def _remove_unfinished(run: Location) -> None:
