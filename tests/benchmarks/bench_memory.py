@@ -23,7 +23,7 @@ from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.runs import execute_run, plan_run, prepare, publish, verify
 from varstar_batch.storage.parquet import survey_write_options
 
-OBJECTS = int(os.environ.get("VARSTAR_BENCH_OBJECTS", 300_000))
+OBJECTS = int(os.environ.get("VARSTAR_BENCH_OBJECTS", "300000"))
 LIMIT = 2 * 2**30
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -211,9 +212,13 @@ class DaskRunner:
             self.waiting.append((flight.task, flight.tries + 1))
             return
         alone, self.on_trial = self.on_trial, False
-        error = future.exception() if future.status == "error" else None
+        try:
+            error = future.exception() if future.status == "error" else None
+            outcome = future.result() if error is None else None
+        except (OSError, CancelledError):  # the scheduler, or the worker that held the outcome, went away just now
+            self.waiting.append((flight.task, flight.tries + 1))
+            return
         if error is None:
-            outcome = future.result()
             if isinstance(outcome, ChunkRecord) and flight.tries:
                 outcome = replace(outcome, retries=outcome.retries + flight.tries)
         elif type(error).__name__ == "KilledWorker" and not alone:

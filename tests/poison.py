@@ -1,0 +1,20 @@
+"""Dask preload for tests: a worker that dies whenever it folds a chunk of the partition named in VARSTAR_POISON."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from varstar_batch.cluster import work
+
+_real = work.folded_batches
+
+
+def _folded_batches(context: Any, chunk: Any, tally: Any) -> Any:
+    if chunk.partition.key == os.environ["VARSTAR_POISON"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _real(context, chunk, tally)
+
+
+work.folded_batches = _folded_batches
