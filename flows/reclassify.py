@@ -15,10 +15,11 @@ from flows.events import emit_published
 from flows.running import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
 from flows.watching import Links, key_of, progress_artifact, show_counts, show_dashboard, show_summary
 from varstar_batch.cli.console import progress
-from varstar_batch.cluster.clients import open_client
+from varstar_batch.cluster.clients import ClusterOptions, open_client
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.execute import PartitionResult
 from varstar_batch.cluster.outcomes import Failure
+from varstar_batch.cluster.plan import RunPlan
 from varstar_batch.cluster.runs import (
     Executed,
     Prepared,
@@ -30,7 +31,8 @@ from varstar_batch.cluster.runs import (
     summary,
     verify,
 )
-from varstar_batch.errors import VarstarError
+from varstar_batch.errors import RefusedError, VarstarError
+from varstar_batch.model.bundle import Bundle
 from varstar_batch.report import write_report
 from varstar_batch.storage.catalogs import CatalogReader, open_catalog
 from varstar_batch.storage.columns import PRESETS
@@ -53,14 +55,21 @@ class ReclassifyParameters(FlowParameters):
     )
     mode: Literal["incremental", "full"] = Field(
         default="incremental",
-        description="incremental: nothing to do where nothing changed, and a run that was cut off is resumed; "
-        "full: a new run of everything",
+        description="incremental: partitions that did not change since the published run are taken over; "
+        "full: everything is classified anew. Either way a run that was cut off is resumed",
+    )
+    abandon_unfinished: bool = Field(
+        default=False,
+        description="Begin a new run where one of another survey, model or configuration was cut off; else refuse",
     )
     preset: Preset = Field(default="canonical", description="Column names of a known survey; names changed below win")
     workers: int | None = Field(
         default=None, ge=0, description="Processes of a local cluster; 0: this process; one per core by default"
     )
     scheduler: str | None = Field(default=None, description="Address of a Dask scheduler, instead of a local cluster")
+    cluster: ClusterOptions = Field(
+        default_factory=ClusterOptions, description="TLS of a scheduler elsewhere (files on the worker), memory"
+    )
     config: RunConfig = Field(default_factory=RunConfig, description="Column names, engine, memory, tolerance")
 
     def run_config(self) -> RunConfig:
@@ -123,10 +132,28 @@ def reclassify(parameters: ReclassifyParameters) -> dict[str, Any]:
 def plan_stage(parameters: ReclassifyParameters) -> Prepared:
     """Plan the run and give it its place in the catalog."""
     plan, bundle = plan_run(parameters.survey, parameters.model, parameters.run_config())
-    prepared = prepare(plan, bundle, parameters.catalog, fresh=parameters.mode == "full")
+    prepared = _prepare(parameters, plan, bundle)
     get_run_logger().info(
-        "Run %s: %d partitions, %d of them done.", prepared.run_id, len(plan.survey.partitions), len(prepared.done)
+        "Run %s: %d partitions, %d of them done, %d taken over.",
+        prepared.run_id,
+        len(plan.survey.partitions),
+        len(prepared.done),
+        len(prepared.carried),
     )
+    return prepared
+
+
+def _prepare(parameters: ReclassifyParameters, plan: RunPlan, bundle: Bundle) -> Prepared:
+    incremental = parameters.mode == "incremental"
+    try:
+        prepared = prepare(plan, bundle, parameters.catalog, incremental=incremental)
+    except RefusedError as error:
+        if not parameters.abandon_unfinished:
+            raise
+        get_run_logger().warning("Beginning a new run. %s", error)
+        return prepare(plan, bundle, parameters.catalog, fresh=True, incremental=incremental)
+    if prepared.up_to_date and not incremental:
+        return prepare(plan, bundle, parameters.catalog, fresh=True)
     return prepared
 
 
@@ -142,7 +169,9 @@ def classify_stage(parameters: ReclassifyParameters, prepared: Prepared) -> Exec
 
     # Whatever ends this block, a signal too, closes the client and the local cluster: nothing goes on working.
     with ExitStack() as stack:
-        client = stack.enter_context(open_client(parameters.workers, parameters.scheduler, dashboard=True))
+        client = stack.enter_context(
+            open_client(parameters.workers, parameters.scheduler, parameters.cluster, dashboard=True)
+        )
         if client is not None and client.dashboard_link:
             show_dashboard(client.dashboard_link, parameters.catalog)
             logger.info("Dask dashboard: %s", client.dashboard_link)

@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from flows.events import emit_failed
+from varstar_batch.cluster.attempts import StorageLostError
 from varstar_batch.errors import VarstarError, one_line
 
 
@@ -35,8 +36,11 @@ class FlowParameters(BaseModel):
 
 
 def worth_retrying(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Return whether a task that failed may do better next time: an error that we explain would only come back."""
-    return not isinstance(state.data, VarstarError)
+    """Return whether a task that failed may do better next time.
+
+    An error that explains itself would only come back, but for storage that is lost: that may be found again.
+    """
+    return not isinstance(state.data, VarstarError) or isinstance(state.data, StorageLostError)
 
 
 STAGE: dict[str, Any] = {

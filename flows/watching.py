@@ -125,6 +125,7 @@ def _facts(record: Mapping[str, Any], links: Links) -> str:
         "objects": f"{record['rows']:,}, of which {classified:,} classified",
         "partitions failed": f"{record['failed_partitions']:,}",
         "partitions done by an earlier try": f"{record['resumed_partitions']:,}",
+        "partitions taken over": f"{record['carried_partitions']:,}",
         "speed": f"{record['light_curves_per_second']:,.0f} light curves/s, {record['seconds']:,.1f} s",
     }
     lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items())]

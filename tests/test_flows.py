@@ -19,6 +19,7 @@ from packaging.specifiers import SpecifierSet
 from pydantic import ValidationError
 
 from tests.flow_site import ROOT, processes_with
+from varstar_batch.cluster.attempts import StorageLostError
 from varstar_batch.cluster.outcomes import Failure
 from varstar_batch.errors import InputError
 from varstar_batch.storage.columns import PRESETS
@@ -119,7 +120,9 @@ def test_only_what_may_pass_is_tried_again() -> None:
 
     mine = InputError(expected="a survey", got="nothing", where="/data", fix="check the path")
     assert not worth_retrying(None, None, Failed(data=mine))  # type: ignore[arg-type]
-    assert worth_retrying(None, None, Failed(data=OSError("storage is away")))  # type: ignore[arg-type]
+    lost = StorageLostError(expected="storage", got="none", where="/data", fix="mend it")
+    for passing in (OSError("storage is away"), lost):
+        assert worth_retrying(None, None, Failed(data=passing))  # type: ignore[arg-type]
 
 
 def test_a_summary_says_what_changed_and_what_failed() -> None:
@@ -132,6 +135,7 @@ def test_a_summary_says_what_changed_and_what_failed() -> None:
         "rows": 100,
         "failed_partitions": 2,
         "resumed_partitions": 3,
+        "carried_partitions": 4,
         "light_curves_per_second": 5000.0,
         "seconds": 2.0,
     }
