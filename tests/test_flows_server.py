@@ -58,7 +58,9 @@ def moment(text: str) -> datetime:
 def test_a_schedule_fires_by_itself(site: Site) -> None:
     deployment = site.deployment("reclassify/nightly")
     assert [entry["schedule"]["cron"] for entry in deployment["schedules"]] == ["30 2 * * *"]
-    schedule = {"schedule": {"interval": 10}, "active": True}
+    # The deployment's own parameters, but in the flow's process: Dask workers take a while to start.
+    parameters = {"parameters": deployment["parameters"]["parameters"] | {"workers": 0}}
+    schedule = {"schedule": {"interval": 10}, "active": True, "parameters": parameters}
     made = site.post(f"/deployments/{deployment['id']}/schedules", [schedule])
     try:
 
@@ -181,6 +183,24 @@ def test_everything_that_the_repository_says_is_deployed(site: Site) -> None:
     assert names == {"nightly", "full", "on-release", "train", "ingest", "maintenance"}
     automations = {entry["name"] for entry in site.post("/automations/filter")}
     assert automations >= {"survey.release.published starts on-release", "varstar: a run fell silent"}
+
+
+def test_a_failed_partition_fails_the_run_and_leaves_the_list(site: Site, tmp_path: Path) -> None:
+    survey = write_survey(tmp_path / "survey", (20, 20))
+    (survey / "part-00002.parquet").write_bytes(b"PAR1 this is not Parquet PAR1")
+    run = site.start("reclassify/nightly", survey=str(survey), catalog=str(tmp_path / "catalog"), workers=0)
+    message = site.ended(run, "FAILED")["state"]["message"]
+    for words in ("all 3 partitions classified", "part-00002.parquet", "is published without them"):
+        assert words in message
+    assert "part-00002.parquet" in site.artifacts(run)["summary"]["data"]
+    assert (tmp_path / "catalog/current/00000001.json").is_file()
+
+
+def test_a_pool_that_is_not_there(site: Site) -> None:
+    found = site.varstar("doctor", "--pool", "nomad")
+    assert found.returncode == 1
+    assert "no pool nomad; there are: varstar-local" in found.stdout
+    assert "make it with `varstar deploy`" in found.stdout
 
 
 def test_doctor_finds_the_site_well(site: Site) -> None:
