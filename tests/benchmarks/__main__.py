@@ -31,6 +31,8 @@ PARTS = {
     "reading": ("stages", "measure_reading"),
     "scaling": ("scaling", "measure"),
     "estimate": ("estimating", "measure"),
+    "query": ("others", "measure_query"),
+    "memory": ("others", "measure_memory"),
     "gpu": ("bench_gpu", "measure"),
 }
 """Name of a part, and the module and function that measure it."""

@@ -171,7 +171,8 @@ def run_process(command: Sequence[str], *, env: Mapping[str, str] | None = None,
 def checked(run: ProcessRun) -> ProcessRun:
     """Return the run, or raise RuntimeError with the end of what it said when it failed."""
     if run.code:
-        raise RuntimeError(f"exit code {run.code}: {' | '.join(run.err.strip().splitlines()[-3:])}")
+        said = (run.err.strip() or run.out.strip()).splitlines()
+        raise RuntimeError(f"exit code {run.code}: {' | '.join(said[-3:])}")
     return run
 
 
