@@ -48,7 +48,7 @@ def light_curves_of(
         The partition cannot be read.
     """
     wanted = pa.array(object_ids, pa.type_for_alias(source.object_id_type))
-    row_groups = _row_groups(source, partition, wanted)
+    row_groups = row_groups_of(source, partition, wanted)
     if row_groups is not None and not row_groups:
         return
     for batch in read_batches(source, partition, row_groups, _BATCH_OBSERVATIONS):
@@ -57,7 +57,8 @@ def light_curves_of(
             yield _light_curve(batch, int(row), source.limits, preprocessing)
 
 
-def _row_groups(source: Source, partition: Partition, wanted: pa.Array) -> list[int] | None:
+def row_groups_of(source: Source, partition: Partition, wanted: pa.Array) -> list[int] | None:
+    """Return the row groups of a partition that hold some of the wanted identifiers; None where all must be read."""
     if source.form == "long":
         return None  # an object may cross from one row group into the next
     column = source.columns.object_id

@@ -1,0 +1,213 @@
+"""What is in a survey, for a person to look at: its counts, and single objects of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from varstar_batch.arithmetic.fold import fold
+from varstar_batch.arithmetic.rules import Preprocessing
+from varstar_batch.arithmetic.status import STATUS_LABELS, DropReason
+from varstar_batch.errors import InputError, PartitionError
+from varstar_batch.storage.light_curves import row_groups_of
+from varstar_batch.storage.parquet import opened_parquet
+from varstar_batch.storage.reading import SurveyBatch, read_batches
+from varstar_batch.storage.surveys import Partition, Survey
+
+_BATCH_OBSERVATIONS = 2**20
+
+
+@dataclass
+class Summary:
+    """What a survey holds.
+
+    Attributes
+    ----------
+    partitions, objects, observations : int
+        Of the partitions that can be read.
+    layout, form, object_id_type : str
+    time_system : str or None
+    time : tuple of float or None
+        First and last possible time [d, in the survey's system].
+    mag : tuple of float or None
+        Brightest and faintest magnitude that is no sentinel.
+    observations_of_objects : tuple of float
+        Least, median and greatest number.
+    periods : tuple of float or None
+        Shortest, median and longest [d]; None without any.
+    with_position, with_period : int
+        Objects.
+    classes, bands, statuses, dropped : Counter
+        Objects by class, observations or objects by band, objects by what a run would say of them before the network,
+        observations by the reason a run would drop them for.
+    failures : list of str
+        Partitions that cannot be read, one line each.
+    """
+
+    partitions: int = 0
+    objects: int = 0
+    observations: int = 0
+    layout: str = ""
+    form: str = ""
+    object_id_type: str = ""
+    time_system: str | None = None
+    time: tuple[float, float] | None = None
+    mag: tuple[float, float] | None = None
+    observations_of_objects: tuple[float, float, float] = (0, 0, 0)
+    periods: tuple[float, float, float] | None = None
+    with_position: int = 0
+    with_period: int = 0
+    classes: Counter[str] = field(default_factory=Counter)
+    bands: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FoundObject:
+    """One object of a survey.
+
+    Attributes
+    ----------
+    batch : SurveyBatch
+        Of this object alone.
+    partition : str
+        Key of its partition.
+    """
+
+    batch: SurveyBatch
+    partition: str
+
+
+def summarise(survey: Survey, preprocessing: Preprocessing) -> Summary:
+    """Read a whole survey and count.
+
+    Raises
+    ------
+    OSError
+        The storage failed.
+    """
+    source = survey.source
+    summary = Summary(
+        partitions=len(survey.partitions),
+        layout=source.layout,
+        form=source.form,
+        object_id_type=source.object_id_type,
+        time_system=source.time_system,
+    )
+    counts, periods = [np.zeros(0, np.int64)], [np.zeros(0)]
+    for partition in survey.partitions:
+        try:
+            summary.bands.update(_bands(survey, partition))
+            for batch in read_batches(source, partition, None, _BATCH_OBSERVATIONS):
+                _add(summary, batch, survey, preprocessing)
+                counts.append(batch.light_curves.n_obs)
+                periods.append(batch.period[np.isfinite(batch.period)])
+        except PartitionError as error:
+            summary.failures.append(str(error))
+    all_counts, all_periods = np.concatenate(counts), np.concatenate(periods)
+    if len(all_counts):
+        summary.observations_of_objects = _spread(all_counts)
+    summary.periods = _spread(all_periods) if len(all_periods) else None
+    return summary
+
+
+def find_object(survey: Survey, object_id: str) -> FoundObject:
+    """Find an object by its identifier.
+
+    Raises
+    ------
+    InputError
+        The survey has no such object, or the text cannot be one of its identifiers.
+    PartitionError, OSError
+        A partition cannot be read.
+    """
+    source = survey.source
+    try:
+        wanted = pa.array([object_id], pa.string()).cast(pa.type_for_alias(source.object_id_type))
+    except pa.ArrowInvalid:
+        raise _no_object(survey, object_id) from None
+    for partition in survey.partitions:
+        row_groups = row_groups_of(source, partition, wanted)
+        if row_groups is not None and not row_groups:
+            continue
+        for batch in read_batches(source, partition, row_groups, _BATCH_OBSERVATIONS):
+            (rows,) = np.nonzero(pc.is_in(batch.objects["object_id"], wanted).to_numpy())
+            if len(rows):
+                row = int(rows[0])
+                one = SurveyBatch(
+                    batch.objects.slice(row, 1),
+                    batch.light_curves.slice(row, row + 1),
+                    batch.period[row : row + 1],
+                )
+                return FoundObject(one, partition.key)
+    raise _no_object(survey, object_id)
+
+
+def _add(summary: Summary, batch: SurveyBatch, survey: Survey, preprocessing: Preprocessing) -> None:
+    limits = survey.source.limits
+    curves = batch.light_curves
+    summary.objects += len(batch.period)
+    used = slice(int(curves.offsets[0]), int(curves.offsets[-1]))
+    time, mag = curves.time[used], curves.mag[used]
+    summary.observations += len(time)
+    with np.errstate(invalid="ignore"):
+        time = time[(time >= limits.time_min) & (time <= limits.time_max) & np.isfinite(time)]
+        mag = mag[(mag > limits.mag_min) & (mag < limits.mag_max)]
+    summary.time = _wider(summary.time, time)
+    summary.mag = _wider(summary.mag, mag)
+    summary.with_period += int(np.isfinite(batch.period).sum())
+    there = [np.isfinite(batch.objects[axis].to_numpy()) for axis in ("ra", "dec")]
+    summary.with_position += int((there[0] & there[1]).sum())
+    summary.classes.update(_tally(batch.objects["class"], "none"))
+    folded = fold(curves, batch.period, preprocessing, limits)
+    summary.statuses.update({STATUS_LABELS[k]: int(n) for k, n in enumerate(np.bincount(folded.status)) if n})
+    summary.dropped.update(
+        {DropReason(k).label: int(n) for k, n in enumerate(folded.dropped.sum(axis=0, dtype=np.int64)) if n}
+    )
+
+
+def _bands(survey: Survey, partition: Partition) -> Counter[str]:
+    """Count objects or observations by band, where the survey tells it."""
+    counts: Counter[str] = Counter()
+    with opened_parquet(survey.source.location / partition.key) as file:
+        schema = file.schema_arrow
+        inside = schema.field("lightcurve").type if "lightcurve" in schema.names else None
+        if "band" in schema.names and not pa.types.is_list(schema.field("band").type):
+            for record in file.iter_batches(columns=["band"]):
+                counts.update(_tally(record.column(0), "unknown"))
+        elif inside is not None and pa.types.is_struct(inside) and "band" in inside.names:
+            for record in file.iter_batches(columns=["lightcurve.band"], batch_size=2**14):
+                counts.update(_tally(record.column(0).field("band").flatten(), "unknown"))
+    return counts
+
+
+def _tally(column: Any, missing: str) -> dict[str, int]:
+    counts = pc.value_counts(column).to_pylist()
+    return {missing if one["values"] is None else str(one["values"]): one["counts"] for one in counts}
+
+
+def _spread(values: Any) -> tuple[float, float, float]:
+    return float(values.min()), float(np.median(values)), float(values.max())
+
+
+def _wider(span: tuple[float, float] | None, values: Any) -> tuple[float, float] | None:
+    if not len(values):
+        return span
+    low, high = float(values.min()), float(values.max())
+    return (low, high) if span is None else (min(span[0], low), max(span[1], high))
+
+
+def _no_object(survey: Survey, object_id: str) -> InputError:
+    return InputError(
+        expected=f"an object of the survey ({survey.source.object_id_type} identifiers)",
+        got=repr(object_id),
+        where=survey.source.url,
+        fix="check the identifier; `varstar inspect` shows what the survey holds",
+    )
