@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from varstar_batch.storage.catalogs import CatalogReader
 from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.comparing import Difference, open_comparison
 from varstar_batch.storage.light_curves import LightCurve, light_curves_of
+from varstar_batch.storage.querying import Answer
 from varstar_batch.storage.records import read_table
 from varstar_batch.storage.run_history import published_runs
 from varstar_batch.storage.surveys import open_survey
@@ -34,6 +36,9 @@ STARS = 3
 
 CHANGES = 15
 """Most objects that changed, listed."""
+
+
+Ask = Callable[[str], Answer]
 
 
 @dataclass(frozen=True)
@@ -106,21 +111,24 @@ def gather(reader: CatalogReader, survey_url: str | None = None) -> ReportData:
         Where the survey is now; by default where it was when it was classified.
     """
     classes = reader.classes
-    stars = _stars(reader)
+    with reader.open_queries() as ask:
+        sky = _sky(ask, classes)
+        histograms = _histograms(ask, classes)
+        points = _period_amplitude(ask, reader)
+        stars = _stars(ask)
     bundle = _bundle(reader)
     curves, note = _light_curves(reader, stars, bundle, survey_url or reader.record["survey"])
     previous, changes = _changes(reader)
-    largest = math.log(len(classes))
     return ReportData(
         catalog=str(reader.catalog),
         run_id=reader.run_id,
         record=reader.record,
         classes=classes,
-        sky=_sky(reader, classes),
-        probability=_histogram(reader, classes, "class_prob", 1.0),
-        entropy=_histogram(reader, classes, "entropy", largest),
-        ood=_histogram(reader, classes, "ood_score", 1.0),
-        period_amplitude=_period_amplitude(reader, classes),
+        sky=sky,
+        probability=histograms["class_prob"],
+        entropy=histograms["entropy"],
+        ood=histograms["ood_score"],
+        period_amplitude=points,
         stars=stars,
         light_curves=curves,
         light_curves_note=note,
@@ -131,56 +139,60 @@ def gather(reader: CatalogReader, survey_url: str | None = None) -> ReportData:
     )
 
 
-def _sky(reader: CatalogReader, classes: tuple[str, ...]) -> dict[str, npt.NDArray[np.int64]]:
+def _sky(ask: Ask, classes: tuple[str, ...]) -> dict[str, npt.NDArray[np.int64]]:
     counts = {name: np.zeros((SKY_ROWS, SKY_COLUMNS), np.int64) for name in (*classes, "")}
-    found = reader.query(
+    found = ask(
         f"""SELECT coalesce("class", '') AS label,
         (floor(((ra % 360) + 360) % 360 / {360 / SKY_COLUMNS}))::INT % {SKY_COLUMNS} AS x,
         least({SKY_ROWS - 1}, floor((sin(radians(dec)) + 1) * {SKY_ROWS / 2}))::INT AS y, count(*) AS n
         FROM catalog WHERE isfinite(ra) AND dec BETWEEN -90 AND 90 GROUP BY ALL"""
     )
-    for row in found.to_pylist():
+    for row in found.table().to_pylist():
         counts[row["label"]][row["y"], row["x"]] = row["n"]
     return counts
 
 
-def _histogram(
-    reader: CatalogReader, classes: tuple[str, ...], column: str, largest: float
-) -> dict[str, npt.NDArray[np.int64]]:
-    counts = {name: np.zeros(BINS, np.int64) for name in classes}
-    found = reader.query(
-        f"""SELECT "class" AS label, least({BINS - 1}, floor({column} / {largest} * {BINS}))::INT AS bin, count(*) AS n
-        FROM catalog WHERE "class" IS NOT NULL AND {column} IS NOT NULL GROUP BY ALL"""
+def _histograms(ask: Ask, classes: tuple[str, ...]) -> dict[str, dict[str, npt.NDArray[np.int64]]]:
+    """Return counts by column, class and bin, from one pass over the rows."""
+    largest = {"class_prob": 1.0, "entropy": math.log(len(classes)), "ood_score": 1.0}
+    bins = ", ".join(
+        f"greatest(0, least({BINS - 1}, floor({name} / {end} * {BINS})))::INT AS {name}"
+        for name, end in largest.items()
     )
-    for row in found.to_pylist():
-        counts[row["label"]][max(0, row["bin"])] = row["n"]
+    found = ask(f'SELECT "class" AS label, {bins}, count(*) AS n FROM catalog WHERE "class" IS NOT NULL GROUP BY ALL')
+    counts = {column: {name: np.zeros(BINS, np.int64) for name in classes} for column in largest}
+    for batch in found:
+        for row in batch.to_pylist():
+            for column, by_class in counts.items():
+                if row[column] is not None:
+                    by_class[row["label"]][row[column]] += row["n"]
     return counts
 
 
-def _period_amplitude(reader: CatalogReader, classes: tuple[str, ...]) -> dict[str, npt.NDArray[np.float64]]:
+def _period_amplitude(ask: Ask, reader: CatalogReader) -> dict[str, npt.NDArray[np.float64]]:
     # A hash of the identifier takes the same stars every time, and needs no sorting.
-    steps = {name: max(1, reader.record["classes"].get(name, 0) // DOTS) for name in classes}
+    steps = {name: max(1, reader.record["classes"].get(name, 0) // DOTS) for name in reader.classes}
     step = " ".join(f"WHEN '{name}' THEN {step}" for name, step in steps.items())
-    found = reader.query(
+    found = ask(
         f"""SELECT "class" AS label, log10(period) AS x, amplitude::DOUBLE AS y FROM catalog
         WHERE "class" IS NOT NULL AND period > 0 AND amplitude IS NOT NULL
         AND hash(object_id) % (CASE "class" {step} ELSE 1 END) = 0"""
-    )
+    ).table()
     label = np.array(found["label"].to_pylist(), dtype=object)
     points = np.stack([found["x"].to_numpy(), found["y"].to_numpy()], axis=1)
-    return {name: points[label == name][: 2 * DOTS] for name in classes}
+    return {name: points[label == name][: 2 * DOTS] for name in reader.classes}
 
 
-def _stars(reader: CatalogReader) -> list[Star]:
+def _stars(ask: Ask) -> list[Star]:
     fields = "object_id: object_id, p: class_prob::DOUBLE, second: second_class, period: period"
-    chosen = reader.query(
+    chosen = ask(
         f"""SELECT "class" AS label, arg_max({{{fields}}}, class_prob, {STARS}) AS surest,
         arg_min({{{fields}}}, class_prob, {STARS}) AS doubtful
         FROM catalog WHERE "class" IS NOT NULL GROUP BY ALL ORDER BY label"""
     )
     return [
         Star(star["object_id"], row["label"], star["p"], star["second"], star["period"], kind == "surest")
-        for row in chosen.to_pylist()
+        for row in chosen.table().to_pylist()
         for kind in ("surest", "doubtful")
         for star in row[kind]
     ]

@@ -31,6 +31,7 @@ WRITE_OPTIONS: dict[str, Any] = {
     "compression": "zstd",
     "use_dictionary": ["status", "class", "second_class", "model_version", "run_id"],
     "write_page_index": True,
+    "write_page_checksum": True,
     "bloom_filter_options": {"object_id": {"ndv": ROW_GROUP_ROWS, "fpp": BLOOM_FALSE_POSITIVES}},
 }
 """How a catalog file of many rows is written; dictionaries only where few values repeat."""

@@ -9,10 +9,10 @@ Nothing here loads a whole catalog unless it is asked for one.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -218,6 +218,19 @@ class CatalogReader:
         return {object_id: filename[start:] for object_id, filename in found}
 
     @contextmanager
+    def open_queries(self, *runs: str) -> Iterator[Callable[[str], Answer]]:
+        """Yield a function that answers a SELECT as a stream, over and over on the same open files.
+
+        Parameters
+        ----------
+        runs : str
+            Other published runs, which are ``catalog_at('run')`` then; this one is ``catalog``.
+        """
+        files = {run: CatalogReader(self.catalog, run).locations for run in (self.run_id, *runs)}
+        with open_session(files, self.run_id) as connection:
+            yield partial(run_select, connection)
+
+    @contextmanager
     def open_query(self, sql: str) -> Iterator[Answer]:
         """Answer one SELECT as a stream: ``catalog`` is this run, ``catalog_at('run')`` any other.
 
@@ -228,14 +241,13 @@ class CatalogReader:
         """
         # Only runs that the text names: each costs the reading of a footer.
         named = [run for run in published_runs(self.catalog) if run in sql and run != self.run_id]
-        runs = {run: CatalogReader(self.catalog, run).locations for run in (self.run_id, *named)}
-        with open_session(runs, self.run_id) as connection:
-            yield run_select(connection, sql)
+        with self.open_queries(*named) as ask:
+            yield ask(sql)
 
     def query(self, sql: str) -> pa.Table:
         """Answer one SELECT as an Arrow table; see `open_query`."""
         with self.open_query(sql) as answer:
-            return pa.Table.from_batches(answer, schema=answer.schema)
+            return answer.table()
 
     def _damaged(self, what: str) -> InputError:
         return InputError(

@@ -47,6 +47,8 @@ def open_duckdb() -> Iterator[duckdb.DuckDBPyConnection]:
         tempfile.TemporaryDirectory(prefix="varstar-sql-") as spill,
         duckdb.connect(":memory:", config=_SETTINGS | {"temp_directory": spill, "threads": _threads()}) as connection,
     ):
+        # Several questions to the same files then read each footer once.
+        connection.execute("SET parquet_metadata_cache = true")
         yield connection
 
 
@@ -137,6 +139,10 @@ class Answer:
             if batch is None:
                 return
             yield batch
+
+    def table(self) -> pa.Table:
+        """Return the whole answer. Raises InputError where the query fails midway."""
+        return pa.Table.from_batches(self, schema=self.schema)
 
 
 def run_select(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
