@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,8 @@ def classify(survey: Path, model: Path, catalog: Path, *options: str, workers: i
     RuntimeError
         The command failed, or lost or added an object.
     """
+    # Another session may use the same folder for its surveys.
+    catalog = catalog.with_name(f"{catalog.name}-{os.getpid()}")
     shutil.rmtree(catalog, ignore_errors=True)
     command = varstar("classify", str(survey), str(catalog), "--model", str(model), "--workers", str(workers), "--json")
     run = checked(run_process([*command, *options]))

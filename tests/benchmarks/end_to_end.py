@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -42,12 +43,12 @@ def measure(options: Options) -> Part:
     def rival(name: str, command: list[str], env: dict[str, str]) -> float:
         run = checked(run_process(command, env=env))
         memory[name] = max(memory.get(name, 0), run.memory)
-        shutil.rmtree(scratch / "rival", ignore_errors=True)
+        shutil.rmtree(scratch / f"rival-{os.getpid()}", ignore_errors=True)
         return printed_rate(run, size.objects)
 
     calls: dict[str, Callable[[], float]] = {}
     part = Part(f"End to end: {size.objects:,} light curves of {size.observations} observations, Parquet to catalog")
-    commands = rival_commands(survey, bundle / "model.keras", scratch / "rival", options.workers)
+    commands = rival_commands(survey, bundle / "model.keras", scratch / f"rival-{os.getpid()}", options.workers)
     if not commands:
         part.notes.append("The rivals need ../shared/baseline/naive.py, which this machine does not have.")
     for name, (command, env) in commands.items():

@@ -23,6 +23,7 @@ from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines import EngineName, Precision, open_engine
 from varstar_batch.storage.catalog_schema import Provenance, catalog_rows, sort_rows, write_options
+from varstar_batch.storage.finishing import load_ahead
 from varstar_batch.storage.reading import PartitionShape, SurveyBatch, partition_shape, read_batches
 from varstar_batch.storage.surveys import Partition, Source
 
@@ -110,9 +111,11 @@ def calibrate(plan: RunPlan, bundle: Bundle, workers: int) -> Rates:
             ]
             return list(client.gather(tasks))
 
+        loading = load_ahead(plan.survey)  # as a run does: it is part of what the command holds
         everywhere(FIRST_OBJECTS)
         start_up = _process_age()
         found = [sample for sample in everywhere(SAMPLE_OBJECTS) if sample is not None]
+        loading.join()
         command = _memory()
     if not found:
         raise InputError(

@@ -48,10 +48,12 @@ def finish_run_files(run: Location, survey: Survey, record: Mapping[str, Any]) -
     write_json(run / MANIFEST, manifest(run, files))
 
 
-def load_ahead(survey: Survey) -> None:
+def load_ahead(survey: Survey) -> threading.Thread:
     """Begin to import, beside other work, what `finish_run_files` will need: for HATS that takes seconds."""
-    if survey.source.layout == "hats":
-        threading.Thread(target=importlib.import_module, args=("hats.catalog",), name="load-ahead").start()
+    needed = "hats.catalog" if survey.source.layout == "hats" else __name__
+    thread = threading.Thread(target=importlib.import_module, args=(needed,), name="load-ahead")
+    thread.start()
+    return thread
 
 
 def _remove_unfinished(run: Location) -> None:
