@@ -129,8 +129,8 @@ def _show(part: dict[str, Any]) -> None:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
-    quick = {"quick": True, "rounds": 1, "rival_rounds": 1, "objects": 20_000, "scaling_objects": 10_000}
-    values: dict[str, Any] = (quick | {"scaling_partitions": 200}) if arguments.quick else {}
+    quick = {"quick": True, "rounds": 1, "rival_rounds": 1, "objects": 10_000, "scaling_objects": 10_000}
+    values: dict[str, Any] = (quick | {"scaling_partitions": 100}) if arguments.quick else {}
     for name in ("rounds", "rival_rounds", "objects", "scaling_objects", "scaling_partitions", "workers", "scratch"):
         value = getattr(arguments, name)
         if value is not None:

@@ -23,9 +23,11 @@ def measure(options: Options) -> Part:
             objects=max(100, options.objects // 20), partitions=8, observations=1_500, spread=0.2
         ),
     }
+    if options.quick:
+        del sizes["long light curves"]
     for name, size in sizes.items():
         survey = write_survey(options.scratch / f"survey-{size.objects}-{size.partitions}-{size.observations}", size)
-        for precision in ("float32", "bfloat16"):
+        for precision in ("bfloat16",) if options.quick else ("float32", "bfloat16"):
             asked = ["--model", str(bundle), "--precision", precision, "--workers", str(options.workers), "--json"]
             foretold = json.loads(checked(run_process(varstar("estimate", str(survey), *asked))).out)
             done = classify(
