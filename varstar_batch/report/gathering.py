@@ -17,7 +17,7 @@ from varstar_batch.storage.catalogs import CatalogReader
 from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.comparing import Difference, open_comparison
 from varstar_batch.storage.light_curves import LightCurve, light_curves_of
-from varstar_batch.storage.querying import Answer
+from varstar_batch.storage.querying import Answer, quoted
 from varstar_batch.storage.records import read_table
 from varstar_batch.storage.run_history import published_runs
 from varstar_batch.storage.surveys import open_survey
@@ -29,7 +29,7 @@ BINS = 24
 """Of a distribution."""
 
 DOTS = 400
-"""Most dots of one class in the period-amplitude diagram."""
+"""Dots of one class in the period-amplitude diagram: about so many, up to twice as many, or all there are."""
 
 STARS = 3
 """Of each class and kind whose light curves are shown."""
@@ -155,28 +155,30 @@ def _sky(ask: Ask, classes: tuple[str, ...]) -> dict[str, npt.NDArray[np.int64]]
 def _histograms(ask: Ask, classes: tuple[str, ...]) -> dict[str, dict[str, npt.NDArray[np.int64]]]:
     """Return counts by column, class and bin, from one pass over the rows."""
     largest = {"class_prob": 1.0, "entropy": math.log(len(classes)), "ood_score": 1.0}
-    bins = ", ".join(
-        f"greatest(0, least({BINS - 1}, floor({name} / {end} * {BINS})))::INT AS {name}"
-        for name, end in largest.items()
-    )
+    # Whole numbers of one byte are grouped several times faster than what floor() and least() give.
+    bins = ", ".join(f"floor({name} * {BINS / end})::UTINYINT AS {name}" for name, end in largest.items())
     found = ask(f'SELECT "class" AS label, {bins}, count(*) AS n FROM catalog WHERE "class" IS NOT NULL GROUP BY ALL')
     counts = {column: {name: np.zeros(BINS, np.int64) for name in classes} for column in largest}
     for batch in found:
         for row in batch.to_pylist():
             for column, by_class in counts.items():
                 if row[column] is not None:
-                    by_class[row["label"]][row[column]] += row["n"]
+                    by_class[row["label"]][min(row[column], BINS - 1)] += row["n"]
     return counts
 
 
 def _period_amplitude(ask: Ask, reader: CatalogReader) -> dict[str, npt.NDArray[np.float64]]:
-    # A hash of the identifier takes the same stars every time, and needs no sorting.
-    steps = {name: max(1, reader.record["classes"].get(name, 0) // DOTS) for name in reader.classes}
-    step = " ".join(f"WHEN '{name}' THEN {step}" for name, step in steps.items())
+    # A hash of the identifier takes the same stars every time, and needs no sorting. With powers of two the least step
+    # leaves most rows out before anything else is looked at.
+    steps = {
+        name: 2 ** max(0, int(math.log2(max(1, reader.record["classes"].get(name, 0)) / DOTS)))
+        for name in reader.classes
+    }
+    step = " ".join(f"WHEN {quoted(name)} THEN {step}" for name, step in steps.items())
     found = ask(
         f"""SELECT "class" AS label, log10(period) AS x, amplitude::DOUBLE AS y FROM catalog
-        WHERE "class" IS NOT NULL AND period > 0 AND amplitude IS NOT NULL
-        AND hash(object_id) % (CASE "class" {step} ELSE 1 END) = 0"""
+        WHERE hash(object_id) % {min(steps.values())} = 0 AND "class" IS NOT NULL AND period > 0
+        AND amplitude IS NOT NULL AND hash(object_id) % (CASE "class" {step} ELSE 1 END) = 0"""
     ).table()
     label = np.array(found["label"].to_pylist(), dtype=object)
     points = np.stack([found["x"].to_numpy(), found["y"].to_numpy()], axis=1)

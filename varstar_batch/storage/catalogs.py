@@ -20,6 +20,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from varstar_batch.errors import InputError
+from varstar_batch.storage.astropy_tables import astropy_table
 from varstar_batch.storage.cone import Cone, cone_schema, cone_tables
 from varstar_batch.storage.files import Location
 from varstar_batch.storage.finishing import run_files
@@ -287,33 +288,6 @@ def parse_object_id(value: int | str, kind: pa.DataType) -> int | str:
         raise InputError(
             expected=f"an object_id of type {kind}", got=repr(value), where="object_id", fix="give a whole number"
         ) from None
-
-
-def astropy_table(table: pa.Table) -> Table:
-    """Return an Arrow table as an astropy Table: nulls masked, units and UCDs from the metadata of the fields."""
-    import numpy as np
-    from astropy.table import MaskedColumn, Table
-
-    columns = []
-    for field in table.schema:
-        values = table[field.name]
-        mask = values.is_null().to_numpy()
-        if pa.types.is_integer(field.type) or pa.types.is_floating(field.type):
-            data = values.fill_null(0).to_numpy()
-        else:
-            data = np.asarray(values.fill_null("").to_pylist(), dtype=str)
-        said = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-        columns.append(
-            MaskedColumn(
-                data,
-                name=field.name,
-                mask=mask,
-                unit=said.get("unit") or None,
-                description=said.get("description"),
-                meta={"ucd": said["ucd"]} if said.get("ucd") else None,
-            )
-        )
-    return Table(columns, copy=False)
 
 
 def _read_pandas(location: Location, columns: list[str]) -> pd.DataFrame:
