@@ -332,3 +332,42 @@ def test_the_smoke_run_of_the_compose_file(tmp_path: Path) -> None:
                 process.terminate()
                 process.wait(30)
     assert re.search(r"2[, ]?000", done.stdout + done.stderr)
+
+
+GUIDE = (DEPLOY / "README.md").read_text()
+
+
+def test_the_runbook_knows_every_kind_of_failure() -> None:
+    code = "\n".join(
+        file.read_text() for folder in ("cluster", "storage") for file in (ROOT / "varstar_batch" / folder).glob("*.py")
+    )
+    # Not of partitions: how NumPy sorts.
+    kinds = set(re.findall(r'kind="([a-z_]+)"', code)) - {"stable"}
+    kinds |= {"storage", "disk_full", "credentials", "forbidden", "killed_worker", "memory", "error"}
+    assert len(kinds) > 10
+    assert [kind for kind in sorted(kinds) if f"`{kind}`" not in GUIDE] == []
+
+
+def test_the_guides_commands_and_files_exist() -> None:
+    lines = "\n".join(re.findall(r"```sh\n(.*?)```", GUIDE, flags=re.DOTALL)).splitlines()
+    assert len(lines) > 10
+    for line in lines:
+        for word in shlex.split(line):
+            if word.startswith(("deploy/", "k8s/")):
+                assert (ROOT / word).exists(), word
+    from varstar_batch.cli.app import app
+
+    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    said = set(re.findall(r"`varstar ([a-z]+)", GUIDE)) | {
+        line.split()[1] for line in lines if line.startswith("varstar")
+    }
+    assert said <= known
+
+
+def test_the_build_context_holds_what_the_dockerfile_copies() -> None:
+    lines = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    assert lines[0] == "*"
+    sent = {line[1:] for line in lines if line.startswith("!")}
+    for word, rest in instructions(DOCKERFILE):
+        if word == "COPY" and not rest.startswith("--from"):
+            assert set(rest.split()[:-1]) <= sent
