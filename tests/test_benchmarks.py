@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.benchmarks import __main__ as bench
-from tests.benchmarks import bench_gpu, end_to_end
+from tests.benchmarks import bench_gpu, end_to_end, scaling
+from tests.benchmarks.classifying import Classified
 from tests.benchmarks.harness import MFLOP, Options, Part, ProcessRun, checked, in_turns, machine, rows_of, run_process
 from tests.benchmarks.measures import Row, Spread, paired_ratio, slope, spread
 from tests.benchmarks.report import BEGIN, END, draw, section, table, write_section
@@ -226,3 +227,22 @@ def test_the_gpu_benchmark_skips_cleanly_without_a_gpu(monkeypatch: pytest.Monke
     assert "No GPU" in part.notes[0]
     assert not list(tmp_path.iterdir())
     assert math.isfinite(bench_gpu.VALUES)
+
+
+def test_growth_is_told_by_its_exponent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fake(size: SurveySize, options: Options, workers: int | None = None) -> Classified:
+        # Two milliseconds for a light curve of 51 observations on one worker, one second for each partition.
+        working = 0.002 * size.objects * size.observations / 51 / (workers or options.workers) + size.partitions
+        run = ProcessRun(0, 5.0 + working, 2**30, 0.0, "", "")
+        return Classified(run, {"rows": size.objects, "seconds": working}, 5.0, 6.0)
+
+    monkeypatch.setattr(scaling, "_classify", fake)
+    part = scaling.measure(Options(scaling_objects=4_000_000, scaling_partitions=1000, scratch=tmp_path))
+    assert part.facts["objects"]["exponent"] == pytest.approx(1.0, abs=0.05)
+    assert part.facts["objects"]["memory_exponent"] == pytest.approx(0.0, abs=1e-6)
+    assert part.facts["observations"]["exponent"] == pytest.approx(1.0, abs=0.05)
+    assert part.facts["seconds_per_partition"] == pytest.approx(1.0, abs=1e-6)
+    two_workers = next(row for row in part.rows if row.ratio)
+    assert 1 < two_workers.ratio.median < 2
+    assert "efficiency" in two_workers.note
+    assert len(table(part.to_json()).splitlines()) == len(part.rows) + 2
