@@ -25,6 +25,9 @@ SPILL_LIMIT = "64GB"
 
 BATCH_ROWS = 65_536
 
+CACHED_FOOTERS = 2_000
+"""Files whose footers are kept for the next question to the same session: 50 kB each."""
+
 _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": MEMORY_LIMIT,
     "max_temp_directory_size": SPILL_LIMIT,
@@ -47,8 +50,6 @@ def open_duckdb() -> Iterator[duckdb.DuckDBPyConnection]:
         tempfile.TemporaryDirectory(prefix="varstar-sql-") as spill,
         duckdb.connect(":memory:", config=_SETTINGS | {"temp_directory": spill, "threads": _threads()}) as connection,
     ):
-        # Several questions to the same files then read each footer once.
-        connection.execute("SET parquet_metadata_cache = true")
         yield connection
 
 
@@ -110,6 +111,7 @@ def open_session(runs: Mapping[str, Sequence[Location]], current: str) -> Iterat
         connection.execute(f'CREATE VIEW catalog AS FROM "catalog@{current}"')
         connection.execute("CREATE MACRO catalog_at(run) AS TABLE FROM query_table('catalog@' || run)")
         paths = [str(file) for files in runs.values() for file in files]
+        connection.execute(f"SET parquet_metadata_cache = {len(paths) <= CACHED_FOOTERS}")
         connection.execute(f"SET allowed_paths = [{', '.join(map(quoted, paths))}]")
         for statement in _LAST_SETTINGS:
             connection.execute(statement)
