@@ -71,6 +71,9 @@ def ingest(
         str | None, typer.Option(help="Turn the times into this system: HJD, BJD, BJD_TDB, ...; needs positions.")
     ] = None,
     hats: Annotated[bool, typer.Option("--hats", help="Write a HATS catalog; every object needs a position.")] = False,
+    find_periods: Annotated[
+        bool, typer.Option("--find-periods", help="Search periods for objects without one (slow); marked as found.")
+    ] = False,
     partitions: Annotated[int | None, typer.Option(min=1, help="Files. [default: by the observations]")] = None,
     memory: Annotated[str, typer.Option(help="Of observations that wait for their partition.")] = "512MiB",
     config: Annotated[str | None, typer.Option(help="TOML file: [survey] with the names of the columns.")] = None,
@@ -88,6 +91,7 @@ def ingest(
         memory=parse_bytes(memory, "--memory"),
         correct_to=correct_to,
         hats=hats,
+        find_periods=default_workers() if find_periods else 0,
     )
     if form != LONG:
         from varstar_batch.storage.ingest_archives import ArchiveOptions

@@ -26,6 +26,7 @@ from varstar_batch.storage.ingest_positions import Positions
 from varstar_batch.storage.ingest_sorting import PartitionSorter
 from varstar_batch.storage.ingest_tables import Observations, read_objects
 from varstar_batch.storage.parquet import nested_light_curves, one_chunk, write_survey_file
+from varstar_batch.storage.period_search import PeriodSearch, with_found
 from varstar_batch.storage.staging import check_vacant, new_folder
 from varstar_batch.storage.time_correction import TimeCorrection
 
@@ -53,6 +54,9 @@ class IngestOptions:
         Time system to bring the times to, for example ``"BJD"`` from ``"JD"``; None leaves them as they are.
     hats : bool
         Write a HATS catalog: partitions are HEALPix pixels. Every object needs a position.
+    find_periods : int
+        Processes that search periods for the objects that have none; 0 for no search. With a search the survey has the
+        columns of `varstar_batch.storage.period_search`, which tell found periods from those of the catalog.
     """
 
     config: SurveyConfig = field(default_factory=SurveyConfig)
@@ -62,6 +66,7 @@ class IngestOptions:
     scratch: str | None = None
     correct_to: str | None = None
     hats: bool = False
+    find_periods: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +175,12 @@ def write_survey(
 
     def write() -> IngestReport:
         with new_folder(out, "survey") as folder:
-            writer = _Writer(folder, objects, plan, keys, _survey_schema(objects, observations.nothing, time_system))
+            search, example = None, objects.slice(0, 0)
+            if options.find_periods:
+                search = PeriodSearch(options.find_periods, options.config.limits(time_system))
+                example = with_found(example, np.zeros(0, np.bool_), [])
+            schema = _survey_schema(example, observations.nothing, time_system)
+            writer = _Writer(folder, objects, plan, keys, schema, search)
             with PartitionSorter(plan, observations.nothing, writer, options.memory, options.scratch) as sorter:
                 for index, rows in observations.rows(positions):
                     sorter.add(index, rows if correction is None else _corrected(index, rows, correction))
@@ -256,8 +266,15 @@ class _Writer:
     """Writes partitions and counts what it has written."""
 
     def __init__(
-        self, folder: Location, objects: pa.Table, plan: IngestPlan, keys: Sequence[str], schema: pa.Schema
+        self,
+        folder: Location,
+        objects: pa.Table,
+        plan: IngestPlan,
+        keys: Sequence[str],
+        schema: pa.Schema,
+        search: PeriodSearch | None,
     ) -> None:
+        self._search = search
         self._folder, self._objects, self._plan, self._keys, self._schema = folder, objects, plan, keys, schema
         self._written = self._observations_written = self._partitions = 0
 
@@ -266,6 +283,8 @@ class _Writer:
         members = self._plan.members(number)
         offsets = np.concatenate([[0], np.cumsum(self._plan.counts[members])])
         objects = self._objects.take(pa.array(members))
+        if self._search is not None:
+            objects = self._search(objects, offsets, rows)
         light_curves = nested_light_curves(offsets, _columns(rows))
         table = pa.Table.from_arrays([*objects.columns, light_curves], schema=self._schema)
         write_survey_file(self._folder / self._keys[number], self._schema, [table])
