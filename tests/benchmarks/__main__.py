@@ -105,9 +105,11 @@ def _run_apart(name: str) -> dict[str, Any]:
             try:
                 _, complaints = process.communicate(timeout=PART_SECONDS)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
                 return {"failed": f"it took longer than {PART_SECONDS} s"}
+            finally:
+                # Also when somebody interrupts the session.
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
         if process.returncode or not file.exists():
             lines = [line for line in complaints.strip().splitlines() if line.strip()]
             print("\n".join(lines[-12:]), file=sys.stderr)
@@ -145,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="small sizes, one round; nothing is written")
     parser.add_argument("--only", action="append", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}; repeat")
     parser.add_argument("--rounds", type=int, help="repeats (5)")
-    parser.add_argument("--rival-rounds", type=int, help="repeats of the slow rivals, LSDB and the pool (3)")
+    parser.add_argument("--rival-rounds", type=int, help="repeats of the slow rivals, LSDB and the pool (2)")
     parser.add_argument("--objects", type=int, help="light curves end to end (200,000)")
     parser.add_argument(
         "--scaling-objects", type=int, help="light curves of the largest survey of the scaling (200,000)"
@@ -159,4 +161,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # So that what was started is ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

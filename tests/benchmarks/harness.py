@@ -65,7 +65,7 @@ class Options:
 
     quick: bool = False
     rounds: int = 5
-    rival_rounds: int = 3
+    rival_rounds: int = 2
     objects: int = 200_000
     scaling_objects: int = 200_000
     scaling_partitions: int = 10_000
