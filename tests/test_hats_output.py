@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.test_archives import ERRORS, HJD, MAGS, ZTF, write_archive
 from varstar_batch.errors import InputError
 from varstar_batch.storage.hats_output import plan_pixels
 from varstar_batch.storage.ingest import IngestOptions, ingest
+from varstar_batch.storage.ingest_archives import ArchiveOptions, ingest_archive
 from varstar_batch.storage.ingest_plan import IngestPlan
 from varstar_batch.storage.reading import read_batches
 from varstar_batch.storage.sky_cells import cells_of
@@ -67,6 +69,20 @@ def test_a_survey_that_lsdb_opens(tmp_path: Path) -> None:
     assert by_name.loc["s7", "period"] == objects["period"][7].as_py()
     cone = opened.cone_search(ra=80, dec=-69, radius_arcsec=1800).compute()
     assert 0 < len(cone) < N
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_files_of_an_archive_through_hats(tmp_path: Path) -> None:
+    import lsdb
+
+    folder = write_archive(tmp_path / "in", a=ZTF)
+    options = ArchiveOptions(ingest=IngestOptions(hats=True))
+    ingest_archive(folder, None, tmp_path / "survey", options)
+    row = lsdb.open_catalog(tmp_path / "survey").compute().iloc[0]
+    assert (row["object_id"], row["ra"], row["dec"], row["band"]) == ("686103400067717", 187.25, -2.5, "g")
+    np.testing.assert_array_equal(row["lightcurve"]["time"], HJD)
+    np.testing.assert_array_equal(row["lightcurve"]["mag"], np.float32(MAGS))
+    np.testing.assert_array_equal(row["lightcurve"]["mag_err"], np.float32(ERRORS))
 
 
 def test_every_object_is_in_its_pixel(tmp_path: Path) -> None:
