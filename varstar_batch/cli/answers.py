@@ -16,7 +16,7 @@ from rich.table import Table
 from varstar_batch.cli.console import note, out, say
 from varstar_batch.errors import InputError
 from varstar_batch.storage.files import locate, writable
-from varstar_batch.storage.results import FORMATS, Format, format_of, write_answer
+from varstar_batch.storage.results import FORMATS, Format, format_of, json_ready, write_answer
 
 
 class OutputFormat(StrEnum):
@@ -124,7 +124,7 @@ def _print_rows(schema: pa.Schema, batches: Iterable[pa.RecordBatch], limit: int
 def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Any, ...]]:
     for batch in batches:
         # Not by way of dictionaries: a query may well name two columns alike.
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        yield from zip(*(column.to_pylist() for column in json_ready(batch).columns), strict=True)
 
 
 def _cell(value: object) -> str:

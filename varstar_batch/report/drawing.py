@@ -50,7 +50,7 @@ def histogram(counts: Ints, low: float, high: float, colour: str, label: str) ->
 
 def scatter(points: dict[str, Floats], colours: dict[str, str]) -> str:
     """Return the period-amplitude diagram: log10 period [d] to the right, amplitude [mag] upwards, both logarithmic."""
-    width, height, left, bottom, top = 700, 400, 66, 46, 10
+    width, height, left, right, bottom, top = 700, 400, 66, 26, 46, 10
     everything = np.concatenate([p for p in points.values() if len(p)] or [np.zeros((0, 2))])
     everything = everything[everything[:, 1] > 0]
     if not len(everything):
@@ -60,7 +60,7 @@ def scatter(points: dict[str, Floats], colours: dict[str, str]) -> str:
     base = height - bottom
 
     def place(p: Floats) -> tuple[Floats, Floats]:
-        x = left + (p[:, 0] - x0) / (x1 - x0) * (width - left - 8)
+        x = left + (p[:, 0] - x0) / (x1 - x0) * (width - left - right)
         return x, base - (np.log10(p[:, 1]) - y0) / (y1 - y0) * (base - top)
 
     groups = []
@@ -72,10 +72,10 @@ def scatter(points: dict[str, Floats], colours: dict[str, str]) -> str:
         f'<line class="grid" x1="{number(px)}" x2="{number(px)}" y1="{top}" y2="{base}"/>'
         f'<text x="{number(px)}" y="{base + 18}" text-anchor="middle">{10.0**k:g}</text>'
         for k in range(math.ceil(x0), math.floor(x1) + 1)
-        for px in (left + (k - x0) / (x1 - x0) * (width - left - 8),)
+        for px in (left + (k - x0) / (x1 - x0) * (width - left - right),)
     )
     grid += "".join(
-        f'<line class="grid" x1="{left}" x2="{width - 8}" y1="{number(py)}" y2="{number(py)}"/>'
+        f'<line class="grid" x1="{left}" x2="{width - right}" y1="{number(py)}" y2="{number(py)}"/>'
         f'<text x="{left - 7}" y="{number(py + 4)}" text-anchor="end">{value:g}</text>'
         for value in _decades(y0, y1)
         for py in (base - (math.log10(value) - y0) / (y1 - y0) * (base - top),)

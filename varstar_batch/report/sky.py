@@ -13,6 +13,12 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+FEWEST = 5
+"""Objects in a cell: with fewer a map shows the noise of counting rather than the survey."""
+
+WHOLE_SKY = 41252.96
+"""Square degrees."""
+
 # Lightness rises evenly along it. Source: matplotlib's viridis at nine points.
 _RAMP = np.array(
     [
@@ -42,6 +48,7 @@ def sky_map(counts: Ints, label: str, *, width: int = 720) -> str:
     width : int
         Of the picture, pixels; it is half as high.
     """
+    counts, area = _pooled(counts)
     peak = int(counts.max(initial=0))
     picture = base64.b64encode(_png(_shaded(counts, width))).decode()
     lines = "".join(f'<path d="{_meridian(ra)}"/>' for ra in range(-180, 181, 60))
@@ -54,8 +61,18 @@ def sky_map(counts: Ints, label: str, *, width: int = 720) -> str:
         f'<svg viewBox="-2 -2 724 364" role="img" aria-label="{escape(label)}" class="sky wide">'
         f'<image href="data:image/png;base64,{picture}" x="0" y="0" width="720" height="360"/>'
         f'<g class="graticule">{lines}</g><g class="hours">{names}</g></svg>'
-        f'<p class="key"><span>1</span><span class="ramp"></span><span>{peak:,} per 5.7 deg²</span></p>'
+        f'<p class="key"><span>1</span><span class="ramp"></span><span>{peak:,} per {area:.0f} deg²</span></p>'
     )
+
+
+def _pooled(counts: Ints) -> tuple[Ints, float]:
+    """Return the counts in cells so large that those in use hold `FEWEST` objects on average, and their area [deg2]."""
+    for size in (1, 2, 3, 4, 6):
+        rows, columns = counts.shape[0] // size, counts.shape[1] // size
+        pooled: Ints = counts.reshape(rows, size, columns, size).sum(axis=(1, 3))
+        if pooled.sum() >= FEWEST * np.count_nonzero(pooled):
+            break
+    return pooled, WHOLE_SKY / pooled.size
 
 
 def _shaded(counts: Ints, width: int) -> npt.NDArray[np.uint8]:
