@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from tests.flow_site import Site, processes_with, running_site, until
@@ -210,3 +212,44 @@ def test_doctor_finds_the_site_well(site: Site) -> None:
     assert states == dict.fromkeys(
         ("versions", "server", "clock", "pool", "queue", "catalog", "model", "gpu"), "ok"
     ) | {"gpu": states["gpu"]}
+
+
+def long_form(folder: Path, objects: int) -> tuple[Path, Path]:
+    """Tables of observations and of objects, as an archive would give them."""
+    table = simulated_table(0, objects, seed=9)
+    curves = table["lightcurve"].combine_chunks()
+    observations = {name: pc.list_flatten(pc.struct_field(curves, name)) for name in ("time", "mag", "mag_err")}
+    observations["object_id"] = table["object_id"].take(pc.list_parent_indices(pc.struct_field(curves, "time")))
+    pq.write_table(pa.table(observations), folder / "observations.parquet")
+    pq.write_table(table.drop_columns(["lightcurve"]), folder / "objects.parquet")
+    return folder / "observations.parquet", folder / "objects.parquet"
+
+
+def test_an_ingested_release_is_reclassified_and_looked_after(site: Site, tmp_path: Path) -> None:
+    observations, objects = long_form(tmp_path, 30)
+    survey = tmp_path / "second"
+    site.ended(
+        site.start(
+            "ingest/ingest",
+            observations=str(observations),
+            objects=str(objects),
+            out=str(survey),
+            release="DR9",
+            time_system="HJD",
+            partitions=2,
+        ),
+        "COMPLETED",
+    )
+
+    def look() -> dict[str, Any] | None:
+        runs = site.runs_of("reclassify/on-release")
+        return next((run for run in runs if run["parameters"]["parameters"]["release"] == "DR9"), None)
+
+    run = until("a run for the release", look)
+    assert run["parameters"]["parameters"]["survey"] == str(survey)
+    site.ended(run["id"], "COMPLETED")
+    assert run_records(site.catalog)[-1]["rows"] == 30
+
+    site.ended(site.start("maintain/maintenance", catalog=str(site.catalog), keep=1), "COMPLETED")
+    (kept,) = (site.catalog / "runs").iterdir()
+    assert kept.name == run_records(site.catalog)[-1]["run_id"]
