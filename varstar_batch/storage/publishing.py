@@ -6,7 +6,11 @@
       runs/RUN_ID/plan.json       what the run is about, written first
       runs/RUN_ID/model/          the bundle that classified it
       runs/RUN_ID/dataset/...     one Parquet file for each partition of the survey, mirrored
-      runs/RUN_ID/partitions.parquet, failures.parquet, run.json
+      runs/RUN_ID/tasks.parquet, partitions.parquet, failures.parquet, run.json
+      runs/RUN_ID/row_groups.parquet, definitions/    what readers look things up in
+      runs/RUN_ID/hats.properties, partition_info.csv, skymap.fits, ...    where the survey is a HATS catalog
+      runs/RUN_ID/manifest.json   size and SHA-256 of all of these
+      reports/RUN_ID.html         a page about the run
 
 A run is invisible to readers until the pointer names it, so a crash at any step leaves the old catalog whole. Numbered
 pointers make publishing a compare-and-swap on every storage that can create a file exclusively: a publisher that began
