@@ -101,9 +101,12 @@ def accounted(tally: Tally, target: Path) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_thousand_mangled_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("only_binary", [False, True])
+def test_a_thousand_mangled_files(tmp_path: Path, only_binary: bool) -> None:
     rng = random.Random(20260806)
     originals = [content() if callable(content) else content for content, *_ in GOLDEN.values()]
+    if only_binary:
+        originals = [content for content in originals if content.startswith((b"SIMPLE", b"<?xml", b"PAR1"))]
     folder = tmp_path / "in"
     folder.mkdir()
     for i in range(FILES):

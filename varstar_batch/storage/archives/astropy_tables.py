@@ -6,7 +6,9 @@ import io
 import struct
 import threading
 import warnings
+import zlib
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +24,11 @@ _DAMAGE = (
     OSError,
     EOFError,
     MemoryError,
-    RecursionError,
-    NotImplementedError,
+    RuntimeError,
     AssertionError,
     struct.error,
+    zlib.error,
+    ExpatError,
     Warning,
 )
 """What astropy raises on damaged files: it does not check them, so that anything may break."""
@@ -60,7 +63,9 @@ def read_with_astropy(content: bytes, kind: str) -> pa.Table:
         It is damaged, cut short, or has no table.
     """
     with _LOCK, warnings.catch_warnings():
+        from astropy.io.fits import VerifyError
         from astropy.utils.exceptions import AstropyUserWarning, AstropyWarning
+        from yaml import YAMLError
 
         warnings.simplefilter("ignore")
         warnings.simplefilter("ignore", AstropyWarning)
@@ -68,7 +73,7 @@ def read_with_astropy(content: bytes, kind: str) -> pa.Table:
         warnings.simplefilter("error", AstropyUserWarning)
         try:
             table = _read_fits(content) if kind == "fits" else _read_other(content, kind)
-        except _DAMAGE as error:
+        except (*_DAMAGE, VerifyError, YAMLError) as error:
             raise UnreadableFileError(f"a whole {kind} table", f"{type(error).__name__}: {error}") from error
         if not table.column_names:
             raise UnreadableFileError(f"a {kind} table with columns", "none")

@@ -25,6 +25,7 @@ ALL_BANDS = "all"
 _BATCH_FILES = 64
 _BATCH_BYTES = 2**23
 _WINDOW = 4
+_SHOWN = 300
 
 
 @dataclass(frozen=True)
@@ -232,4 +233,5 @@ def _count(reading: Reading, band: str | None, tally: Tally) -> pa.Table | None:
 
 
 def _line(expected: str, got: str) -> str:
-    return one_line(f"expected {expected}, got {got}")
+    shown = got if len(got) <= _SHOWN else f"{got[:_SHOWN]}..."
+    return one_line(f"expected {expected}, got {shown}")
