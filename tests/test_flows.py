@@ -232,3 +232,17 @@ def test_demo_shows_the_way_and_leaves_nothing_running(tmp_path: Path) -> None:
     assert "300 objects in, 300 rows out" in done.stdout
     assert "varstar query" in done.stdout
     assert not processes_with(str(tmp_path))
+
+
+@pytest.mark.slow
+def test_stages_of_training_write_a_bundle(tmp_path: Path) -> None:
+    from prefect.logging import disable_run_logger
+
+    from flows.train import TrainParameters, train_stage, write_stage
+    from varstar_batch.storage.bundles import read_bundle
+
+    parameters = TrainParameters(out=str(tmp_path / "model"), name="tiny", objects=200, passes=1)
+    with disable_run_logger():
+        written = write_stage.fn(parameters, train_stage.fn(parameters))
+    bundle = read_bundle(parameters.out)
+    assert (bundle.hash, bundle.contract.name) == (written, "tiny")
