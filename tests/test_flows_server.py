@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +155,60 @@ def test_cancelled_then_killed_then_resumed(site: Site, long_survey: Path, tmp_p
     assert record["resumed_partitions"] == done
     assert (record["rows"], record["failed_partitions"]) == (24_000, 0)
     print(f"cancelled within {seconds:.1f} s; {done} of 24 partitions were done when the last run began")
+
+
+@contextmanager
+def mailbox() -> Iterator[tuple[str, list[str]]]:
+    """A webhook on loopback, and what it was sent."""
+    received: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(self.rfile.read(int(self.headers["content-length"])).decode())
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Keep the tests' output quiet."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/", received
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+NOTIFY = """\
+import sys
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from flows.deploying import DEPLOY, Deployed, apply_automations
+from varstar_batch.cli.prefect_server import prefect_client
+data = {"subject": "{{subject}}", "body": "{{body}}"}
+CustomWebhookNotificationBlock(name="test", url=sys.argv[1], json_data=data).save("test", overwrite=True)
+for _ in range(2):
+    done = Deployed()
+    with prefect_client() as client:
+        apply_automations(client, DEPLOY / "automations.yaml", "custom-webhook/test", done)
+print(len(done.automations), len(done.left_out))
+"""
+
+
+def test_a_failure_is_notified(site: Site, tmp_path: Path) -> None:
+    with mailbox() as (url, received):
+        applied = site.command(sys.executable, "-c", NOTIFY, url)
+        assert applied.stdout.split() == ["4", "0"], applied.stderr
+        names = [entry["name"] for entry in site.post("/automations/filter") if entry["name"].startswith("varstar: ")]
+        assert len(names) == len(set(names)) == 4  # applied twice, there once
+        nowhere = tmp_path / "nowhere"
+        run = site.start("reclassify/nightly", survey=str(nowhere), catalog=str(tmp_path / "catalog"))
+        site.ended(run, "FAILED")
+        message = until("the notification", lambda: next((text for text in received if str(nowhere) in text), None))
+    assert "varstar: reclassify failed" in message
+    assert run in message  # as a link
 
 
 def test_what_is_wrong_is_told_in_one_line(site: Site, tmp_path: Path) -> None:
