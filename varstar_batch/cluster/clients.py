@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import os
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from varstar_batch.arithmetic.fold import compile_kernels
 from varstar_batch.errors import InputError, one_line
 
 if TYPE_CHECKING:
@@ -49,8 +50,10 @@ class ClusterOptions:
 
 
 def default_workers() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Return the number of cores that this process may use, as affinity and the container's quota have it."""
+    from dask.system import CPU_COUNT
+
+    return int(CPU_COUNT)
 
 
 @contextmanager
@@ -197,24 +200,27 @@ def _local(workers: int, memory: int | None, security: Security | None, dashboar
         # What goes wrong in a worker comes back as a failure of its partition; it need not be told twice.
         "logging": {"distributed": "critical", "bokeh": "critical", "tornado": "critical"},
     }
-    with (
-        dask.config.set(settings),
-        _quiet("distributed"),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            memory_limit="auto" if memory is None else memory,
-            security=security,
-            # A port of its own choice, also for the little that is served without a dashboard: 8787 may be taken.
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": dashboard},
-            silence_logs=logging.ERROR,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
+    with dask.config.set(settings), _quiet("distributed"), ThreadPoolExecutor(1) as pool:
+        # On a fresh machine every worker would compile the kernels for itself, all at once: here one does it for all.
+        # Where the machine code is there already, this only overlaps with the start of the cluster.
+        compiled = pool.submit(compile_kernels)
+        with (
+            LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                memory_limit="auto" if memory is None else memory,
+                security=security,
+                # A port of its own choice, also for the little that is served without a dashboard: 8787 may be taken.
+                dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": dashboard},
+                silence_logs=logging.ERROR,
+            ) as cluster,
+            Client(cluster, set_as_default=False) as client,
+        ):
+            compiled.result()
+            yield client
 
 
 @contextmanager
