@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any
 
 from varstar_batch.cli.console import out, print_counts, print_table, progress, say
-from varstar_batch.cli.running import agreement
+from varstar_batch.cli.outcome import agreement
 from varstar_batch.errors import InputError
 
 QUERY = """\

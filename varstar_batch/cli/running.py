@@ -18,6 +18,7 @@ from varstar_batch.cli.console import (
     say,
     warning_line,
 )
+from varstar_batch.cli.outcome import agreement
 from varstar_batch.cluster.clients import ClusterOptions, open_client
 from varstar_batch.cluster.configuration import load_config
 from varstar_batch.cluster.execute import PartitionResult
@@ -133,15 +134,6 @@ def print_record(record: dict[str, Any], prepared: Prepared) -> None:
             f"{record['failed_partitions']} partitions failed: see {prepared.context.run / 'failures.parquet'}"
         )
     say(f"Published run {prepared.run_id} in {prepared.catalog}")
-
-
-def agreement(labels: dict[str, int]) -> str:
-    """Return a line about how often the class agrees with the survey's own label."""
-    pairs = [(key.split(">"), count) for key, count in labels.items()]
-    classified = sum(count for (_, found), count in pairs if found)
-    right = sum(count for (label, found), count in pairs if label == found)
-    share = f"{right / classified:.1%}" if classified else "none"
-    return f"Agreement with the survey's own classes: {share} of {classified:,} classified objects"
 
 
 def _heading(prepared: Prepared) -> str:
