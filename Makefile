@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo test test-slow lint bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     simulate a survey, classify it, publish and query its catalog"
-	@echo "make test     all tests"
+	@echo "make test     the tests, some minutes"
+	@echo "make test-slow  the heavy ones: real servers, processes that are killed, some ten minutes"
 	@echo "make lint     ruff and mypy"
 	@echo "make bench    all benchmarks, some 20 minutes; ARGS=--quick for 3, ARGS=\"--only end_to_end\" for one part"
 	@echo "make install  the environment in $(VENV) only"
@@ -27,7 +28,10 @@ demo: $(STAMP)
 	$(BIN)/varstar demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
