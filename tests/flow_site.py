@@ -22,6 +22,19 @@ PATIENCE = 120.0
 T = TypeVar("T")
 
 
+class PatientTransport(httpx.HTTPTransport):
+    """Tries again where the server says 503, as Prefect's own client does: SQLite was busy, and nothing was changed."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            response = super().handle_request(request)
+            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                return response
+            response.close()
+            time.sleep(0.5)
+
+
 def until(what: str, look: Callable[[], T | None], seconds: float = PATIENCE, every: float = 0.1) -> T:
     """Return what `look` finds, as soon as it finds something."""
     deadline = time.monotonic() + seconds
@@ -55,7 +68,7 @@ class Site:
         self.survey = folder / "survey"
         self.catalog = folder / "catalog"
         self.url = f"http://127.0.0.1:{port}"
-        self.http = httpx.Client(base_url=f"{self.url}/api", timeout=60)
+        self.http = httpx.Client(base_url=f"{self.url}/api", timeout=60, transport=PatientTransport())
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
             "PREFECT_HOME": str(folder / "client"),
