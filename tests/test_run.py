@@ -261,7 +261,7 @@ def test_verification_misses_nothing_that_is_gone(survey: Path, tmp_path: Path) 
     with pytest.raises(VerificationError, match=r"part-00002\.parquet: 39 instead of 40"):
         verify(prepared, executed)
     fewer = Executed(
-        records=executed.records[:-1], failures=executed.failures, seconds=1.0, classified_now=executed.classified_now
+        tasks=executed.tasks[:-1], failures=executed.failures, seconds=1.0, classified_now=executed.classified_now
     )
     with pytest.raises(VerificationError, match="all 3 partitions"):
         verify(prepared, fewer)

@@ -76,15 +76,15 @@ def test_a_huge_row_group_runs_in_a_small_worker(tmp_path: Path) -> None:
     with open_client(1, None, ClusterOptions(worker_memory=LIMIT)) as client, Watch() as watch:
         executed = execute_run(prepared, client, lambda _: None, lambda _: None)
     seconds = time.perf_counter() - start
-    (record,) = executed.records
+    (record,) = executed.tasks.to_pylist()
     print(
-        f"\n{OBJECTS:,} light curves, {record.observations:,} observations in one row group "
+        f"\n{OBJECTS:,} light curves, {record['observations']:,} observations in one row group "
         f"({(tmp_path / 'survey' / 'a.parquet').stat().st_size / 2**20:.0f} MiB): "
         f"{seconds:.1f} s, peak of the worker {watch.peak / 2**20:.0f} MiB (its own count "
-        f"{record.peak_memory / 2**20:.0f} MiB), limit {LIMIT / 2**20:.0f} MiB, "
+        f"{record['peak_memory'] / 2**20:.0f} MiB), limit {LIMIT / 2**20:.0f} MiB, "
         f"--chunk-memory {config.chunk_memory / 2**20:.0f} MiB"
     )
-    assert record.retries == 0
+    assert record["retries"] == 0
     assert watch.peak < LIMIT * 0.95
     verify(prepared, executed)
     assert publish(prepared, executed)["rows"] == OBJECTS

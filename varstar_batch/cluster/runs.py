@@ -6,16 +6,19 @@ What is finished is read from storage: each stage may be repeated, and outlasts 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from varstar_batch.cluster.attempts import StorageLostError, steadfast
 from varstar_batch.cluster.execute import PartitionResult, execute
-from varstar_batch.cluster.outcomes import STAGES, SYSTEMIC, ChunkRecord, Failure
+from varstar_batch.cluster.ledger import Ledger, by_partition, counts, rows_by_partition, total
+from varstar_batch.cluster.outcomes import STAGES, SYSTEMIC, Failure
 from varstar_batch.cluster.preparing import Prepared, expected_objects, plan_run, prepare
 from varstar_batch.errors import RefusedError
 from varstar_batch.storage.finishing import finish_run_files, load_ahead
@@ -23,8 +26,7 @@ from varstar_batch.storage.publishing import output_key
 from varstar_batch.storage.records import (
     FAILURES_SCHEMA,
     PARTITIONS_SCHEMA,
-    TASKS_SCHEMA,
-    add_counts,
+    write_columns,
     write_json,
     write_table,
 )
@@ -52,9 +54,21 @@ SYSTEMIC_FAILURES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Executed:
-    """What became of a run's partitions, and the seconds that took."""
+    """What became of a run's partitions.
 
-    records: tuple[ChunkRecord, ...]
+    Attributes
+    ----------
+    tasks : pa.Table
+        Of every chunk (`varstar_batch.storage.records.TASKS_SCHEMA`), by partition and chunk.
+    failures : tuple of Failure
+        By partition.
+    seconds : float
+        That it took.
+    classified_now : int
+        Light curves that no earlier try or run had classified.
+    """
+
+    tasks: pa.Table
     failures: tuple[Failure, ...]
     seconds: float
     classified_now: int
@@ -78,7 +92,8 @@ def execute_run(
     """
     start = time.perf_counter()
     load_ahead(prepared.plan.survey)
-    records: list[ChunkRecord] = []
+    ledger = Ledger()
+    classified_now = 0
     failures: list[Failure] = []
     config = prepared.plan.config
     allowed = config.max_failed_fraction * len(prepared.plan.survey.partitions)
@@ -94,7 +109,9 @@ def execute_run(
     ):
         on_partition(result)
         if not isinstance(result, Failure):
-            records.extend(result)
+            ledger.add(result)
+            if result[0].run_id == prepared.run_id and result[0].partition not in prepared.done:
+                classified_now += sum(record.rows for record in result)
             in_a_row = 0
             continue
         failures.append(result)
@@ -111,14 +128,10 @@ def execute_run(
             break
     _check_system(prepared, failures)
     return Executed(
-        records=tuple(sorted(records, key=lambda record: (record.partition, record.chunk))),
+        tasks=ledger.table(),
         failures=tuple(sorted(failures, key=lambda failure: failure.partition)),
         seconds=time.perf_counter() - start,
-        classified_now=sum(
-            record.rows
-            for record in records
-            if record.partition not in prepared.done and record.run_id == prepared.run_id
-        ),
+        classified_now=classified_now,
     )
 
 
@@ -132,19 +145,17 @@ def verify(prepared: Prepared, executed: Executed) -> None:
         Naming what is off, or that nothing could be classified at all; nothing is published.
     """
     survey = prepared.plan.survey
-    if not executed.records:
+    if not executed.tasks.num_rows:
         raise VerificationError(
             expected="at least one partition that could be classified",
             got=f"{len(executed.failures)} failed, the first: {executed.failures[0].message}",
             where=str(prepared.catalog),
             fix="nothing was published; mend the cause and start again",
         )
-    rows: dict[str, int] = {}
-    for record in executed.records:
-        key = output_key(survey.source.layout, record.partition)
-        rows[key] = rows.get(key, 0) + record.rows
+    layout = survey.source.layout
+    rows = {output_key(layout, key): count for key, count in rows_by_partition(executed.tasks).items()}
     failed = {failure.partition for failure in executed.failures}
-    expected = {output_key(survey.source.layout, p.key) for p in survey.partitions if p.key not in failed}
+    expected = {output_key(layout, p.key) for p in survey.partitions if p.key not in failed}
     verify_run_files(prepared.context.run, rows, expected)
 
 
@@ -158,9 +169,8 @@ def publish(prepared: Prepared, executed: Executed) -> dict[str, Any]:
         Somebody else published since the run began.
     """
     run = prepared.context.run
-    tasks = [asdict(record) for record in executed.records]
-    write_table(run / "tasks.parquet", tasks, TASKS_SCHEMA)
-    write_table(run / "partitions.parquet", _by_partition(executed.records), PARTITIONS_SCHEMA)
+    write_columns(run / "tasks.parquet", executed.tasks)
+    write_table(run / "partitions.parquet", by_partition(executed.tasks), PARTITIONS_SCHEMA)
     _write_failures(prepared, executed.failures)
     record = summary(prepared, executed)
     write_json(run / "run.json", record)
@@ -178,30 +188,32 @@ def publish(prepared: Prepared, executed: Executed) -> dict[str, Any]:
 
 def summary(prepared: Prepared, executed: Executed) -> dict[str, Any]:
     """Return the record of a run: what it was, its totals, its rates; JSON-ready."""
-    records, failures = executed.records, executed.failures
-    rows = sum(record.rows for record in records)
-    mine = [record for record in records if record.run_id == prepared.run_id]
-    partitions = Counter(record.run_id == prepared.run_id for record in records if record.chunk == 0)
+    tasks, failures = executed.tasks, executed.failures
+    is_mine = pc.equal(tasks["run_id"], prepared.run_id)
+    mine = tasks.filter(is_mine)
+    firsts = is_mine.filter(pc.equal(tasks["chunk"], 0))
+    classified = pc.sum(firsts, min_count=0).as_py()
+    seconds = counts(mine, "seconds")
     return {
         "run_id": prepared.run_id,
         **prepared.plan.describe(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "rows": rows,
-        "observations": sum(record.observations for record in records),
+        "rows": total(tasks, "rows"),
+        "observations": total(tasks, "observations"),
         "failed_partitions": len(failures),
         "resumed_partitions": len(prepared.done),
-        "carried_partitions": partitions[False],
-        "classified_partitions": partitions[True],
-        "retries": sum(record.retries for record in mine),
-        "status": add_counts(record.status for record in records),
-        "classes": add_counts(record.classes for record in records),
-        "dropped": add_counts(record.dropped for record in records),
-        "labels": add_counts(record.labels for record in records),
+        "carried_partitions": len(firsts) - classified,
+        "classified_partitions": classified,
+        "retries": total(mine, "retries"),
+        "status": counts(tasks, "status"),
+        "classes": counts(tasks, "classes"),
+        "dropped": counts(tasks, "dropped"),
+        "labels": counts(tasks, "labels"),
         "seconds": round(executed.seconds, 3),
         "light_curves_per_second": round(executed.classified_now / executed.seconds, 1) if executed.seconds else 0.0,
-        "worker_seconds": {name: round(sum(record.seconds[name] for record in mine), 3) for name in STAGES},
-        "peak_memory": max((record.peak_memory for record in mine), default=0),
-        "bytes_out": sum(record.bytes_out for record in records),
+        "worker_seconds": {name: round(seconds.get(name, 0.0), 3) for name in STAGES},
+        "peak_memory": pc.max(mine["peak_memory"]).as_py() or 0,
+        "bytes_out": total(tasks, "bytes_out"),
     }
 
 
@@ -224,20 +236,3 @@ def _check_system(prepared: Prepared, failures: list[Failure]) -> None:
         where=f"{len(systemic)} partitions of {prepared.catalog}",
         fix="nothing was published and what is done is kept: mend it, and the same command goes on from there",
     )
-
-
-def _by_partition(records: tuple[ChunkRecord, ...]) -> list[dict[str, Any]]:
-    grouped: dict[str, list[ChunkRecord]] = {}
-    for record in records:
-        grouped.setdefault(record.partition, []).append(record)
-    return [
-        {
-            "partition": key,
-            "rows": sum(record.rows for record in group),
-            "bytes": sum(record.bytes_out for record in group),
-            "sha256": group[-1].sha256,
-            "status": add_counts(record.status for record in group),
-            "classes": add_counts(record.classes for record in group),
-        }
-        for key, group in grouped.items()
-    ]

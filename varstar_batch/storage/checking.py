@@ -25,6 +25,7 @@ from varstar_batch.storage.run_history import RUN_RECORD
 from varstar_batch.storage.surveys import Partition, Survey
 from varstar_batch.storage.verification import (
     MISSING,
+    Footer,
     content_problems,
     read_footers,
     repeated_ids,
@@ -124,18 +125,18 @@ def _totals(
 def _rows(reader: CatalogReader, keys: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
     footers = read_footers(reader.run, list(keys))
     findings = []
-    sound = []
+    sound: dict[str, Footer] = {}
     for key, footer in footers.items():
         if footer == MISSING:
             continue  # told by its checksum already
         if isinstance(footer, str):
             findings.append(Finding("unreadable", key, footer))
             continue
-        if footer.num_rows != keys[key]["rows"]:
-            findings.append(Finding("rows", key, f"{footer.num_rows} rows instead of {keys[key]['rows']}"))
-        sound.append(key)
-    findings += [Finding("schema", key, text) for key, text in schema_problems(reader.run, sound)]
-    findings += [Finding("content", key, text) for key, text in content_problems(reader.run, sound)]
+        if footer.rows != keys[key]["rows"]:
+            findings.append(Finding("rows", key, f"{footer.rows} rows instead of {keys[key]['rows']}"))
+        sound[key] = footer
+    findings += [Finding("schema", key, text) for key, text in schema_problems(sound)]
+    findings += [Finding("content", key, text) for key, text in content_problems(reader.run, list(sound))]
     try:
         repeated = repeated_ids([reader.run / key for key in sound])
     except duckdb.Error as error:

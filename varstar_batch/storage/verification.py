@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -50,14 +51,15 @@ def verify_run_files(run: Location, rows: Mapping[str, int], expected: Collectio
     if missing:
         raise _error(f"all {len(expected)} partitions", f"none of {', '.join(missing[:3])}", run)
     found = read_footers(run, list(rows))
+    sound = {key: footer for key, footer in found.items() if isinstance(footer, Footer)}
     wrong = [
-        f"{key}: {footer if isinstance(footer, str) else footer.num_rows} instead of {rows[key]} rows"
+        f"{key}: {footer if isinstance(footer, str) else footer.rows} instead of {rows[key]} rows"
         for key, footer in found.items()
-        if isinstance(footer, str) or footer.num_rows != rows[key]
+        if isinstance(footer, str) or footer.rows != rows[key]
     ]
     if wrong:
         raise _error("the rows that were counted", "; ".join(wrong[:3]), run)
-    for problems in (schema_problems(run, list(rows)), content_problems(run, list(rows))):
+    for problems in (schema_problems(sound), content_problems(run, list(rows))):
         if problems:
             raise _error("sound partitions", "; ".join(f"{key}: {text}" for key, text in problems[:3]), run)
     repeated = repeated_ids([run / key for key in rows])
@@ -65,13 +67,22 @@ def verify_run_files(run: Location, rows: Mapping[str, int], expected: Collectio
         raise _error("every object_id once", f"repeated {', '.join(repeated)}", run)
 
 
-def read_footers(run: Location, keys: Sequence[str]) -> dict[str, pq.FileMetaData | str]:
-    """Return the footers of a run's files, or a few words where one cannot be read."""
+class Footer(NamedTuple):
+    """What is kept of a file's footer: its rows, and its columns without their metadata (shared by equal files)."""
 
-    def footer(key: str) -> pq.FileMetaData | str:
+    rows: int
+    columns: pa.Schema
+
+
+def read_footers(run: Location, keys: Sequence[str]) -> dict[str, Footer | str]:
+    """Return the footers of a run's files, or a few words where one cannot be read."""
+    known: dict[pa.Schema, pa.Schema] = {}
+
+    def footer(key: str) -> Footer | str:
         try:
             with opened_parquet(run / key) as file:
-                return file.metadata
+                columns = file.schema_arrow.remove_metadata()
+                return Footer(file.metadata.num_rows, known.setdefault(columns, columns))
         except PartitionError as error:
             return MISSING if error.kind == "missing" else f"an unreadable file ({error.got})"
 
@@ -79,20 +90,15 @@ def read_footers(run: Location, keys: Sequence[str]) -> dict[str, pq.FileMetaDat
         return dict(zip(keys, pool.map(footer, keys), strict=True))
 
 
-def schema_problems(run: Location, keys: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the files, of those that can be read, whose columns differ from the first one's, with what differs."""
-
-    def schema(key: str) -> pa.Schema:
-        with opened_parquet(run / key) as file:
-            return file.schema_arrow
-
-    with ThreadPoolExecutor(READERS) as pool:
-        schemas = list(pool.map(schema, keys))
-    first = schemas[0] if schemas else None
+def schema_problems(footers: Mapping[str, Footer]) -> list[tuple[str, str]]:
+    """Return the files whose columns differ from the first one's, with what differs."""
+    if not footers:
+        return []
+    name, first = next(iter(footers.items()))
     return [
-        (key, f"columns {_unlike(first, found)} differ from those of {keys[0]}")
-        for key, found in zip(keys, schemas, strict=True)
-        if not found.equals(first)
+        (key, f"columns {_unlike(first.columns, footer.columns)} differ from those of {name}")
+        for key, footer in footers.items()
+        if footer.columns is not first.columns and not footer.columns.equals(first.columns)
     ]
 
 
