@@ -193,6 +193,23 @@ def test_both_pools_have_the_same_deployments() -> None:
     assert pools["varstar-local"] >= {"nightly", "full", "on-release", "train", "maintenance"}
 
 
+def test_runs_in_kubernetes_classify_on_the_dask_cluster_of_the_manifests() -> None:
+    """Its service's name is the operator's doing: NAME-scheduler."""
+    cluster = next(yaml.safe_load_all((ROOT / "k8s/base/dask-cluster.yaml").read_text()))
+    ports = {port["name"]: port["port"] for port in cluster["spec"]["scheduler"]["service"]["ports"]}
+    address = f"tls://{cluster['metadata']['name']}-scheduler:{ports['tcp-comm']}"
+    found = 0
+    for entry in DEPLOYMENTS:
+        if entry["entrypoint"] != "flows.reclassify.reclassify":
+            continue
+        wanted = address if entry["work_pool"]["name"] == "varstar-kubernetes" else None
+        given = [entry["parameters"], *(trigger["parameters"] for trigger in entry.get("triggers", []))]
+        for parameters in given:
+            assert parameters["parameters"].get("scheduler") == wanted
+            found += 1
+    assert found == 8
+
+
 @pytest.mark.parametrize("entry", AUTOMATIONS, ids=lambda entry: entry["name"])
 def test_automations_are_what_prefect_takes(entry: dict[str, Any]) -> None:
     from prefect.events.schemas.automations import AutomationCore
@@ -235,14 +252,18 @@ def test_demo_shows_the_way_and_leaves_nothing_running(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_stages_of_training_write_a_bundle(tmp_path: Path) -> None:
+def test_the_stage_of_training_writes_a_bundle(tmp_path: Path) -> None:
     from prefect.logging import disable_run_logger
 
-    from flows.train import TrainParameters, train_stage, write_stage
+    from flows.train import TrainParameters, train_stage
+    from tests.making import write_survey
     from varstar_batch.storage.bundles import read_bundle
 
-    parameters = TrainParameters(out=str(tmp_path / "model"), name="tiny", objects=200, passes=1)
+    survey = write_survey(tmp_path / "survey", (150, 150))
+    parameters = TrainParameters(
+        surveys=(str(survey),), out=str(tmp_path / "model"), name="tiny", epochs=1, folds=0, min_per_class=5
+    )
     with disable_run_logger():
-        written = write_stage.fn(parameters, train_stage.fn(parameters))
+        written = train_stage.fn(parameters)
     bundle = read_bundle(parameters.out)
     assert (bundle.hash, bundle.contract.name) == (written, "tiny")
