@@ -119,15 +119,22 @@ def test_all_that_the_dockerfile_copies_is_there() -> None:
                 assert (ROOT / name).exists(), name
 
 
-def test_requirements_are_those_of_pyproject() -> None:
-    words = [sys.executable, "deploy/requirements.py", "kubernetes"]
+def requirements(*extras: str) -> list[str]:
+    words = [sys.executable, "deploy/requirements.py", *extras]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
+    return done.stdout.splitlines()
+
+
+def test_requirements_are_those_of_pyproject() -> None:
+    lines = requirements("kubernetes")
     assert "prefect>=3.8,<3.9" in lines
-    assert any(line.startswith("dask-kubernetes") for line in lines)
-    assert not any(line.startswith("pytest") for line in lines)
+    assert any(line.startswith("prefect-kubernetes") for line in lines)
+    assert not any(line.startswith(("pytest", "tensorflow", "keras")) for line in lines)
+    with_gpu = requirements("kubernetes", "gpu")
+    assert {"keras>=3.10", "tensorflow[and-cuda]>=2.18"} <= set(with_gpu)
+    assert not any(line.startswith("varstar-batch") for line in with_gpu)
     pinned = {re.split("==", line)[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
-    assert {re.split(r"[<>=\[]", line)[0].lower() for line in lines} <= pinned
+    assert {re.split(r"[<>=\[]", line)[0].lower() for line in with_gpu} <= pinned
 
 
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())

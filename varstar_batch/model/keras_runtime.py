@@ -8,8 +8,11 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+
+from varstar_batch.errors import InputError
 
 # What TensorFlow prints at its start whatever its log level is: its logger is not set up yet by then.
 _NOISE = ("WARNING: All log messages before absl", "I0000 ", "To enable the following instructions")
@@ -23,17 +26,45 @@ def load_keras(threads: int | None = None) -> ModuleType:
     ----------
     threads : int, optional
         Threads of TensorFlow. They can be set only before its first operation in a process; later calls leave them.
+
+    Raises
+    ------
+    InputError
+        If Keras or its backend is not installed.
     """
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _without_noise():
-        import keras
-
+        keras = _import_keras()
         if keras.backend.backend() == "tensorflow" and threads is not None:
             _set_tensorflow_threads(threads)
         keras.distribution.list_devices()  # starts the backend while its complaints are held back
+    return keras
+
+
+def _import_keras() -> ModuleType:
+    try:
+        import keras
+    except ModuleNotFoundError as error:
+        backend = os.environ["KERAS_BACKEND"]
+        name = (error.name or "").partition(".")[0]
+        if name not in {"keras", backend}:
+            raise
+        fix = "pip install 'varstar-batch[train]'" if backend == "tensorflow" else f"pip install keras {backend}"
+        raise InputError(
+            expected=f"Keras with its backend {backend}",
+            got=f"no package {name}",
+            where="training, evaluating with Keras, --engine keras",
+            fix=f"{fix}; OpenVINO classifies on CPUs without",
+        ) from None
     module: ModuleType = keras
     return module
+
+
+def keras_is_installed() -> bool:
+    """Tell whether Keras and the backend that KERAS_BACKEND names (TensorFlow by default) are there to be imported."""
+    names = ("keras", os.environ.get("KERAS_BACKEND", "tensorflow"))
+    return all(find_spec(name) is not None for name in names)
 
 
 def nvidia_driver_is_loaded() -> bool:
@@ -42,8 +73,8 @@ def nvidia_driver_is_loaded() -> bool:
 
 
 def keras_sees_gpu() -> bool:
-    """Tell whether Keras would compute on a GPU; imports its backend."""
-    return any("gpu" in device.lower() for device in load_keras().distribution.list_devices())
+    """Tell whether Keras would compute on a GPU, no if it is not installed; imports its backend."""
+    return keras_is_installed() and any("gpu" in device.lower() for device in load_keras().distribution.list_devices())
 
 
 def _set_tensorflow_threads(threads: int) -> None:
