@@ -10,7 +10,9 @@ import zipfile
 import numpy as np
 
 from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.rules import Preprocessing
+from varstar_batch.arithmetic.fold import fold
+from varstar_batch.arithmetic.rules import Limits, Preprocessing
+from varstar_batch.arithmetic.simulate import simulate_objects
 from varstar_batch.model.bundle import Bundle, BundleContract, Calibration, OutOfDistribution
 from varstar_batch.model.keras_runtime import load_keras
 from varstar_batch.model.networks import build_paper_network, to_keras_file
@@ -36,6 +38,13 @@ def scramble(model, seed=0):
 
 def paper_model(seed=0, n_phase=512):
     return scramble(build_paper_network(n_phase), seed)
+
+
+def simulated_curves(n_objects, seed, preprocessing=None):
+    """Folded curves of simulated objects, those that can be folded."""
+    objects = simulate_objects(0, n_objects, seed)
+    folded = fold(objects.light_curves, objects.period, preprocessing or Preprocessing(), Limits())
+    return folded.curve[folded.ok]
 
 
 def make_contract(keras_file, **changes):

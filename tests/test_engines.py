@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.model_helpers import make_bundle, paper_model, scramble
+from tests.model_helpers import make_bundle, paper_model, scramble, simulated_curves
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.model import engines
 from varstar_batch.model.classify import temperature_softmax
@@ -19,7 +19,6 @@ from varstar_batch.model.engines import open_engine
 from varstar_batch.model.keras_runtime import load_keras
 from varstar_batch.model.networks import from_keras_file, logits_model, to_keras_file
 from varstar_batch.model.openvino_graph import build_graph
-from varstar_batch.model.training import simulated_curves
 from varstar_batch.model.weights import read_network
 from varstar_batch.storage.bundles import read_bundle
 
@@ -59,7 +58,7 @@ def test_engines_equal_plain_keras_on_random_weights(engine, model):
 @pytest.mark.parametrize("name", ENGINES)
 def test_engines_equal_plain_keras_on_trained_weights(name):
     shipped = read_bundle()
-    curves = simulated_curves(400, seed=77).curves
+    curves = simulated_curves(400, seed=77)
     expected = from_keras_file(shipped.keras_file).predict_on_batch(curves[:, :, None])
     got = probabilities(open_engine(shipped, name).logits(curves))
     np.testing.assert_allclose(got, expected, atol=1e-5)
@@ -71,7 +70,7 @@ def test_bfloat16_changes_no_more_than_the_bundle_says(name):
     engine = open_engine(shipped, name, "bfloat16")
     if engine.precision != "bfloat16":
         pytest.skip("this CPU has no bfloat16 arithmetic")
-    curves = simulated_curves(1_000, seed=78).curves
+    curves = simulated_curves(1_000, seed=78)
     temperature = shipped.contract.calibration.temperature
     exact = probabilities(open_engine(shipped, "openvino").logits(curves), temperature)
     changed = probabilities(engine.logits(curves), temperature)

@@ -1,76 +1,150 @@
-"""Training, calibration and measures."""
+"""Training: a network learns, its bundle is complete, and what cannot be trained on is refused."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 
+from tests.labelled_making import TINY, labelled_sines
 from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.rules import Preprocessing
+from varstar_batch.errors import InputError
+from varstar_batch.model import recipes
 from varstar_batch.model.bundle import parse_bundle
-from varstar_batch.model.classify import energy_score, ood_scores, temperature_softmax
+from varstar_batch.model.classify import temperature_softmax
 from varstar_batch.model.engines import open_engine
-from varstar_batch.model.evaluation import calibration_error, class_metrics, fit_energy_quantiles, fit_temperature
-from varstar_batch.model.training import (
-    LabelledCurves,
-    TrainingOptions,
-    measure_precision,
-    simulated_bundle,
-    simulated_curves,
-    split,
-    train,
-)
+from varstar_batch.model.fitting import shift_phases
+from varstar_batch.model.inputs import Inputs, check_finite
+from varstar_batch.model.recipes import PAPER
+from varstar_batch.model.training import TrainingOptions, measure_precision, plan_training, train
 
-TINY = TrainingOptions(passes=2, batch_size=32)
-PREPROCESSING = Preprocessing(n_phase=32)
+OPTIONS = TrainingOptions(architecture="tiny", folds=2, min_per_class=5)
 
 
-def easy_curves(n=240):
-    """Six classes that differ in the number of cycles of a sine: learnt in moments."""
-    random = np.random.default_rng(3)
-    code = np.arange(n) % len(CLASSES)
-    phase = np.arange(32) / 32 + random.random((n, 1))
-    curves = 0.5 + 0.4 * np.sin(2 * np.pi * (code[:, None] + 1) * phase) + random.normal(0, 0.3, (n, 32))
-    return LabelledCurves(curves.astype(np.float32), code.astype(np.uint8), PREPROCESSING, "sines")
+@pytest.fixture(scope="module", autouse=True)
+def _tiny_recipe():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes, "RECIPES", MappingProxyType({"tiny": TINY, "paper": PAPER}))
+        yield
+
+
+class Kept(dict):
+    """Checkpoints in memory; the training is killed when so many have been written."""
+
+    def __init__(self, most=10**9):
+        super().__init__()
+        self.most, self.written = most, []
+
+    def read(self, name):
+        return self.get(name)
+
+    def write(self, name, content):
+        if len(self.written) == self.most:
+            raise KeyboardInterrupt
+        self.written.append(name)
+        self[name] = content
 
 
 @pytest.fixture(scope="module")
 def trained():
-    data = easy_curves(600)
-    options = TrainingOptions(passes=14, batch_size=24, learning_rate=3e-3, dropout=0.1)
-    return train(data, options, name="sines"), data
+    plan = plan_training(labelled_sines(480, others=60), OPTIONS)
+    kept, passes = Kept(), []
+    return train(plan, "sines", kept, passes.append), plan, kept, passes
 
 
 def test_a_network_learns_and_its_bundle_is_complete(trained):
-    bundle, data = trained
-    contract = bundle.contract
-    assert contract.metrics["held_out"]["accuracy"] > 0.6  # chance: 0.17
-    assert contract.metrics["held_out"]["n_objects"] == contract.training["n_held_out"] == 120
-    assert contract.training["n_train"] == 480
-    assert contract.training["fingerprint"] == data.fingerprint
-    assert contract.preprocessing == PREPROCESSING
+    result, plan, kept, passes = trained
+    bundle, contract = result.bundle, result.bundle.contract
+    measures = contract.metrics["held_out"]
+    assert measures["accuracy"] > 0.8  # chance: 0.17
+    assert measures["n_objects"] == contract.training["n_objects"] == 480
+    assert measures["folds"]["folds"] == 2
+    assert contract.preprocessing == TINY.preprocessing
     assert contract.ood is not None
-    assert json.loads(contract.to_json())["training"]["options"]["passes"] == 14
+    assert contract.architecture == "tiny"
+    assert contract.training["fingerprint"] == plan.data.objects.fingerprint
+    assert contract.training["surveys"] == {"sines": dict.fromkeys(CLASSES, 80)}
+    assert json.loads(contract.to_json())["training"]["recipe"]["epochs"] == 8
     assert parse_bundle(contract.to_json(), bundle.keras_file, bundle.card, where="test") == bundle
-    assert "seen no real star" not in bundle.card
-    for label in CLASSES:
-        assert f"| {label} | 20 |" in bundle.card
+    assert sum(passes) == plan.passes == 24
+    assert kept.written == [name for name in ("fold-1.npz", "fold-2.npz", "all.npz") for _ in range(8)]
+
+
+def test_the_evidence_is_of_networks_that_have_not_seen_the_star(trained):
+    result, plan, _, _ = trained
+    evidence = result.evidence
+    for number, split in enumerate(plan.splits):
+        np.testing.assert_array_equal(np.flatnonzero(evidence.fold == number), split.held)
+    np.testing.assert_allclose(evidence.probabilities.sum(axis=1), 1)
+    assert evidence.other_score.shape == (2, 60)
+    assert set(evidence.histories) == {"fold 1", "fold 2", "all"}
+    history = evidence.histories["fold 1"]
+    assert {name: len(values) for name, values in history.items()} == dict.fromkeys(
+        ("loss", "accuracy", "held_loss", "held_accuracy"), 8
+    )
+    assert history["loss"][-1] < history["loss"][0]
+    assert history["held_accuracy"][-1] == pytest.approx(
+        (evidence.predicted == evidence.truth)[evidence.fold == 0].mean()
+    )
+    assert "held_loss" not in evidence.histories["all"]
+
+
+def test_the_card_tells_data_measures_and_limits(trained):
+    card = trained[0].bundle.card
+    for part in ("| sines | 80 | 80 |", "## Limits", "**average**", "Licences", "sines: V", "AUROC", "knows no other"):
+        assert part in card
+    assert "no real star" not in card
+
+
+def test_a_training_that_was_cut_off_ends_as_if_it_had_not_been(trained):
+    result, plan, _, _ = trained
+    kept, passes = Kept(most=11), []
+    with pytest.raises(KeyboardInterrupt):
+        train(plan, "sines", kept)
+    assert kept.written == ["fold-1.npz"] * 8 + ["fold-2.npz"] * 3
+    kept.most = 10**9
+    again = train(plan, "sines", kept, passes.append)
+    assert passes[:3] == [8, 3, 1]
+    assert len(kept.written) == 24
+    assert again.bundle == result.bundle
+    np.testing.assert_array_equal(again.evidence.probabilities, result.evidence.probabilities)
+
+
+def test_a_damaged_checkpoint_counts_as_none():
+    plan = plan_training(labelled_sines(60), replace(OPTIONS, epochs=1, folds=0))
+    for content in (b"", b"PK\x03\x04 nothing", b"text"):
+        kept = Kept()
+        kept["fold-1.npz"] = content
+        train(plan, "sines", kept)
+        assert kept.written == ["fold-1.npz", "all.npz"]
+
+
+def test_the_plan_is_the_same_for_the_same_data_and_seed():
+    data = labelled_sines(60)
+    first, again = plan_training(data, OPTIONS), plan_training(data, OPTIONS)
+    assert first.fingerprint == again.fingerprint
+    for other in (replace(OPTIONS, seed=2), replace(OPTIONS, epochs=3), replace(OPTIONS, folds=3)):
+        assert plan_training(data, other).fingerprint != first.fingerprint
+    data.light_curves.mag[5] += 0.1
+    assert plan_training(data, OPTIONS).fingerprint != first.fingerprint
 
 
 def test_what_bfloat16_changes_is_measured(trained):
-    bundle, data = trained
-    precision = measure_precision(bundle, data.curves)
+    result, plan, _, _ = trained
+    inputs = plan.data.inputs
+    precision = measure_precision(result.bundle, inputs)
     if not precision:
         pytest.skip("this CPU has no bfloat16 arithmetic")
+    assert precision == result.bundle.contract.precision
     change = precision["bfloat16"]
-    assert change.n_objects == len(data)
+    assert change.n_objects == len(inputs)
     exact, changed = (
         temperature_softmax(
-            open_engine(bundle, "openvino", name).logits(data.curves).astype(np.float64),
-            bundle.contract.calibration.temperature,
+            open_engine(result.bundle, "openvino", name).logits(inputs.curves).astype(np.float64),
+            result.bundle.contract.calibration.temperature,
         )
         for name in ("float32", "bfloat16")
     )
@@ -78,101 +152,95 @@ def test_what_bfloat16_changes_is_measured(trained):
     assert 0 < change.max_probability_change < 0.1
 
 
-def test_the_same_seed_makes_the_same_bundle():
-    first, again = (simulated_bundle(250, replace(TINY, passes=1, seed=4), name="tiny") for _ in range(2))
-    assert first == again
-    assert first.contract.metrics["other_survey"]["source"] == "simulated survey of 50 objects, seed 5"
-    assert "has seen no real star" in first.card
+def test_the_recipes_numbers_give_way_to_the_options():
+    assert (PAPER.epochs, PAPER.batch_size, PAPER.learning_rate, PAPER.schedule) == (100, 16, 1e-4, "constant")
+    chosen = TrainingOptions(epochs=3, learning_rate=0.01).recipe()
+    assert chosen == replace(PAPER, epochs=3, learning_rate=0.01)
+    with pytest.raises(InputError, match=r"--architecture: expected one of tiny, paper, got 'resnet'"):
+        TrainingOptions(architecture="resnet").recipe()
 
 
-def test_simulated_curves_are_folded_and_labelled():
-    data = simulated_curves(300, seed=9, preprocessing=PREPROCESSING)
-    assert 200 < len(data) <= 300
-    assert data.curves.shape == (len(data), 32)
-    assert (data.curves.min(), data.curves.max()) == (0.0, 1.0)
-    assert set(data.class_code) == set(range(6))
-    assert data.fingerprint == simulated_curves(300, seed=9, preprocessing=PREPROCESSING).fingerprint
-    assert data.fingerprint != simulated_curves(300, seed=10, preprocessing=PREPROCESSING).fingerprint
+def test_augmented_light_curves_are_what_the_network_sees():
+    seen = []
+
+    def shrink(curves, period, class_code, random):
+        seen.append((len(curves), random.random()))
+        mag = curves.mag.copy()
+        # Half of the objects lose all but three observations, and cannot be folded: those are taken as they are.
+        offsets = curves.offsets
+        bad = np.repeat(np.arange(len(curves)) % 2 == 0, curves.n_obs)
+        mag[bad & (np.arange(len(mag)) % curves.n_obs[0] > 2)] = np.nan
+        return replace(curves, mag=mag, offsets=offsets), period
+
+    recipe = replace(TINY, augment=shrink, class_weights=0.5, schedule="cosine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes, "RECIPES", MappingProxyType({"tiny": recipe}))
+        plan = plan_training(labelled_sines(120), replace(OPTIONS, epochs=2, folds=0))
+        result = train(plan, "x")
+    assert [n for n, _ in seen] == [96, 96, 120, 120]
+    assert len({chance for _, chance in seen}) == 4
+    assert np.isfinite(result.evidence.probabilities).all()
+    assert "shrink" in result.bundle.contract.training["recipe"]["augment"]
 
 
-def with_nan(data):
-    data.curves[7, 3] = np.nan
-    return data
+def test_phases_are_shifted_row_by_row():
+    curves = np.arange(40, dtype=np.float32).reshape(4, 10)
+    shifted = shift_phases(curves, np.random.default_rng(0))
+    for before, after in zip(curves, shifted, strict=True):
+        start = int(after[0] - before[0])
+        np.testing.assert_array_equal(after, np.roll(before, -start))
+    assert len({int(after[0] - before[0]) for before, after in zip(curves, shifted, strict=True)}) > 1
+
+
+def only(data, codes):
+    return data.take(np.flatnonzero(np.isin(data.class_code, codes)))
 
 
 @pytest.mark.parametrize(
-    ("spoil", "part"),
+    ("data", "options", "part"),
     [
-        (with_nan, "finite"),
-        (lambda data: data.take(np.flatnonzero(data.class_code != 2)), "'ECL': 0"),
-        (lambda data: data.take(np.arange(7)), "'DSCUT': 1"),
-        (lambda data: replace(data, class_code=data.class_code + 1), "at least 2 light curves of each"),
-        (lambda data: data.take(np.arange(0)), "at least 2 light curves of each"),
+        (only(labelled_sines(120), [0]), OPTIONS, "of two classes or more, at least 5 of each, got CEP 20 only"),
+        (labelled_sines(120), replace(OPTIONS, min_per_class=21), "got no class only"),
+        (only(labelled_sines(120), [0, 1, 2, 3, 5]), OPTIONS, "at least 5 usable light curves of each class, got RR 0"),
+        (labelled_sines(24), replace(OPTIONS, min_per_class=4, folds=5), "at least 5 stars of each class"),
     ],
 )
-def test_data_that_cannot_be_trained_on(spoil, part):
-    with pytest.raises(ValueError, match=part):
-        train(spoil(easy_curves()), TINY, name="x")
+def test_data_that_cannot_be_trained_on(data, options, part):
+    with pytest.raises(InputError, match=part) as caught:
+        plan_training(data, options)
+    assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("share", [0.001, 0.2, 0.999])
-def test_the_split_is_stratified_and_complete(share):
-    code = np.repeat(np.arange(6), [2, 3, 10, 50, 100, 400])
-    kept, held = split(code, share, seed=1)
-    np.testing.assert_array_equal(np.sort(np.concatenate([kept, held])), np.arange(len(code)))
-    for rows in (kept, held):
-        assert set(code[rows]) == set(range(6))
-    expected = np.clip(np.round(share * np.bincount(code)), 1, np.bincount(code) - 1)
-    np.testing.assert_array_equal(np.bincount(code[held]), expected)
-    np.testing.assert_array_equal(split(code, share, seed=1)[1], held)
+def test_rare_classes_are_left_out_on_request_and_never_answered():
+    data = labelled_sines(120)
+    data = data.take(np.flatnonzero((data.class_code != 4) | (np.arange(120) < 12)))
+    with pytest.raises(InputError, match=r"got RR 2; .*--drop-rare-classes"):
+        plan_training(data, OPTIONS)
+    plan = plan_training(data, replace(OPTIONS, drop_rare_classes=True, epochs=4, folds=0))
+    assert plan.dropped_classes == ("RR",)
+    assert plan.counts == {"CEP": 20, "DSCUT": 20, "ECL": 20, "M": 20, "RR": 0, "SR": 20}
+    result = train(plan, "five")
+    assert "never answers RR" in result.bundle.card
+    assert result.bundle.contract.classes == CLASSES
 
 
-def drawn_logits(temperature, n=20_000):
-    """Logits whose true probabilities are softmax(logits / temperature)."""
-    random = np.random.default_rng(8)
-    logits = random.normal(0, 3, size=(n, 6))
-    p = temperature_softmax(logits, temperature)
-    truth = (p.cumsum(axis=1) < random.random((n, 1))).sum(axis=1)
-    return logits, np.minimum(truth, 5)
+def test_light_curves_that_cannot_be_folded_are_counted_and_left_out():
+    data = labelled_sines(120)
+    data.period[3] = np.nan
+    data.light_curves.mag[4 * 60 : 5 * 60] = np.nan
+    plan = plan_training(data, OPTIONS)
+    assert plan.unusable == {"no_period": 1, "too_few_observations": 1}
+    assert len(plan.data.objects) == len(plan.data.inputs) == 118
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_the_temperature_is_found_and_calibrates(temperature):
-    logits, truth = drawn_logits(temperature)
-    fitted = fit_temperature(logits, truth).temperature
-    assert fitted == pytest.approx(temperature, rel=0.05)
-    assert calibration_error(logits, truth, fitted) < 0.01
-
-
-def test_the_calibration_error_by_hand():
-    # ten sure answers of which nine are right, and ten at one half of which three are
-    sure, unsure = [50.0, 0, 0, 0, 0, 0], [50.0, 50.0, 0, 0, 0, 0]
-    logits = np.array([sure] * 10 + [unsure] * 10)
-    truth = np.array([0] * 9 + [1] + [0] * 3 + [1] * 7)
-    assert calibration_error(logits, truth, 1.0) == pytest.approx((10 * 0.1 + 10 * 0.2) / 20)
-
-
-def test_familiar_objects_have_evenly_spread_scores():
-    logits, _ = drawn_logits(1.0)
-    ood = fit_energy_quantiles(logits, 1.3)
-    scores = ood_scores(energy_score(logits, 1.3), ood)
-    np.testing.assert_allclose(np.quantile(scores, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.01)
-    flat = np.full((1, 6), -50.0)
-    assert ood_scores(energy_score(flat, 1.3), ood)[0] == 1.0
-
-
-def test_measures_equal_those_of_scikit_learn():
-    metrics = pytest.importorskip("sklearn.metrics")
-    random = np.random.default_rng(4)
-    truth, predicted = random.integers(0, 5, 300), random.integers(0, 4, 300)
-    predicted[:150] = truth[:150]
-    measures = class_metrics(truth, predicted, CLASSES)
-    expected = metrics.precision_recall_fscore_support(truth, predicted, labels=range(6), zero_division=0)
-    for i, label in enumerate(CLASSES):
-        got = measures["by_class"][label]
-        assert [got[key] for key in ("precision", "recall", "f1")] == pytest.approx(
-            [column[i] for column in expected[:3]], abs=1e-5
-        )
-        assert got["n_objects"] == expected[3][i]
-    assert measures["accuracy"] == pytest.approx(metrics.accuracy_score(truth, predicted), abs=1e-5)
-    assert measures["macro"]["f1"] == pytest.approx(np.mean(expected[2]), abs=1e-5)
+def test_inputs_that_are_not_finite_are_refused():
+    curves = np.zeros((4, 32), np.float32)
+    features = np.zeros((4, 2), np.float32)
+    recipe = replace(TINY, features=("log_period", "amplitude"))
+    check_finite(Inputs(curves, features), recipe, "here")
+    features[2, 1] = np.inf
+    with pytest.raises(InputError, match=r"here: expected a finite feature amplitude .* got NaN or infinity in 1 of 4"):
+        check_finite(Inputs(curves, features), recipe, "here")
+    curves[1, 3] = np.nan
+    with pytest.raises(InputError, match="a finite curve"):
+        check_finite(Inputs(curves), TINY, "here")

@@ -1,72 +1,171 @@
-"""The text for people that goes with a bundle."""
+"""The text for people that goes with a bundle, and the tables of measures as Markdown."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from varstar_batch.model.bundle import BundleContract
+from varstar_batch.model.evaluation import MEASURES
+
+SIMULATED = "simulated"
+"""Begins the names of surveys that hold no real star."""
+
+SURE = 0.02
+"""Expected calibration error up to which probabilities may be taken at their word."""
+
+_TITLES = {"accuracy": "accuracy (equation 1)", "f1": "F1"}
 
 
 def write_card(contract: BundleContract) -> str:
     """Return the Markdown of ``card.md``, every figure from the contract."""
     training: dict[str, Any] = contract.training
-    preprocessing = ", ".join(f"{key} {value}" for key, value in contract.model_dump()["preprocessing"].items())
-    versions = ", ".join(f"{key} {value}" for key, value in contract.versions.items())
-    options = ", ".join(f"{key} {value}" for key, value in training["options"].items())
+    measures: dict[str, Any] = contract.metrics["held_out"]  # type: ignore[assignment]
     parts = [
         f"# Bundle {contract.model_version}",
-        f"Architecture `{contract.architecture}` of Akhmetali et al. (arXiv:2508.11964): probabilities of the classes "
-        f"{', '.join(contract.classes)} from a phase-folded light curve.",
+        _purpose(contract),
         "## Data",
-        f"Trained on a {training['source']}: {training['n_train']} light curves, and {training['n_held_out']} held out "
-        "for calibration and the measures below.",
-        _limits(training["source"]),
-        *(_measures(heading, measures) for heading, measures in _tables(contract.metrics)),
+        f"Trained on {training['n_objects']:,} labelled light curves of {len(training['surveys'])} survey(s):",
+        survey_table(training["surveys"]),
+        _left_out(training),
+        _bands(training),
+        "**Licences.** The bundle holds weights and no light curve. Whoever publishes it answers for the licences of "
+        "the surveys in the table, names them, and cites them as each survey asks.",
+        "## How good it is",
+        f"Each of these {measures['n_objects']:,} light curves was judged by a network that had not seen its star in "
+        "any band or survey. Mean and standard deviation over the folds; the shipped network was then trained on all.",
+        measure_table(measures),
+        _summary(measures),
+        part_table("survey", measures["by_survey"]),
+        part_table("source of the period", measures["by_period_source"]),
         _precision(contract),
+        "## Limits",
+        _limits(contract, measures),
         "## How it was made",
-        f"Preprocessing: {preprocessing}.",
-        f"Training: {options}. Versions: {versions}.",
-        f"Fingerprint of the training data (SHA-256): `{training['fingerprint']}`.",
+        _making(contract),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _limits(source: str) -> str:
-    if not source.startswith("simulated"):
+def measure_table(measures: Mapping[str, Any]) -> str:
+    """Return the paper's table of what `varstar_batch.model.evaluation.judge` found, by class and average."""
+    folds = measures["folds"]
+    rows = [
+        f"| class | light curves | {' | '.join(_TITLES.get(name, name) for name in MEASURES)} |",
+        "|---|---:|" + "---:|" * len(MEASURES),
+    ]
+    lines = [(label, measures["by_class"][label]["n_objects"], values) for label, values in folds["by_class"].items()]
+    for label, count, values in [*lines, ("**average**", measures["n_objects"], folds["macro"])]:
+        cells = [_spread(values[name], folds["folds"]) if count else "" for name in MEASURES]
+        rows.append(f"| {label} | {count:,} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def part_table(title: str, parts: Mapping[str, Any]) -> str:
+    """Return a table of measures by something; empty where it would have a single row."""
+    if len(parts) < 2:
         return ""
+    rows = [
+        f"| {title} | light curves | right | precision | recall | F1 |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, values in parts.items():
+        cells = [values["accuracy"], *(values["macro"][key] for key in ("precision", "recall", "f1"))]
+        rows.append(f"| {name} | {values['n_objects']:,} | {' | '.join(f'{value:.3f}' for value in cells)} |")
+    return "\n".join(rows)
+
+
+def survey_table(surveys: Mapping[str, Mapping[str, int]]) -> str:
+    """Return a table of the light curves by survey and class."""
+    labels = list(next(iter(surveys.values())))
+    rows = [f"| survey | {' | '.join(labels)} |", "|---|" + "---:|" * len(labels)]
+    rows += [f"| {name} | {' | '.join(f'{counts[label]:,}' for label in labels)} |" for name, counts in surveys.items()]
+    return "\n".join(rows)
+
+
+def _spread(value: Mapping[str, float], folds: int) -> str:
+    return f"{value['mean']:.3f} ± {value['std']:.3f}" if folds > 1 else f"{value['mean']:.3f}"
+
+
+def _purpose(contract: BundleContract) -> str:
+    features = f" and {len(contract.features)} features of the light curve" if contract.features else ""
     return (
-        "**It has seen no real star.** The simulated light curves have honest shapes, cadence and noise, but they are "
-        "cleaner and more alike than the sky; on real light curves expect much lower figures than these, and do not "
-        "publish science with this bundle. It is there so that everything else can run. It knows the shape of the "
-        "folded curve only: not the period, not the amplitude."
+        f"Architecture `{contract.architecture}`: probabilities of the classes {', '.join(contract.classes)} from a "
+        f"phase-folded light curve{features}, after Akhmetali et al. (arXiv:2508.11964)."
     )
 
 
-def _tables(metrics: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    headings = {"held_out": "Held-out light curves", "other_survey": "Another survey"}
-    return [(headings.get(key, key), value) for key, value in metrics.items()]
+def _left_out(training: Mapping[str, Any]) -> str:
+    told = [f"{count:,} {label.replace('_', ' ')}" for label, count in training["unusable"].items()]
+    return f"Left out of the labelled light curves read: {', '.join(told)}." if told else ""
 
 
-def _measures(heading: str, measures: dict[str, Any]) -> str:
-    source = f" ({measures['source']})" if "source" in measures else ""
-    rows = [
-        f"## {heading}{source}",
-        "",
-        f"Accuracy {measures['accuracy']:.4f}, expected calibration error {measures['calibration_error']:.4f}.",
-        "",
-        "| class | light curves | precision | recall | F1 |",
-        "|---|---|---|---|---|",
+def _bands(training: Mapping[str, Any]) -> str:
+    return f"Bands: {'; '.join(training['bands'])}." if training["bands"] else ""
+
+
+def _summary(measures: Mapping[str, Any]) -> str:
+    text = (
+        f"Right in {measures['accuracy']:.2%}; expected calibration error {measures['calibration_error']:.4f}, each "
+        "fold calibrated on the others."
+    )
+    area = measures["ood_auroc"]
+    if area is not None:
+        text += (
+            f" The out-of-distribution score tells {measures['n_others']:,} objects of other kinds from these with an "
+            f"AUROC of {area['mean']:.3f}."
+        )
+    return text
+
+
+def _limits(contract: BundleContract, measures: Mapping[str, Any]) -> str:
+    training: dict[str, Any] = contract.training
+    told = [
+        "- It chooses among its classes and knows no other: a star of another kind gets one of them, and only "
+        "`ood_score` may tell. Look at it before believing a probability.",
+        "- It needs a period, and believes it. A wrong one gives a wrong class with conviction.",
+        "- These measures are for stars of the surveys above. On a survey with another band, cadence or noise expect "
+        "less: `varstar evaluate` measures it where there are labels.",
     ]
-    average = {"n_objects": measures["n_objects"], **measures["macro"]}
-    for label, line in [*measures["by_class"].items(), ("average", average)]:
-        values = " | ".join(f"{line[name]:.3f}" for name in ("precision", "recall", "f1"))
-        rows.append(f"| {label} | {line['n_objects']} | {values} |")
-    return "\n".join(rows)
+    dropped = training["dropped_classes"]
+    if dropped:
+        told.append(f"- **It never answers {', '.join(dropped)}**: there were too few of them to learn from.")
+    if all(name.startswith(SIMULATED) for name in training["surveys"]):
+        told.append("- **It has seen no real star**: simulated light curves are cleaner and more alike than the sky.")
+    weak = [
+        f"{label} ({values['f1']['mean']:.2f})"
+        for label, values in measures["folds"]["by_class"].items()
+        if 0 < values["f1"]["mean"] < 0.9
+    ]
+    if weak:
+        told.append(f"- Weak classes, by F1: {', '.join(weak)}.")
+    if measures["calibration_error"] > SURE:
+        told.append(
+            "- Its probabilities are off by more than two percent on average; take them for an order, not odds."
+        )
+    if not contract.features:
+        told.append("- It knows the shape of the folded curve only: not the period, not the amplitude.")
+    return "\n".join(told)
+
+
+def _making(contract: BundleContract) -> str:
+    training: dict[str, Any] = contract.training
+    preprocessing = _pairs(contract.model_dump()["preprocessing"])
+    features = f"Features: {', '.join(contract.features)}. " if contract.features else ""
+    return (
+        f"Preprocessing: {preprocessing}. {features}Options: {_pairs(training['options'])}. Recipe: "
+        f"{_pairs(training['recipe'])}. Versions: {_pairs(contract.versions)}. Fingerprint of the training data "
+        f"(SHA-256): `{training['fingerprint']}`."
+    )
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
 def _precision(contract: BundleContract) -> str:
     return "\n".join(
-        f"With {name} arithmetic no probability of {change.n_objects} held-out light curves changes by more than "
+        f"With {name} arithmetic no probability of {change.n_objects:,} light curves changes by more than "
         f"{change.max_probability_change:.4f}, and the class of {change.changed_classes:.2%} of them changes."
         for name, change in contract.precision.items()
     )

@@ -1,66 +1,112 @@
-"""How good and how honest probabilities are: the paper's measures, calibration, the energies of familiar objects."""
+"""How good and how honest answers are: the paper's measures, the calibration, the score of objects of other kinds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import JsonValue
 
-from varstar_batch.model.bundle import Calibration, OutOfDistribution
-from varstar_batch.model.classify import Float64, energy_score, temperature_softmax
+from varstar_batch.model.classify import Float64
+from varstar_batch.model.labelled import LabelledLightCurves
 
-N_QUANTILES = 201
-"""Stored quantiles of the energy: steps of half a percent."""
+MEASURES = ("accuracy", "precision", "recall", "f1")
+"""By class, in the order of the paper's table; `accuracy` is that of its equation 1."""
 
-# Golden-section search halves its bracket every 1.44 steps: 60 of them exhaust float64.
-_SEARCH_STEPS = 60
-_GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
+N_BINS = 15
+"""Bins of probability of the expected calibration error."""
+
+Codes = npt.NDArray[np.integer]
 
 
-def fit_temperature(logits: Float64, truth: npt.NDArray[np.integer]) -> Calibration:
-    """Fit the temperature that minimises the negative log likelihood of held-out objects, in [0.2, 20].
-
-    Held-out objects that are all right would drive it to zero and every later answer to certainty: hence the bound.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Evidence:
+    """What networks say of labelled objects that they have not seen.
 
     Parameters
     ----------
-    logits : float64 (n, n_classes)
-        n >= 1, finite.
-    truth : integer (n,)
-        Indices of the true classes.
-
-    Notes
-    -----
-    Source: Guo et al. 2017, arXiv:1706.04599. The loss is convex in 1 / temperature: any search finds its minimum.
+    objects : LabelledLightCurves
+        n objects with a class.
+    probabilities : float64 (n, n_classes)
+        Calibrated, by a network and a temperature that know nothing of the object.
+    fold : int64 (n,)
+        Which network it was, from 0.
+    ood_score : float64 (n,)
+        The higher, the less familiar; comparable within a fold.
+    others : LabelledLightCurves or None
+        m objects of other kinds.
+    other_probabilities : float64 (folds, m, n_classes)
+        By each of the networks.
+    other_score : float64 (folds, m)
+        Their out-of-distribution scores.
+    histories : dict of str to dict
+        Of each fit, by name; see `varstar_batch.model.fitting.History`.
     """
 
-    def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        return float(np.mean(-energy_score(logits, np.exp(log_temperature)) - scaled[np.arange(len(truth)), truth]))
+    objects: LabelledLightCurves
+    probabilities: Float64
+    fold: npt.NDArray[np.int64]
+    ood_score: Float64
+    others: LabelledLightCurves | None = None
+    other_probabilities: Float64 = field(default_factory=lambda: np.zeros((1, 0, 0)))
+    other_score: Float64 = field(default_factory=lambda: np.zeros((1, 0)))
+    histories: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
 
-    low, high = np.log(0.2), np.log(20.0)
-    for _ in range(_SEARCH_STEPS):
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if loss(left) < loss(right):
-            high = right
-        else:
-            low = left
-    return Calibration(temperature=round(float(np.exp((low + high) / 2)), 6))
+    @property
+    def truth(self) -> Codes:
+        """True classes, int8 (n,)."""
+        return self.objects.class_code
+
+    @property
+    def predicted(self) -> Codes:
+        """Most probable classes, (n,)."""
+        codes: Codes = self.probabilities.argmax(axis=1)
+        return codes
 
 
-def fit_energy_quantiles(logits: Float64, temperature: float) -> OutOfDistribution:
-    """Return the quantiles of the energy of held-out objects, logits float64 (n, n_classes), n >= 1."""
-    levels = np.linspace(0.0, 1.0, N_QUANTILES)
-    quantiles = np.quantile(energy_score(logits, temperature), levels)
-    return OutOfDistribution(quantiles=tuple(round(float(value), 6) for value in quantiles))
+def judge(evidence: Evidence, classes: Sequence[str]) -> dict[str, JsonValue]:
+    """Return every measure of some evidence, ready for JSON.
+
+    Returns
+    -------
+    dict
+        What `class_metrics` gives for all objects together; ``folds``, see `spread_over_folds`; ``confusion``, rows
+        of `confusion_matrix`; ``calibration_error``; ``ood_auroc`` and ``n_others`` (the former is mean and deviation
+        over the folds, None without objects of other kinds); ``by_survey`` and ``by_period_source``, `class_metrics` of
+        each.
+    """
+    truth, predicted = evidence.truth, evidence.predicted
+    folds = [evidence.fold == number for number in np.unique(evidence.fold)]
+    areas = [auroc(evidence.ood_score[rows], other) for rows, other in zip(folds, evidence.other_score, strict=True)]
+    parts = {"by_survey": evidence.objects.survey, "by_period_source": evidence.objects.period_source}
+    return {
+        **class_metrics(truth, predicted, classes),
+        "folds": spread_over_folds([class_metrics(truth[rows], predicted[rows], classes) for rows in folds]),
+        "confusion": confusion_matrix(truth, predicted, len(classes)).tolist(),
+        "calibration_error": calibration_error(evidence.probabilities, truth),
+        "n_others": evidence.other_score.shape[1],
+        "ood_auroc": None if np.isnan(areas).any() else _summary(areas),
+        **{
+            name: {
+                str(key or "not told"): class_metrics(truth[column == key], predicted[column == key], classes)
+                for key in sorted(set(column))
+            }
+            for name, column in parts.items()
+        },
+    }
 
 
-def class_metrics(
-    truth: npt.NDArray[np.integer], predicted: npt.NDArray[np.integer], classes: Sequence[str]
-) -> dict[str, JsonValue]:
-    """Return accuracy and, by class and as their plain average ("macro"), precision, recall, F1 and number.
+def confusion_matrix(truth: Codes, predicted: Codes, n_classes: int) -> npt.NDArray[np.int64]:
+    """Return the number of objects by true class (row) and predicted class (column), int64 (n_classes, n_classes)."""
+    cells = truth.astype(np.int64) * n_classes + predicted.astype(np.int64)
+    return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def class_metrics(truth: Codes, predicted: Codes, classes: Sequence[str]) -> dict[str, JsonValue]:
+    """Return the paper's measures, by class and as their plain average over the classes that occur.
 
     Parameters
     ----------
@@ -71,42 +117,106 @@ def class_metrics(
     Returns
     -------
     dict
-        ``n_objects``, ``accuracy``, ``macro`` and ``by_class``; a ratio whose denominator is zero is 0.
+        ``n_objects``; ``accuracy``, the share of right answers; ``macro`` and ``by_class``, each with
+        ``accuracy`` ((TP + TN) / n: right about "this class or not"), ``precision`` (TP / (TP + FP)),
+        ``recall`` (TP / (TP + FN)) and ``f1`` (2 TP / (2 TP + FP + FN)), in [0, 1]; by class also ``n_objects``. A
+        ratio whose denominator is zero is 0. The average leaves out classes without a single true object.
 
     Notes
     -----
-    Source: arXiv:2508.11964, equations 2-8; accuracy is the share of right answers.
+    Source: arXiv:2508.11964, equations 1-4 and, for the averages, 5-8. The column "accuracy" that its table prints
+    agrees with the recall and not with its equation 1; both are here.
     """
-    n = len(classes)
-    confusion = np.bincount(truth.astype(np.int64) * n + predicted, minlength=n * n).reshape(n, n)
+    confusion = confusion_matrix(truth, predicted, len(classes))
+    n = int(confusion.sum())
     right, actual, claimed = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    precision, recall = right / np.maximum(claimed, 1), right / np.maximum(actual, 1)
-    f1 = 2 * right / np.maximum(claimed + actual, 1)
-    measures = {"precision": precision, "recall": recall, "f1": f1}
+    measures = {
+        "accuracy": (n - actual - claimed + 2 * right) / max(n, 1),
+        "precision": right / np.maximum(claimed, 1),
+        "recall": right / np.maximum(actual, 1),
+        "f1": 2 * right / np.maximum(claimed + actual, 1),
+    }
+    there = actual > 0
     return {
-        "n_objects": len(truth),
-        "accuracy": _rounded(right.sum() / max(len(truth), 1)),
-        "macro": {name: _rounded(values.mean()) for name, values in measures.items()},
+        "n_objects": n,
+        "accuracy": rounded(right.sum() / max(n, 1)),
+        "macro": {name: rounded(values[there].mean()) if n else 0.0 for name, values in measures.items()},
         "by_class": {
-            label: {"n_objects": int(actual[i]), **{name: _rounded(values[i]) for name, values in measures.items()}}
+            label: {"n_objects": int(actual[i]), **{name: rounded(values[i]) for name, values in measures.items()}}
             for i, label in enumerate(classes)
         },
     }
 
 
-def calibration_error(logits: Float64, truth: npt.NDArray[np.integer], temperature: float, n_bins: int = 15) -> float:
+def spread_over_folds(metrics: Sequence[dict[str, Any]]) -> dict[str, JsonValue]:
+    """Return mean and standard deviation over folds of what `class_metrics` gave for each, in the same arrangement.
+
+    Every number becomes ``{"mean": ..., "std": ...}``; the deviation is that of the sample (n - 1), 0 of one fold. By
+    class only folds count in which the class occurs.
+    """
+
+    labels = list(metrics[0]["by_class"])
+    return {
+        "folds": len(metrics),
+        "accuracy": _summary([each["accuracy"] for each in metrics]),
+        "macro": {name: _summary([each["macro"][name] for each in metrics]) for name in MEASURES},
+        "by_class": {
+            label: {
+                name: _summary(
+                    [each["by_class"][label][name] for each in metrics if each["by_class"][label]["n_objects"]]
+                )
+                for name in MEASURES
+            }
+            for label in labels
+        },
+    }
+
+
+def reliability(probabilities: Float64, truth: Codes, n_bins: int = N_BINS) -> Float64:
+    """Return, for equal bins of the largest probability, float64 (n_bins, 3): objects, mean probability, share right.
+
+    Mean and share of an empty bin are NaN.
+    """
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+    bins = np.minimum((confidence * n_bins).astype(np.int64), n_bins - 1)
+    count = np.bincount(bins, minlength=n_bins).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        means = [np.bincount(bins, weights=values, minlength=n_bins) / count for values in (confidence, right)]
+    return np.stack([count, *means], axis=1)
+
+
+def calibration_error(probabilities: Float64, truth: Codes, n_bins: int = N_BINS) -> float:
     """Return the expected calibration error, in [0, 1], over `n_bins` equal bins of the largest probability.
 
     Notes
     -----
     Source: Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599, equation 3.
     """
-    probabilities = temperature_softmax(logits, temperature)
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
-    bins = np.minimum((confidence * n_bins).astype(np.int64), n_bins - 1)
-    gaps = np.bincount(bins, weights=confidence - right, minlength=n_bins)
-    return _rounded(np.abs(gaps).sum() / max(len(truth), 1))
+    count, confidence, right = reliability(probabilities, truth, n_bins).T
+    return rounded(np.nansum(count * np.abs(confidence - right)) / max(len(truth), 1))
 
 
-def _rounded(value: np.floating | float) -> float:
+def auroc(familiar: npt.NDArray[np.floating], other: npt.NDArray[np.floating]) -> float:
+    """Return the chance that a score of `other` is above one of `familiar` (ties count half), in [0, 1].
+
+    NaN where either is empty. This is the area under the receiver's curve, by the rank statistic of Mann and Whitney.
+    """
+    if not (len(familiar) and len(other)):
+        return float("nan")
+    both = np.concatenate([familiar, other])
+    _, code, count = np.unique(both, return_inverse=True, return_counts=True)
+    # Ties share the mean of their ranks, from 1.
+    rank = np.cumsum(count) - (count - 1) / 2
+    m = len(other)
+    return rounded((rank[code[len(familiar) :]].sum() - m * (m + 1) / 2) / (m * len(familiar)))
+
+
+def rounded(value: np.floating | float) -> float:
+    """Return a measure with five digits, which is more than any of them means."""
     return round(float(value), 5)
+
+
+def _summary(values: Sequence[float]) -> dict[str, JsonValue]:
+    if not values:
+        return {"mean": 0.0, "std": 0.0}
+    return {"mean": rounded(np.mean(values)), "std": rounded(np.std(values, ddof=1) if len(values) > 1 else 0.0)}

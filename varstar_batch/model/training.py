@@ -1,17 +1,12 @@
-"""Train a network on labelled, folded light curves and make a bundle of it.
-
-The bundle that ships with the package is made, reproducibly, by::
-
-    python -c "from varstar_batch.model.training import simulated_bundle; \
-               from varstar_batch.storage.bundles import write_bundle; \
-               write_bundle(simulated_bundle(), 'varstar_batch/model/bundles/default', replace=True)"
-"""
+"""Training: from labelled light curves to a calibrated bundle and the evidence of how good it is."""
 
 from __future__ import annotations
 
 import hashlib
-import math
+import json
+import os
 import platform
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -21,264 +16,353 @@ from pydantic import JsonValue
 
 from varstar_batch._version import __version__
 from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.fold import fold
-from varstar_batch.arithmetic.rules import Limits, Preprocessing
-from varstar_batch.arithmetic.simulate import simulate_objects
-from varstar_batch.model.bundle import Bundle, BundleContract, Calibration, PrecisionChange
+from varstar_batch.arithmetic.status import STATUS_LABELS, Status
+from varstar_batch.errors import InputError
+from varstar_batch.model.bundle import Bundle, BundleContract, PrecisionChange
+from varstar_batch.model.calibration import fit_energy_quantiles, fit_temperature
 from varstar_batch.model.cards import write_card
-from varstar_batch.model.classify import temperature_softmax
+from varstar_batch.model.classify import energy_score, temperature_softmax
 from varstar_batch.model.engines import open_engine
-from varstar_batch.model.evaluation import calibration_error, class_metrics, fit_energy_quantiles, fit_temperature
-from varstar_batch.model.keras_runtime import keras_sees_gpu, load_keras, numpy_copies_allowed
-from varstar_batch.model.networks import build_paper_network, to_keras_file
+from varstar_batch.model.evaluation import Evidence, judge
+from varstar_batch.model.fitting import Checkpoints, Fitted, NoCheckpoints, TrainingSet, fit
+from varstar_batch.model.folds import Split, fold_splits, star_groups
+from varstar_batch.model.inputs import Inputs, check_finite, fold_inputs
+from varstar_batch.model.keras_runtime import load_keras
+from varstar_batch.model.labelled import NO_CLASS, LabelledLightCurves, Rows
+from varstar_batch.model.recipes import Recipe, find_recipe
 
-MIN_PER_CLASS = 2
-"""Fewest light curves of a class: one to train on and one to hold out."""
+FEWEST_CLASSES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """How to train.
+    """How to train. What is None is as the architecture's recipe has it.
 
     Parameters
     ----------
-    passes : int
-        Passes over the training set (Keras's epochs), >= 1.
-    batch_size : int
-    learning_rate : float
-        Of Adam; it falls to zero along a half cosine over the training.
-    dropout : float
-        In [0, 1).
-    held_out : float
-        Share of each class kept for calibration and measures, in (0, 1).
+    architecture : str
+        One of `RECIPES`.
+    folds : int
+        Of the cross-validation; 0 or 1 hold out one fifth, once.
+    epochs, batch_size : int or None
+        Passes over the training set (Keras's epochs), light curves of a step; >= 1.
+    learning_rate : float or None
+        Of Adam, > 0.
+    min_per_class : int
+        A class with fewer usable light curves is rare, >= 1.
+    max_per_class : int
+        Most light curves of a class, >= `min_per_class`; a choice for whoever reads the surveys.
+    drop_rare_classes : bool
+        Leave rare classes out, instead of refusing; the network will never answer with one of them.
     seed : int
+        Of the choice, the folds, and the training; 0 to 2**31 - 1.
     """
 
-    passes: int = 6
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    dropout: float = 0.3
-    held_out: float = 0.2
+    architecture: str = "paper"
+    folds: int = 5
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    min_per_class: int = 400
+    max_per_class: int = 5000
+    drop_rare_classes: bool = False
     seed: int = 1
+
+    def recipe(self) -> Recipe:
+        """Return the architecture's recipe with what these options say.
+
+        Raises
+        ------
+        InputError
+            There is no such architecture.
+        """
+        chosen = {name: getattr(self, name) for name in ("epochs", "batch_size", "learning_rate")}
+        given = {name: value for name, value in chosen.items() if value is not None}
+        return replace(find_recipe(self.architecture), **given)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainingPlan:
+    """A training that is fully decided and checked, and not begun.
+
+    Parameters
+    ----------
+    options : TrainingOptions
+    recipe : Recipe
+        With the options' numbers.
+    data : TrainingSet
+    others : LabelledLightCurves
+        Usable objects of other kinds, which no network is trained on.
+    splits : tuple of Split
+        Of the cross-validation.
+    unusable : dict of str to int
+        Labelled light curves that could not be folded, by status.
+    dropped_classes : tuple of str
+        Rare ones.
+    fingerprint : str
+        SHA-256 over all that the result depends on.
+    """
+
+    options: TrainingOptions
+    recipe: Recipe
+    data: TrainingSet
+    others: LabelledLightCurves
+    splits: tuple[Split, ...]
+    unusable: dict[str, int]
+    dropped_classes: tuple[str, ...]
+    fingerprint: str
+
+    @property
+    def fits(self) -> tuple[Split, ...]:
+        """Every network to fit: one for each split, and the last, on everything, which is the bundle's."""
+        everything = np.arange(len(self.data.objects))
+        return (*self.splits, Split("all", everything, everything[:0]))
+
+    @property
+    def passes(self) -> int:
+        """Passes of all fits."""
+        return len(self.fits) * self.recipe.epochs
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Light curves by class."""
+        codes = self.data.objects.class_code
+        return {label: int((codes == code).sum()) for code, label in enumerate(CLASSES)}
+
+    def describe(self) -> dict[str, JsonValue]:
+        """Return what tells this training from another, for people."""
+        options: dict[str, JsonValue] = asdict(self.options)
+        return {**options, "light_curves": len(self.data.objects), "versions": dict(_versions())}
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledCurves:
-    """Folded light curves with their true classes.
+class Trained:
+    """A bundle, and what its measures rest on."""
+
+    bundle: Bundle
+    evidence: Evidence
+
+
+def plan_training(data: LabelledLightCurves, options: TrainingOptions) -> TrainingPlan:
+    """Fold everything, check it, and divide it into folds.
 
     Parameters
     ----------
-    curves : float32 (n, n_phase)
-    class_code : integer (n,)
-        Indices into `CLASSES`.
-    preprocessing : Preprocessing
-        How the curves were made.
-    source : str
-        What they are and where they come from, for the bundle's contract and card.
-    """
-
-    curves: npt.NDArray[np.float32]
-    class_code: npt.NDArray[np.uint8]
-    preprocessing: Preprocessing
-    source: str
-
-    def __len__(self) -> int:
-        return len(self.curves)
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over curves and labels."""
-        return hashlib.sha256(self.curves.tobytes() + self.class_code.astype(np.uint8).tobytes()).hexdigest()
-
-    def take(self, rows: npt.NDArray[np.intp]) -> LabelledCurves:
-        """Return the given rows."""
-        return replace(self, curves=self.curves[rows], class_code=self.class_code[rows])
-
-
-def simulated_curves(n_objects: int, seed: int, preprocessing: Preprocessing | None = None) -> LabelledCurves:
-    """Simulate and fold a survey in memory; objects that cannot be folded are left out."""
-    preprocessing = preprocessing or Preprocessing()
-    objects = simulate_objects(0, n_objects, seed)
-    folded = fold(objects.light_curves, objects.period, preprocessing, Limits())
-    return LabelledCurves(
-        curves=folded.curve[folded.ok],
-        class_code=objects.class_code[folded.ok],
-        preprocessing=preprocessing,
-        source=f"simulated survey of {n_objects} objects, seed {seed}",
-    )
-
-
-def simulated_bundle(
-    n_objects: int = 40_000, options: TrainingOptions = TrainingOptions(), *, name: str = "simulated"
-) -> Bundle:
-    """Make the bundle that ships: the paper's network trained on a simulated survey, measured on another.
-
-    The survey's seed is that of `options`; the other survey, a fifth as large, has the next.
-    """
-    bundle = train(simulated_curves(n_objects, options.seed), options, name=name)
-    other = simulated_curves(n_objects // 5, options.seed + 1)
-    measured: dict[str, JsonValue] = {"source": other.source, **measure(bundle, other)}
-    contract = bundle.contract.model_copy(update={"metrics": {**bundle.contract.metrics, "other_survey": measured}})
-    return Bundle(contract=contract, keras_file=bundle.keras_file, card=write_card(contract))
-
-
-def train(data: LabelledCurves, options: TrainingOptions, *, name: str) -> Bundle:
-    """Train the paper's network and make a bundle of it.
-
-    Parameters
-    ----------
-    data : LabelledCurves
-        At least two light curves of every class, all finite.
+    data : LabelledLightCurves
+        Objects without a class are kept to measure the out-of-distribution score on, if they are of other kinds.
     options : TrainingOptions
-    name : str
-        Of the bundle.
 
     Raises
     ------
-    ValueError
-        If a curve is not finite or a class has too few.
+    InputError
+        One class only, a rare class, inputs that are not finite, fewer stars of a class than folds.
     """
-    _check(data)
-    train_rows, held_rows = split(data.class_code, options.held_out, options.seed)
-    keras_file = _fit(data.take(train_rows), options)
-    held_out = data.take(held_rows)
+    recipe = options.recipe()
+    where = ", ".join(sorted(set(data.survey)))
+    threads = len(os.sched_getaffinity(0))
+    status, inputs = fold_inputs(data.light_curves, data.period, recipe, n_threads=threads)
+    labelled, usable = data.class_code != NO_CLASS, status == Status.OK
+    rare = _rare_classes(data.class_code[labelled & usable], options, where)
+    kept = labelled & usable & ~np.isin(data.class_code, rare)
+    others = np.flatnonzero(data.other_kinds() & usable)
+    rows = np.flatnonzero(kept)
+    training_set = TrainingSet(
+        objects=data.take(rows), inputs=inputs.take(rows), others=inputs.take(others), n_threads=threads
+    )
+    check_finite(training_set.inputs, recipe, where)
+    check_finite(training_set.others, recipe, where)
+    _check_stars(training_set.objects, options, where)
+    lost = np.bincount(status[labelled & ~usable], minlength=len(STATUS_LABELS))
+    return TrainingPlan(
+        options=options,
+        recipe=recipe,
+        data=training_set,
+        others=data.take(others),
+        splits=fold_splits(training_set.objects, options.folds, options.seed),
+        unusable={label: int(count) for label, count in zip(STATUS_LABELS, lost, strict=True) if count},
+        dropped_classes=tuple(CLASSES[code] for code in rare),
+        fingerprint=_fingerprint(training_set, recipe, options),
+    )
+
+
+def train(
+    plan: TrainingPlan,
+    name: str,
+    checkpoints: Checkpoints | None = None,
+    progress: Callable[[int], None] = lambda passes: None,
+) -> Trained:
+    """Fit a network for each fold, to measure and to calibrate, and one on everything, which is the bundle's.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+    name : str
+        Of the bundle.
+    checkpoints : Checkpoints, optional
+        Where an unfinished training is kept, and gone on with. They must be of this plan.
+    progress : callable, optional
+        Takes the number of passes done since its last call, of `TrainingPlan.passes`.
+    """
+    checkpoints = NoCheckpoints() if checkpoints is None else checkpoints
+    seeds = np.random.SeedSequence(plan.options.seed).generate_state(len(plan.fits), np.uint32) >> 1
+    fitted = [
+        fit(plan.data, split, plan.recipe, int(seed), checkpoints, progress)
+        for split, seed in zip(plan.fits, seeds, strict=True)
+    ]
+    evidence = _evidence(plan, fitted)
+    keras_file = fitted[-1].keras_file
+    logits = np.concatenate([each.held_logits for each in fitted[:-1]]).astype(np.float64)
+    truth = np.concatenate([plan.data.objects.class_code[split.held] for split in plan.splits])
+    calibration = fit_temperature(logits, truth)
     contract = BundleContract(
         name=name,
         model_version=f"{name}-{hashlib.sha256(keras_file).hexdigest()[:8]}",
-        architecture="paper",
+        architecture=plan.recipe.architecture,
         classes=CLASSES,
-        preprocessing=data.preprocessing,
-        calibration=Calibration(temperature=1.0),
-        ood=None,
+        preprocessing=plan.recipe.preprocessing,
+        features=plan.recipe.features,
+        calibration=calibration,
+        ood=fit_energy_quantiles(logits, calibration.temperature),
         precision={},
-        training={
-            "source": data.source,
-            "fingerprint": data.fingerprint,
-            "n_train": len(train_rows),
-            "n_held_out": len(held_rows),
-            "options": asdict(options),
-        },
-        metrics={},
+        training=_training_record(plan),
+        metrics={"held_out": judge(evidence, CLASSES)},
         versions=_versions(),
         weights_sha256=hashlib.sha256(keras_file).hexdigest(),
     )
-    contract = _calibrated(Bundle(contract=contract, keras_file=keras_file, card=""), held_out)
-    return Bundle(contract=contract, keras_file=keras_file, card=write_card(contract))
+    precision = measure_precision(Bundle(contract, keras_file, ""), plan.data.inputs)
+    contract = contract.model_copy(update={"precision": precision})
+    return Trained(Bundle(contract, keras_file, write_card(contract)), evidence)
 
 
-def split(
-    class_code: npt.NDArray[np.integer], held_out: float, seed: int
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Split rows at random, class by class, into (training, held out); at least one of each class on both sides."""
-    order = np.random.default_rng(seed).permutation(len(class_code))
-    held = []
-    for code in np.unique(class_code):
-        rows = order[class_code[order] == code]
-        held.append(rows[: min(max(round(held_out * len(rows)), 1), len(rows) - 1)])
-    held_rows = np.sort(np.concatenate(held))
-    return np.setdiff1d(order, held_rows), held_rows
-
-
-def measure(bundle: Bundle, data: LabelledCurves) -> dict[str, JsonValue]:
-    """Return `class_metrics` and ``calibration_error`` of a bundle on labelled curves."""
-    logits = open_engine(bundle, "openvino").logits(data.curves).astype(np.float64)
-    temperature = bundle.contract.calibration.temperature
-    return {
-        **class_metrics(data.class_code, logits.argmax(axis=1), bundle.contract.classes),
-        "calibration_error": calibration_error(logits, data.class_code, temperature),
-    }
-
-
-def measure_precision(bundle: Bundle, curves: npt.NDArray[np.float32]) -> dict[str, PrecisionChange]:
-    """Return what bfloat16 changes on `curves`; empty on a CPU that cannot compute it."""
+def measure_precision(bundle: Bundle, inputs: Inputs) -> dict[str, PrecisionChange]:
+    """Return what bfloat16 changes on some inputs; empty on a CPU that cannot compute it."""
     engine = open_engine(bundle, "openvino", "bfloat16")
     if engine.precision != "bfloat16":
         return {}
     temperature = bundle.contract.calibration.temperature
     exact, changed = (
-        temperature_softmax(each.logits(curves).astype(np.float64), temperature)
+        temperature_softmax(each.logits(inputs.curves, inputs.features).astype(np.float64), temperature)
         for each in (open_engine(bundle, "openvino", "float32"), engine)
     )
     return {
         "bfloat16": PrecisionChange(
             max_probability_change=round(float(np.abs(exact - changed).max()), 6),
             changed_classes=round(float(np.mean(exact.argmax(axis=1) != changed.argmax(axis=1))), 6),
-            n_objects=len(curves),
+            n_objects=len(inputs),
         )
     }
 
 
-def _fit(data: LabelledCurves, options: TrainingOptions) -> bytes:
-    """Train and return the contents of the ``.keras`` file."""
-    keras = load_keras()
-    # Seeds Python, NumPy and the backend: initial weights, order of the batches and dropout.
-    keras.utils.set_random_seed(options.seed)
-    model = build_paper_network(data.preprocessing.n_phase, len(CLASSES), options.dropout)
-    steps = options.passes * math.ceil(len(data) / options.batch_size)
-    model.compile(
-        optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)),
-        loss="sparse_categorical_crossentropy",
-        # On a CPU XLA takes ten seconds to compile the backward pass and then runs it no faster.
-        jit_compile=keras_sees_gpu(),
+def _rare_classes(class_code: npt.NDArray[np.int8], options: TrainingOptions, where: str) -> npt.NDArray[np.intp]:
+    counts = np.bincount(class_code, minlength=len(CLASSES))
+    rare = np.flatnonzero(counts < options.min_per_class)
+    told = ", ".join(f"{CLASSES[code]} {counts[code]:,}" for code in rare)
+    if len(CLASSES) - len(rare) < FEWEST_CLASSES:
+        enough = [f"{CLASSES[code]} {counts[code]:,}" for code in np.flatnonzero(counts >= options.min_per_class)]
+        raise InputError(
+            expected=f"usable light curves of two classes or more, at least {options.min_per_class:,} of each",
+            got=f"{' and '.join(enough) or 'no class'} only (beside {told})",
+            where=where,
+            fix="add labelled surveys, or ask for fewer with --min-per-class",
+        )
+    if len(rare) and not options.drop_rare_classes:
+        raise InputError(
+            expected=f"at least {options.min_per_class:,} usable light curves of each class",
+            got=told,
+            where=where,
+            fix="ask for fewer with --min-per-class, leave these classes out with --drop-rare-classes, or add surveys",
+        )
+    return rare
+
+
+def _check_stars(objects: LabelledLightCurves, options: TrainingOptions, where: str) -> None:
+    groups = star_groups(objects)
+    needed = max(options.folds, FEWEST_CLASSES)
+    for code in np.unique(objects.class_code):
+        stars = len(np.unique(groups[objects.class_code == code]))
+        if stars < needed:
+            raise InputError(
+                expected=f"at least {needed} stars of each class, one for each fold",
+                got=f"{stars} of {CLASSES[code]}",
+                where=where,
+                fix="ask for fewer --folds, or leave out the class",
+            )
+
+
+def _evidence(plan: TrainingPlan, fitted: list[Fitted]) -> Evidence:
+    """Put together what the folds' networks say, each calibrated on the other folds."""
+    splits, fits = plan.splits, fitted[: len(plan.splits)]
+    truth = plan.data.objects.class_code
+    logits = [each.held_logits.astype(np.float64) for each in fits]
+    probabilities, scores, others, other_scores = [], [], [], []
+    for number, each in enumerate(fits):
+        # With a single split there are no others to calibrate on: one number fitted on hundreds flatters little.
+        rest = [k for k in range(len(fits)) if k != number] or [number]
+        temperature = fit_temperature(
+            np.concatenate([logits[k] for k in rest]), np.concatenate([truth[splits[k].held] for k in rest])
+        ).temperature
+        unknown = each.other_logits.astype(np.float64)
+        probabilities.append(temperature_softmax(logits[number], temperature))
+        scores.append(energy_score(logits[number], temperature))
+        others.append(temperature_softmax(unknown, temperature))
+        other_scores.append(energy_score(unknown, temperature))
+    held: Rows = np.concatenate([split.held for split in splits])
+    order = np.argsort(held, kind="stable")
+    fold = np.repeat(np.arange(len(splits)), [len(split.held) for split in splits])
+    return Evidence(
+        objects=plan.data.objects.take(held[order]),
+        probabilities=np.concatenate(probabilities)[order],
+        fold=fold[order],
+        ood_score=np.concatenate(scores)[order],
+        others=plan.others,
+        other_probabilities=np.stack(others),
+        other_score=np.stack(other_scores),
+        histories={split.name: each.history for split, each in zip(plan.fits, fitted, strict=True)},
     )
-    with numpy_copies_allowed():
-        model.fit(_shifted_batches(data, options), epochs=options.passes, shuffle=False, verbose=0)
-    return to_keras_file(model)
 
 
-def _shifted_batches(data: LabelledCurves, options: TrainingOptions) -> Any:
-    """Return a keras.utils.PyDataset that gives each curve once a pass, in a new order and at a new phase shift.
-
-    Phase zero of a curve means nothing, or only where its brightest point happened to be observed: shifted curves are
-    as good as new ones.
-    """
-    base: Any = load_keras().utils.PyDataset
-    n, n_phase = len(data), data.preprocessing.n_phase
-    random = np.random.default_rng(options.seed)
-    labels, grid = data.class_code.astype(np.int32), np.arange(n_phase)
-
-    class Batches(base):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.order = random.permutation(n)
-
-        def __len__(self) -> int:
-            return math.ceil(n / options.batch_size)
-
-        def __getitem__(self, index: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-            rows = self.order[index * options.batch_size : (index + 1) * options.batch_size]
-            shift = random.integers(0, n_phase, size=(len(rows), 1))
-            return data.curves[rows[:, None], (grid + shift) % n_phase][:, :, None], labels[rows]
-
-        def on_epoch_end(self) -> None:
-            self.order = random.permutation(n)
-
-    return Batches()
+def _recipe_record(recipe: Recipe) -> dict[str, JsonValue]:
+    """Return the numbers and names of a recipe."""
+    record: dict[str, Any] = {}
+    for name, value in vars(recipe).items():
+        if callable(value):
+            record[name] = getattr(value, "__qualname__", None) or repr(value)
+        elif name == "preprocessing":
+            record[name] = asdict(value)
+        else:
+            record[name] = list(value) if isinstance(value, tuple) else value
+    return record
 
 
-def _calibrated(bundle: Bundle, held_out: LabelledCurves) -> BundleContract:
-    """Return the contract with everything that is measured on held-out light curves."""
-    logits = open_engine(bundle, "openvino").logits(held_out.curves).astype(np.float64)
-    calibration = fit_temperature(logits, held_out.class_code)
-    update: dict[str, Any] = {
-        "calibration": calibration,
-        "ood": fit_energy_quantiles(logits, calibration.temperature),
+def _training_record(plan: TrainingPlan) -> dict[str, JsonValue]:
+    objects = plan.data.objects
+    surveys: dict[str, JsonValue] = {
+        str(name): {
+            label: int((objects.class_code[objects.survey == name] == code).sum()) for code, label in enumerate(CLASSES)
+        }
+        for name in sorted(set(objects.survey))
     }
-    calibrated = replace(bundle, contract=bundle.contract.model_copy(update=update))
-    update["metrics"] = {"held_out": measure(calibrated, held_out)}
-    update["precision"] = measure_precision(calibrated, held_out.curves)
-    return bundle.contract.model_copy(update=update)
+    recipe = _recipe_record(plan.recipe)
+    bands = sorted({f"{survey}: {band}" for survey, band in zip(objects.survey, objects.band, strict=True) if band})
+    return {
+        "source": ", ".join(surveys),
+        "fingerprint": plan.data.objects.fingerprint,
+        "n_objects": len(objects),
+        "surveys": surveys,
+        "bands": [*bands],
+        "unusable": dict(plan.unusable),
+        "dropped_classes": list(plan.dropped_classes),
+        "options": {key: value for key, value in asdict(plan.options).items() if value is not None},
+        "recipe": {key: value for key, value in recipe.items() if key not in ("preprocessing", "features")},
+    }
 
 
-def _check(data: LabelledCurves) -> None:
-    if not np.isfinite(data.curves).all():
-        raise ValueError(
-            "curves: expected finite values, got NaN or infinity; leave out objects whose status is not ok"
-        )
-    counts = np.bincount(data.class_code, minlength=len(CLASSES))
-    if len(counts) > len(CLASSES) or counts.min() < MIN_PER_CLASS:
-        found = {label: int(count) for label, count in zip(CLASSES, counts, strict=False)}
-        raise ValueError(f"classes: expected at least {MIN_PER_CLASS} light curves of each, got {found}")
+def _fingerprint(data: TrainingSet, recipe: Recipe, options: TrainingOptions) -> str:
+    parts = [data.objects.fingerprint, _recipe_record(recipe), asdict(options), _versions()]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
+    digest.update(data.inputs.curves.tobytes())
+    digest.update(b"" if data.inputs.features is None else data.inputs.features.tobytes())
+    return digest.hexdigest()
 
 
 def _versions() -> dict[str, str]:

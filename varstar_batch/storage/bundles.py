@@ -12,7 +12,12 @@ from varstar_batch.storage.files import Location, locate, writable
 CONTRACT_FILE = "bundle.json"
 KERAS_FILE = "model.keras"
 CARD_FILE = "card.md"
+REPORT_FOLDER = "report"
+"""What `varstar train` leaves beside the three files: measures and figures. No reader of a bundle needs it."""
+
 _FILES = (CONTRACT_FILE, KERAS_FILE, CARD_FILE)
+BUNDLE_FILES = (*_FILES, REPORT_FOLDER)
+"""All that may be in a bundle's folder."""
 
 
 def read_bundle(url: str | os.PathLike[str] | None = None) -> Bundle:
@@ -52,7 +57,7 @@ def write_bundle(bundle: Bundle, url: str | os.PathLike[str], *, replace: bool =
         If the folder holds anything else, or cannot be written.
     """
     folder = locate(url, what="bundle")
-    in_the_way = sorted(set(folder.children()) - set(_FILES if replace else ()))
+    in_the_way = sorted(set(folder.children()) - set(BUNDLE_FILES if replace else ()))
     if in_the_way or folder.is_file():
         raise InputError(
             expected="an empty or new folder for the bundle" + (", or an old bundle" if replace else ""),

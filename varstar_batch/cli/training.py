@@ -1,0 +1,118 @@
+"""Commands for models: `train` and `evaluate`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from varstar_batch.cli.console import note, print_json, print_table, progress, say
+from varstar_batch.cluster.configuration import load_config
+from varstar_batch.storage.columns import SurveyConfig
+
+Surveys = Annotated[list[str], typer.Argument(help="Folders or URLs of surveys with labels (column class).")]
+SurveySettings = Annotated[str | None, typer.Option("--config", help="TOML file: [survey] with names and limits.")]
+SurveySet = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="KEY=VALUE on top: survey.mag=Vmag; NAME.mag_max=25 for the survey of that name only."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `varstar`."""
+    app.command()(train)
+
+
+def train(
+    surveys: Surveys,
+    out: Annotated[str, typer.Option(help="Folder or URL of the bundle; must not hold anything yet.")],
+    name: Annotated[str | None, typer.Option(help="Of the model. [default: the architecture's]")] = None,
+    architecture: Annotated[str, typer.Option(help="paper or survey.")] = "paper",
+    folds: Annotated[int, typer.Option(min=0, help="Of the cross-validation; 0 holds out one fifth, once.")] = 5,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes. [default: the architecture's; paper 100]")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="[default: the architecture's; paper 16]")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=1e-9, help="Of Adam. [default: the architecture's; paper 1e-4]")
+    ] = None,
+    min_per_class: Annotated[int, typer.Option(min=1, help="Light curves below which a class is rare.")] = 400,
+    max_per_class: Annotated[int, typer.Option(min=1, help="Most light curves of a class, drawn at random.")] = 5000,
+    drop_rare_classes: Annotated[
+        bool, typer.Option("--drop-rare-classes", help="Leave rare classes out instead of refusing.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same folds.")] = 1,
+    config: SurveySettings = None,
+    set_: SurveySet = None,
+    fresh: Annotated[bool, typer.Option(help="Begin anew where an unfinished training could go on.")] = False,
+    replace: Annotated[bool, typer.Option(help="Put the bundle in the place of an old one.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the measures as JSON.")] = False,
+) -> None:
+    """Train a network on labelled SURVEYS and write a bundle with the evidence of how good it is.
+
+    A training that was cut off goes on where it stopped when the same command is given again.
+    """
+    from varstar_batch.cluster.training import TrainingRequest, make_bundle
+    from varstar_batch.model.training import TrainingOptions
+
+    options = TrainingOptions(
+        architecture=architecture,
+        folds=folds,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        min_per_class=min_per_class,
+        max_per_class=max_per_class,
+        drop_rare_classes=drop_rare_classes,
+        seed=seed,
+    )
+    request = TrainingRequest(
+        surveys=tuple(surveys),
+        out=out,
+        name=name or "",
+        options=options,
+        configs=tuple(survey_configs(surveys, config, set_ or [])),
+        fresh=fresh,
+        replace=replace,
+    )
+    trained = make_bundle(request, progress, note)
+    measures: Any = trained.bundle.contract.metrics["held_out"]
+    if as_json:
+        print_json(measures)
+        return
+    print_measures(measures)
+    say(f"Bundle {trained.bundle.contract.model_version}: {out}")
+
+
+def print_measures(measures: dict[str, Any]) -> None:
+    """Print what `varstar_batch.model.evaluation.judge` found, for people."""
+    names = ("precision", "recall", "f1")
+    rows: list[tuple[object, ...]] = [
+        (label, values["n_objects"], *(values[name] for name in names))
+        for label, values in measures["by_class"].items()
+        if values["n_objects"]
+    ]
+    rows.append(("average", measures["n_objects"], *(measures["macro"][name] for name in names)))
+    print_table("Held-out light curves", ("class", "light curves", *names), rows)
+    spread = measures["folds"]
+    f1 = spread["macro"]["f1"]
+    say(
+        f"Right: {measures['accuracy']:.2%}. Macro F1 over {spread['folds']} fold(s): "
+        f"{f1['mean']:.3f} ± {f1['std']:.3f}. Calibration error: {measures['calibration_error']:.4f}."
+    )
+    if measures["ood_auroc"] is not None:
+        say(
+            f"AUROC of the out-of-distribution score on {measures['n_others']:,} objects of other kinds: "
+            f"{measures['ood_auroc']['mean']:.3f}"
+        )
+
+
+def survey_configs(surveys: list[str], config: str | None, overrides: list[str]) -> list[SurveyConfig]:
+    """Return the configuration of each survey: that of all, with what was said of the survey of that name on top."""
+    from varstar_batch.storage.labelled import survey_names
+
+    configs = []
+    names = survey_names(surveys)
+    for name in names:
+        mine = [text for text in overrides if text.partition(".")[0] not in names]
+        mine += [f"survey.{text[len(name) + 1 :]}" for text in overrides if text.startswith(f"{name}.")]
+        configs.append(load_config(config, mine).survey)
+    return configs

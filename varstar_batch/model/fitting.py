@@ -1,0 +1,270 @@
+"""Fitting one network, pass by pass, so that it can be cut off and go on where it stopped."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from varstar_batch.arithmetic.classes import CLASSES
+from varstar_batch.model.classify import Float64, temperature_softmax
+from varstar_batch.model.folds import Split
+from varstar_batch.model.inputs import Float32, Inputs, fold_inputs
+from varstar_batch.model.keras_runtime import keras_sees_gpu, load_keras, numpy_copies_allowed
+from varstar_batch.model.labelled import LabelledLightCurves
+from varstar_batch.model.networks import logits_model, to_keras_file
+from varstar_batch.model.recipes import Recipe
+
+GPU_STEPS = 64
+"""Steps that a GPU takes on its own between two words with Python."""
+
+PREDICT_BATCH = 512
+
+History = dict[str, list[float]]
+"""Values after each pass: loss and accuracy of the training (with dropout), held_loss and held_accuracy."""
+
+
+class Checkpoints(Protocol):
+    """Where unfinished work is kept."""
+
+    def read(self, name: str) -> bytes | None:
+        """Return what was written under that name, None if nothing was."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Keep `content`, whole or not at all, over whatever was there."""
+
+
+class NoCheckpoints:
+    """Keeps nothing."""
+
+    def read(self, name: str) -> bytes | None:
+        """Return None."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainingSet:
+    """All objects of a training, with their inputs.
+
+    Parameters
+    ----------
+    objects : LabelledLightCurves
+        n objects, all with a class.
+    inputs : Inputs
+        Of the same n, all finite.
+    others : Inputs
+        Of objects of other kinds; maybe none.
+    n_threads : int
+        Threads that may fold.
+    """
+
+    objects: LabelledLightCurves
+    inputs: Inputs
+    others: Inputs
+    n_threads: int = 1
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fitted:
+    """A fitted network and what it says of objects that it has not seen.
+
+    Parameters
+    ----------
+    keras_file : bytes
+    history : History
+    held_logits : float32 (len(split.held), n_classes)
+    other_logits : float32 (number of others, n_classes)
+    """
+
+    keras_file: bytes
+    history: History
+    held_logits: Float32
+    other_logits: Float32
+
+
+def fit(
+    data: TrainingSet,
+    split: Split,
+    recipe: Recipe,
+    seed: int,
+    checkpoints: Checkpoints,
+    progress: Callable[[int], None] = lambda passes: None,
+) -> Fitted:
+    """Fit a network on the training rows of a split.
+
+    Parameters
+    ----------
+    data : TrainingSet
+    split : Split
+        Its name is that of the checkpoint.
+    recipe : Recipe
+    seed : int
+        Of initial weights, order, dropout, augmentation.
+    checkpoints : Checkpoints
+        After each pass everything goes there, and whatever is there is not done again: the result is the same.
+    progress : callable, optional
+        Takes the number of passes that are done since its last call.
+    """
+    network = _Network(recipe, data, split, seed)
+    name = f"{split.name.replace(' ', '-')}.npz"
+    done = network.restore(checkpoints.read(name))
+    progress(done)
+    with numpy_copies_allowed():
+        for number in range(done, recipe.epochs):
+            network.train_once(number)
+            checkpoints.write(name, network.state())
+            progress(1)
+        return Fitted(
+            keras_file=to_keras_file(network.model),
+            history=network.history,
+            held_logits=network.logits(data.inputs.take(split.held)),
+            other_logits=network.logits(data.others),
+        )
+
+
+class _Network:
+    """A model under training."""
+
+    def __init__(self, recipe: Recipe, data: TrainingSet, split: Split, seed: int) -> None:
+        self.recipe, self.data, self.split, self.seed = recipe, data, split, seed
+        self.history: History = {}
+        keras = load_keras()
+        # Seeds Python, NumPy and the backend: initial weights and dropout.
+        keras.utils.set_random_seed(seed)
+        self.model = recipe.build(recipe.preprocessing.n_phase, len(CLASSES), recipe.dropout)
+        self.labels = data.objects.class_code[split.train].astype(np.int32)
+        self.weights = _object_weights(self.labels, recipe.class_weights)
+        self.inputs = data.inputs.take(split.train)
+        self.raw = data.objects.take(split.train) if recipe.augment is not None else None
+        if recipe.prepare is not None and self.inputs.features is not None:
+            recipe.prepare(self.model, self.inputs.features)
+        steps = math.ceil(len(self.labels) / recipe.batch_size)
+        rate: Any = recipe.learning_rate
+        if recipe.schedule == "cosine":
+            rate = keras.optimizers.schedules.CosineDecay(rate, steps * recipe.epochs)
+        gpu = keras_sees_gpu()
+        self.model.compile(
+            optimizer=keras.optimizers.Adam(rate),
+            loss="sparse_categorical_crossentropy",
+            weighted_metrics=[] if self.weights is None else None,
+            metrics=["accuracy"],
+            # On a CPU XLA takes ten seconds to compile the backward pass and then runs it no faster.
+            jit_compile=gpu,
+            steps_per_execution=min(GPU_STEPS, steps) if gpu else 1,
+        )
+        self.model.optimizer.build(self.model.trainable_variables)
+        self._logits = logits_model(self.model)
+
+    def train_once(self, number: int) -> None:
+        """Do one pass. Its chances depend on the seed and its number only, not on what came before."""
+        random = np.random.default_rng([self.seed, number])
+        inputs = self._augmented(random)
+        order = random.permutation(len(self.labels))
+        inputs = inputs.take(order)
+        if self.recipe.phase_shift:
+            inputs = Inputs(shift_phases(inputs.curves, random), inputs.features)
+        result = self.model.fit(
+            inputs.for_keras(),
+            self.labels[order],
+            sample_weight=None if self.weights is None else self.weights[order],
+            batch_size=self.recipe.batch_size,
+            epochs=1,
+            shuffle=False,
+            verbose=0,
+        )
+        values = {name: float(series[0]) for name, series in result.history.items()}
+        if len(self.split.held):
+            truth = self.data.objects.class_code[self.split.held]
+            values |= _held_measures(self.logits(self.data.inputs.take(self.split.held)), truth)
+        for name, value in values.items():
+            self.history.setdefault(name, []).append(value)
+
+    def logits(self, inputs: Inputs) -> Float32:
+        """Return the outputs before the softmax, float32 (n, n_classes)."""
+        logits = np.empty((len(inputs), len(CLASSES)), np.float32)
+        # Keras's own predict() takes longer to begin than a small set takes. One shape, so that it compiles once.
+        for start in range(0, len(inputs), PREDICT_BATCH):
+            stop = min(start + PREDICT_BATCH, len(inputs))
+            batch = inputs.take(np.minimum(np.arange(start, start + PREDICT_BATCH), len(inputs) - 1))
+            logits[start:stop] = self._logits.predict_on_batch(batch.for_keras())[: stop - start]
+        return logits
+
+    def state(self) -> bytes:
+        """Return everything that the next pass depends on."""
+        arrays = {f"v{i}": _array(variable) for i, variable in enumerate(self._variables())}
+        arrays["history"] = np.frombuffer(json.dumps(self.history).encode(), np.uint8)
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+    def restore(self, state: bytes | None) -> int:
+        """Take over a state and return the number of passes that are in it; 0 for none or a damaged one."""
+        if state is None:
+            return 0
+        try:
+            with np.load(io.BytesIO(state), allow_pickle=False) as arrays:
+                variables = self._variables()
+                values = [arrays[f"v{i}"] for i in range(len(variables))]
+                self.history = json.loads(arrays["history"].tobytes())
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
+            return 0
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        return len(self.history["loss"])
+
+    def _variables(self) -> list[Any]:
+        # Those of the layers have the generators of the dropouts among them.
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+    def _augmented(self, random: np.random.Generator) -> Inputs:
+        if self.recipe.augment is None or self.raw is None:
+            return self.inputs
+        curves, period = self.recipe.augment(self.raw.light_curves, self.raw.period, self.raw.class_code, random)
+        status, changed = fold_inputs(curves, period, self.recipe, n_threads=self.data.n_threads)
+        ok = status == 0
+        features = None
+        if changed.features is not None and self.inputs.features is not None:
+            ok &= np.isfinite(changed.features).all(axis=1)
+            features = np.where(ok[:, None], changed.features, self.inputs.features)
+        return Inputs(np.where(ok[:, None], changed.curves, self.inputs.curves), features)
+
+
+def shift_phases(curves: Float32, random: np.random.Generator) -> Float32:
+    """Return each curve, float32 (n, n_phase), turned by a random number of points."""
+    n, n_phase = curves.shape
+    # Two turns side by side, of which each row is a window: one copy of contiguous runs instead of a gather.
+    twice = np.concatenate([curves, curves], axis=1)
+    windows = np.lib.stride_tricks.sliding_window_view(twice, n_phase, axis=1)
+    shifted: Float32 = windows[np.arange(n), random.integers(0, n_phase, n)]
+    return shifted
+
+
+def _object_weights(labels: npt.NDArray[np.int32], power: float) -> Float32 | None:
+    if not power:
+        return None
+    weight = np.maximum(np.bincount(labels, minlength=len(CLASSES)), 1.0)[labels] ** -power
+    weights: Float32 = (weight / weight.mean()).astype(np.float32)
+    return weights
+
+
+def _held_measures(logits: Float32, truth: npt.NDArray[np.int8]) -> dict[str, float]:
+    exact: Float64 = logits.astype(np.float64)
+    likelihood = temperature_softmax(exact, 1.0)[np.arange(len(truth)), truth]
+    return {
+        "held_loss": float(-np.log(np.maximum(likelihood, np.finfo(np.float64).tiny)).mean()),
+        "held_accuracy": float((exact.argmax(axis=1) == truth).mean()),
+    }
+
+
+def _array(variable: Any) -> npt.NDArray[Any]:
+    array: npt.NDArray[Any] = load_keras().ops.convert_to_numpy(variable)
+    return array

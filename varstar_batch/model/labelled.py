@@ -1,0 +1,134 @@
+"""Labelled light curves of one or more surveys: what training and evaluation are given."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from varstar_batch.arithmetic.classes import CLASSES
+from varstar_batch.arithmetic.lightcurves import LightCurves
+
+Rows = npt.NDArray[np.intp]
+Texts = npt.NDArray[np.object_]
+
+NO_CLASS = -1
+"""Code of an object without a class."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LabelledLightCurves:
+    """Light curves of `n` objects with what is known of each.
+
+    Every observation is within the limits of its own survey, so that default `Limits` hold for all of them; times are
+    in days, each survey's in its own system.
+
+    Parameters
+    ----------
+    light_curves : LightCurves
+        Where some surveys have magnitude errors and others none, those of the latter are 0.
+    period : float64 (n,)
+        [d]; NaN where missing.
+    class_code : int8 (n,)
+        Indices into `CLASSES`; `NO_CLASS` where the survey gives none.
+    survey : object (n,)
+        Names.
+    object_id : object (n,)
+        As texts.
+    ra, dec : float64 (n,)
+        [deg]; NaN where unknown.
+    class_original, band, period_source : object (n,)
+        Texts; "" where the survey does not say.
+
+    Raises
+    ------
+    ValueError
+        If a column has another length or a class code is out of range.
+    """
+
+    light_curves: LightCurves
+    period: npt.NDArray[np.float64]
+    class_code: npt.NDArray[np.int8]
+    survey: Texts
+    object_id: Texts
+    ra: npt.NDArray[np.float64]
+    dec: npt.NDArray[np.float64]
+    class_original: Texts
+    band: Texts
+    period_source: Texts
+
+    def __post_init__(self) -> None:
+        n = len(self.light_curves)
+        for column in fields(self)[1:]:
+            if np.shape(getattr(self, column.name)) != (n,):
+                raise ValueError(f"{column.name}: expected shape ({n},), got {np.shape(getattr(self, column.name))}")
+        if n and not (self.class_code.min() >= NO_CLASS and self.class_code.max() < len(CLASSES)):
+            raise ValueError(
+                f"class_code: expected {NO_CLASS} to {len(CLASSES) - 1}, "
+                f"got {self.class_code.min()} to {self.class_code.max()}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.light_curves)
+
+    def take(self, rows: Rows) -> LabelledLightCurves:
+        """Return the given rows, in that order."""
+        columns = {column.name: getattr(self, column.name)[rows] for column in fields(self)[1:]}
+        return replace(self, light_curves=take_light_curves(self.light_curves, rows), **columns)
+
+    @classmethod
+    def concat(cls, parts: Sequence[LabelledLightCurves]) -> LabelledLightCurves:
+        """Join parts in order; missing magnitude errors become 0 where another part has some."""
+        curves = [part.light_curves for part in parts]
+        if any(each.mag_err is not None for each in curves):
+            curves = [
+                each if each.mag_err is not None else replace(each, mag_err=np.zeros(len(each.mag), each.mag.dtype))
+                for each in curves
+            ]
+        columns = {
+            column.name: np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(cls)[1:]
+        }
+        return cls(light_curves=LightCurves.concat(curves), **columns)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over light curves, periods, classes, surveys and identifiers."""
+        digest = hashlib.sha256()
+        curves = self.light_curves
+        arrays: list[npt.NDArray[Any]] = [curves.offsets, curves.time, curves.mag, self.period, self.class_code]
+        if curves.mag_err is not None:
+            arrays.append(curves.mag_err)
+        for array in arrays:
+            digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update("\0".join([*self.survey, *self.object_id]).encode())
+        return digest.hexdigest()
+
+    def other_kinds(self) -> npt.NDArray[np.bool_]:
+        """Tell which objects are of another kind: without a class, and with a label of their own that no class covers.
+
+        Those are what an out-of-distribution score should find. An object without a class whose original label others
+        have with one was left out for another reason, and says nothing.
+        """
+        known = set(self.class_original[self.class_code != NO_CLASS])
+        foreign = np.array([bool(label) and label not in known for label in self.class_original], np.bool_)
+        foreign &= self.class_code == NO_CLASS
+        return foreign
+
+
+def take_light_curves(light_curves: LightCurves, rows: Rows) -> LightCurves:
+    """Return the light curves of the given rows, in that order, copied."""
+    counts = light_curves.n_obs[rows]
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+    # The place of every observation: that of its object's first, and one more for each that follows.
+    place = np.repeat(light_curves.offsets[rows] - offsets[:-1], counts) + np.arange(offsets[-1])
+    return LightCurves(
+        offsets,
+        light_curves.time[place],
+        light_curves.mag[place],
+        None if light_curves.mag_err is None else light_curves.mag_err[place],
+        None if light_curves.malformed is None else light_curves.malformed[rows],
+    )

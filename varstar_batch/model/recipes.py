@@ -1,0 +1,95 @@
+"""Recipes: what belongs to an architecture, from the preprocessing of its input to the way it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from varstar_batch.arithmetic.lightcurves import LightCurves
+from varstar_batch.arithmetic.rules import Preprocessing
+from varstar_batch.errors import InputError
+from varstar_batch.model.networks import build_paper_network
+
+Periods = npt.NDArray[np.float64]
+ClassCodes = npt.NDArray[np.int8]
+
+Augment = Callable[[LightCurves, Periods, ClassCodes, np.random.Generator], tuple[LightCurves, Periods]]
+"""Changes raw light curves before each pass, object for object; what then cannot be folded is taken unchanged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How networks of one architecture are fed, built and trained.
+
+    Parameters
+    ----------
+    architecture : str
+        Its name on the command line and in bundles.
+    build : callable
+        Takes n_phase, n_classes and the dropout; returns a Keras model whose layer ``logits`` comes before its softmax.
+        Its inputs are ``curve`` (n, n_phase, 1) and, with features, ``features`` (n, len(features)).
+    preprocessing : Preprocessing
+        Of its curves, for training and for inference.
+    features : tuple of str
+        Of `varstar_batch.arithmetic.features.FEATURES`, in the order of the network's input.
+    prepare : callable, optional
+        Takes the new model and the features float32 (n, k) of its training set, before the first pass.
+    augment : callable, optional
+        See `Augment`.
+    phase_shift : bool
+        Turn every curve by a random phase in each pass: phase zero means little.
+    class_weights : float
+        Weight of a class by its number, n ** -class_weights: 0 all alike, 1 balanced. The mean over objects is 1.
+    epochs, batch_size : int
+        Passes over the training set, and light curves of a step, where nobody says otherwise; >= 1.
+    learning_rate : float
+        Of Adam, > 0.
+    schedule : {"constant", "cosine"}
+        Of the learning rate: as it is, or down to zero along half a cosine.
+    dropout : float
+        In [0, 1).
+    """
+
+    architecture: str
+    build: Callable[[int, int, float], Any]
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    features: tuple[str, ...] = ()
+    prepare: Callable[[Any, npt.NDArray[np.float32]], None] | None = None
+    augment: Augment | None = None
+    phase_shift: bool = False
+    class_weights: float = 0.0
+    epochs: int = 100
+    batch_size: int = 16
+    learning_rate: float = 1e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+    dropout: float = 0.5
+
+
+PAPER = Recipe(architecture="paper", build=build_paper_network)
+"""The paper's protocol, to the letter (arXiv:2508.11964, section 3); its text states no rate of dropout."""
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.architecture: recipe for recipe in (PAPER,)})
+"""By architecture."""
+
+
+def find_recipe(architecture: str) -> Recipe:
+    """Return the recipe of an architecture.
+
+    Raises
+    ------
+    InputError
+        There is none of that name.
+    """
+    if architecture not in RECIPES:
+        raise InputError(
+            expected=f"one of {', '.join(RECIPES)}",
+            got=repr(architecture),
+            where="--architecture",
+            fix="choose a known architecture",
+        )
+    return RECIPES[architecture]

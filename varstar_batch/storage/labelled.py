@@ -1,0 +1,267 @@
+"""Reading labelled light curves of surveys: labels of all objects first, then only the light curves wanted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from varstar_batch.arithmetic.classes import CLASSES
+from varstar_batch.arithmetic.lightcurves import LightCurves
+from varstar_batch.arithmetic.rules import Limits
+from varstar_batch.errors import InputError, PartitionError
+from varstar_batch.model.labelled import NO_CLASS, LabelledLightCurves, Rows, take_light_curves
+from varstar_batch.storage.columns import SurveyConfig
+from varstar_batch.storage.decoding import to_float64
+from varstar_batch.storage.parquet import opened_parquet
+from varstar_batch.storage.reading import partition_shape, read_batches
+from varstar_batch.storage.surveys import Partition, Survey, open_survey
+
+BATCH_OBSERVATIONS = 2**20
+
+DESCRIPTIONS = ("class_original", "band", "period_source")
+"""Columns of texts that are taken along where a survey has them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which objects to take.
+
+    Parameters
+    ----------
+    max_per_class : int or None
+        Most objects of a class, of all surveys together; each survey gives its share, at random. None for all.
+    seed : int
+        Of the choice.
+    others : bool
+        Also take objects without a class that have a period: at most as many as of a class.
+    """
+
+    max_per_class: int | None = None
+    seed: int = 1
+    others: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class _Labels:
+    """What is known of every object of a partition, without its light curve; rows as in the file."""
+
+    survey: int
+    partition: Partition
+    class_code: npt.NDArray[np.int8]
+    period: npt.NDArray[np.float64]
+    texts: Mapping[str, npt.NDArray[np.object_]]
+
+
+def read_labelled(
+    urls: Sequence[str | os.PathLike[str]],
+    configs: Sequence[SurveyConfig] | None = None,
+    selection: Selection | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> LabelledLightCurves:
+    """Read the labelled objects of some surveys that have a period: their labels first, then what is chosen.
+
+    Parameters
+    ----------
+    urls : sequence of str or path
+        Surveys.
+    configs : sequence of SurveyConfig, optional
+        Of each survey; canonical by default.
+    selection : Selection, optional
+        All labelled objects by default.
+    progress : callable, optional
+        Takes the number of chosen light curves that were read since its last call.
+
+    Raises
+    ------
+    InputError
+        A survey that is not there or cannot be read, a class that is none of `CLASSES`, no labelled object.
+    """
+    selection = selection or Selection()
+    surveys = [
+        open_survey(url, config) for url, config in zip(urls, configs or [SurveyConfig()] * len(urls), strict=True)
+    ]
+    names = survey_names(urls)
+    try:
+        labels = [
+            _read_labels(number, survey, partition)
+            for number, survey in enumerate(surveys)
+            for partition in survey.partitions
+        ]
+        _check_labelled(labels, names)
+        chosen = _choose(labels, selection)
+        parts = [
+            part
+            for each, rows in zip(labels, chosen, strict=True)
+            if len(rows)
+            for part in _read_rows(surveys[each.survey], names[each.survey], each, rows, progress)
+        ]
+    except PartitionError as error:
+        # Nobody can say which objects the partition holds, so whatever was trained would not be what was asked for.
+        raise InputError(expected=error.expected, got=error.got, where=error.where, fix=error.fix) from error
+    return LabelledLightCurves.concat(parts)
+
+
+def survey_names(urls: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Return short, different names of surveys: the last parts of their URLs."""
+    names = [os.fspath(url).rstrip("/").rsplit("/", 1)[-1] for url in urls]
+    return [name if names.count(name) == 1 else f"{name} ({k + 1})" for k, name in enumerate(names)]
+
+
+def _read_labels(number: int, survey: Survey, partition: Partition) -> _Labels:
+    source = survey.source
+    columns = source.columns
+    where = str(source.location / partition.key)
+    classes: list[Any] = []
+    periods: list[npt.NDArray[np.float64]] = []
+    texts: dict[str, list[Any]] = {name: [] for name in DESCRIPTIONS}
+    if source.form == "long":
+        # One object is many rows there, so that only reading tells the objects apart.
+        for batch in read_batches(source, partition, None, BATCH_OBSERVATIONS):
+            classes += batch.objects["class"].to_pylist()
+            periods.append(batch.period)
+        texts = {name: [""] * len(classes) for name in DESCRIPTIONS}
+    else:
+        with opened_parquet(source.location / partition.key) as parquet:
+            there = parquet.schema_arrow.names
+            wanted = [columns.period, *([columns.class_] if columns.class_ else [])]
+            wanted += [name for name in DESCRIPTIONS if name in there and name not in wanted]
+            for record in parquet.iter_batches(columns=wanted):
+                classes += record.column(columns.class_).to_pylist() if columns.class_ else [None] * len(record)
+                periods.append(to_float64(record.column(columns.period)))
+                for name, values in texts.items():
+                    found = record.column(name).to_pylist() if name in there else [None] * len(record)
+                    values += ["" if value is None else str(value) for value in found]
+    return _Labels(
+        number,
+        partition,
+        _class_codes(classes, where),
+        np.concatenate([np.zeros(0), *periods]),
+        {name: np.array(values, np.object_) for name, values in texts.items()},
+    )
+
+
+def _class_codes(classes: list[Any], where: str) -> npt.NDArray[np.int8]:
+    codes: dict[Any, int] = {None: NO_CLASS, "": NO_CLASS, **{label: code for code, label in enumerate(CLASSES)}}
+    unknown = sorted({str(label) for label in classes if label not in codes})
+    if unknown:
+        count = sum(label not in codes for label in classes)
+        raise InputError(
+            expected=f"classes {', '.join(CLASSES)}, or null",
+            got=f"{', '.join(map(repr, unknown[:5]))}{', ...' if len(unknown) > 5 else ''} for {count:,} objects",
+            where=where,
+            fix="map the labels to these classes, or to null, and keep the original ones in class_original",
+        )
+    return np.array([codes[label] for label in classes], np.int8)
+
+
+def _check_labelled(labels: list[_Labels], names: list[str]) -> None:
+    if not any((each.class_code != NO_CLASS).any() for each in labels):
+        raise InputError(
+            expected="objects with a class",
+            got=f"none among {sum(len(each.class_code) for each in labels):,} objects",
+            where=", ".join(names),
+            fix=f"give the objects a column class with {', '.join(CLASSES)}, or name it: --set survey.class=COLUMN",
+        )
+    usable = [(each.class_code != NO_CLASS) & _has_period(each.period) for each in labels]
+    if not any(mask.any() for mask in usable):
+        raise InputError(
+            expected="periods of the labelled objects",
+            got="none",
+            where=", ".join(names),
+            fix="give a period [d] to each, or ingest with --find-periods",
+        )
+
+
+def _has_period(period: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    return np.isfinite(period) & (period > 0)
+
+
+def _choose(labels: list[_Labels], selection: Selection) -> list[Rows]:
+    """Return the rows to read of each partition, ascending."""
+    code = np.concatenate([each.class_code for each in labels]).astype(np.int64)
+    usable = _has_period(np.concatenate([each.period for each in labels]))
+    survey = np.repeat([each.survey for each in labels], [len(each.class_code) for each in labels])
+    takes = np.zeros(len(code), np.bool_)
+    random = np.random.default_rng(selection.seed)
+    for number in range(NO_CLASS if selection.others else 0, len(CLASSES)):
+        takes[_share(np.flatnonzero(usable & (code == number)), survey, selection.max_per_class, random)] = True
+    bounds = np.cumsum([0, *(len(each.class_code) for each in labels)])
+    return [np.flatnonzero(takes[start:stop]) for start, stop in pairwise(bounds)]
+
+
+def _share(rows: Rows, survey: npt.NDArray[np.int64], most: int | None, random: np.random.Generator) -> Rows:
+    """Return `most` of the rows, at random, of each survey in proportion to what it has."""
+    if most is None or len(rows) <= most:
+        return rows
+    shuffled = random.permutation(rows)
+    # Rows of a survey at even distances from 0 to 1: the first of all of them are each survey's share.
+    place = np.empty(len(rows))
+    for number in np.unique(survey[rows]):
+        mine = np.flatnonzero(survey[shuffled] == number)
+        place[mine] = (np.arange(len(mine)) + 0.5) / len(mine)
+    return shuffled[np.argsort(place, kind="stable")[:most]]
+
+
+def _read_rows(
+    survey: Survey, name: str, labels: _Labels, rows: Rows, progress: Callable[[int], None] | None
+) -> Iterator[LabelledLightCurves]:
+    """Yield the chosen rows of a partition; only the row groups that hold some of them are read."""
+    source = survey.source
+    row_groups, first = _row_groups(survey, labels.partition, rows)
+    start = 0
+    for batch in read_batches(source, labels.partition, row_groups, BATCH_OBSERVATIONS):
+        n = len(batch.light_curves)
+        place = first[start : start + n]
+        wanted = np.flatnonzero(np.isin(place, rows))
+        start += n
+        if not len(wanted):
+            continue
+        objects = batch.objects.take(pa.array(wanted))
+        at = place[wanted]
+        yield LabelledLightCurves(
+            light_curves=within_limits(take_light_curves(batch.light_curves, wanted), source.limits),
+            period=batch.period[wanted],
+            class_code=labels.class_code[at],
+            survey=np.full(len(wanted), name, np.object_),
+            object_id=np.array([str(value) for value in objects["object_id"].to_pylist()], np.object_),
+            ra=to_float64(objects["ra"].combine_chunks()),
+            dec=to_float64(objects["dec"].combine_chunks()),
+            **{key: labels.texts[key][at] for key in DESCRIPTIONS},
+        )
+        if progress is not None:
+            progress(len(wanted))
+
+
+def _row_groups(survey: Survey, partition: Partition, rows: Rows) -> tuple[list[int] | None, Rows]:
+    """Return which row groups hold the rows, and the number in the file of each row that reading those will give."""
+    shape = partition_shape(survey.source, partition)
+    if not shape.divisible:
+        return None, np.arange(sum(group.rows for group in shape.row_groups))
+    bounds = np.cumsum([0, *(group.rows for group in shape.row_groups)])
+    groups = np.unique(np.searchsorted(bounds, rows, side="right") - 1).tolist()
+    return groups, np.concatenate([np.arange(bounds[k], bounds[k + 1]) for k in groups])
+
+
+def within_limits(light_curves: LightCurves, limits: Limits) -> LightCurves:
+    """Return light curves without the observations that a survey's limits exclude: the rest stands for itself.
+
+    Surveys have different limits (their time systems differ), but a training folds all of them together.
+    """
+    with np.errstate(invalid="ignore"):
+        good = (light_curves.time >= limits.time_min) & (light_curves.time <= limits.time_max)
+        good &= (light_curves.mag > limits.mag_min) & (light_curves.mag < limits.mag_max)
+    kept = np.concatenate([np.zeros(1, np.int64), np.cumsum(good, dtype=np.int64)])
+    return replace(
+        light_curves,
+        offsets=kept[light_curves.offsets],
+        time=light_curves.time[good],
+        mag=light_curves.mag[good],
+        mag_err=None if light_curves.mag_err is None else light_curves.mag_err[good],
+    )
