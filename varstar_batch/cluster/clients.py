@@ -26,6 +26,9 @@ CONNECT_SECONDS = 15
 DEATHS = 2
 """Workers that may die under a task before Dask gives it up; it is then tried once more on its own."""
 
+LOG_LENGTH = 100
+"""Seconds and messages for which Dask's schedulers and workers keep what only its developers look at."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterOptions:
@@ -71,7 +74,8 @@ def open_client(
     workers : int or None
         Processes of a local cluster; 0 for no cluster at all; None for one per core.
     scheduler : str or None
-        Address of a running scheduler, for example ``tcp://127.0.0.1:8786``; excludes `workers`.
+        Address of a running scheduler, for example ``tcp://127.0.0.1:8786``; excludes `workers`. Where neither is
+        given, Dask's own configuration counts (``DASK_SCHEDULER_ADDRESS``), by which a site names its cluster.
     options : ClusterOptions, optional
         TLS and memory.
     dashboard : bool
@@ -84,6 +88,8 @@ def open_client(
     """
     options = options or ClusterOptions()
     security = _security(options)
+    if scheduler is None and workers is None:
+        scheduler = _configured_scheduler()
     if scheduler is not None:
         if workers is not None:
             raise InputError(
@@ -101,6 +107,13 @@ def open_client(
         return
     with _local(count, options.worker_memory, security, dashboard) as client:
         yield client
+
+
+def _configured_scheduler() -> str | None:
+    import dask
+
+    address: str | None = dask.config.get("scheduler-address", None)
+    return address
 
 
 def _security(options: ClusterOptions) -> Security | None:
@@ -197,6 +210,8 @@ def _local(workers: int, memory: int | None, security: Security | None, dashboar
         "distributed.worker.memory.terminate": 0.95,
         "distributed.scheduler.allowed-failures": DEATHS,
         "distributed.admin.tick.limit": "30s",
+        # Every worker keeps a profile of each second, some 80 kB, for this many of them.
+        "distributed.admin.low-level-log-length": LOG_LENGTH,
         # What goes wrong in a worker comes back as a failure of its partition; it need not be told twice.
         "logging": {"distributed": "critical", "bokeh": "critical", "tornado": "critical"},
     }

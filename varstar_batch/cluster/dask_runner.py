@@ -15,17 +15,12 @@ from varstar_batch.cluster.configuration import LostGpus
 from varstar_batch.cluster.execute import Task
 from varstar_batch.cluster.outcomes import ChunkRecord, Failure
 from varstar_batch.cluster.pools import classify_folded, fold_chunk, list_chunks, write_classified
+from varstar_batch.cluster.window import LEAST, Room, window
 from varstar_batch.cluster.work import classify_chunk, start_partition
 from varstar_batch.errors import VarstarError, one_line
 
 if TYPE_CHECKING:
     from distributed import Client, Future
-
-WINDOW_PER_THREAD = 3
-"""Tasks in flight for each worker thread: one running, the others at hand, and no more on the scheduler."""
-
-LEAST_WINDOW = 8
-"""Tasks in flight while no worker is there yet: a cluster that grows with demand has to see some."""
 
 LOOK_SECONDS = 1.0
 """Between two looks at the cluster while nothing finishes, and at the most while something does."""
@@ -63,8 +58,9 @@ class DaskRunner:
     that kills its worker then too is a failure, of kind ``killed_worker``.
     """
 
-    def __init__(self, client: Client, lost_gpus: LostGpus | None = None) -> None:
+    def __init__(self, client: Client, chunk_memory: int, lost_gpus: LostGpus | None = None) -> None:
         self.client = client
+        self.chunk_memory = chunk_memory
         self.lost_gpus = lost_gpus or LostGpus()
         self.finished: SimpleQueue[Future] = SimpleQueue()
         self.flights: dict[Future, _Flight] = {}
@@ -73,7 +69,7 @@ class DaskRunner:
         self.on_trial = False
         self.cpu_workers: list[str] = []
         self.gpu_workers: list[str] = []
-        self.window = LEAST_WINDOW
+        self.window = LEAST
         self.looked = self.reached = self.seen_gpus = -LOST_SECONDS
 
     def run(self, tasks: Iterator[Task | None]) -> Iterator[tuple[Task, Any]]:
@@ -112,7 +108,9 @@ class DaskRunner:
         self.gpu_workers = [address for address, each in workers.items() if each["resources"].get(GPU)]
         others = [address for address in workers if address not in set(self.gpu_workers)]
         self.cpu_workers = others or self.gpu_workers
-        self.window = max(LEAST_WINDOW, sum(WINDOW_PER_THREAD * each["nthreads"] for each in workers.values()))
+        room = {address: Room(each["nthreads"], each["memory_limit"] or 0) for address, each in workers.items()}
+        gpu_room = [room[address] for address in self.gpu_workers if others]
+        self.window = window([room[address] for address in self.cpu_workers], gpu_room, self.chunk_memory)
         if self.gpu_workers:
             self.seen_gpus = now
         for future, flight in list(self.flights.items()):

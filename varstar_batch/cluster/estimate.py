@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from varstar_batch.cluster.plan import BYTES_PER_OBSERVATION, projected_memory
+from varstar_batch.cluster.plan import BYTES_PER_OBSERVATION, WORKER_MEMORY, projected_memory
 from varstar_batch.errors import InputError
 from varstar_batch.storage.reading import PartitionShape
 
@@ -82,7 +82,7 @@ class Rates:
     start_up: float = 5.0
     finish: float = 2.0
     finish_partition: float = 0.002
-    worker_memory: int = 350 * 2**20
+    worker_memory: int = WORKER_MEMORY
     command_memory: int = 250 * 2**20
     observations_per_object: float = 200.0
     gpu: float | None = None

@@ -85,7 +85,7 @@ def execute(
     else:
         from varstar_batch.cluster.dask_runner import DaskRunner
 
-        run = DaskRunner(client, lost_gpus).run(tasks)
+        run = DaskRunner(client, context.chunk_memory, lost_gpus).run(tasks)
     for task, outcome in run:
         yield from progress.take(task, outcome, on_rows)
 
