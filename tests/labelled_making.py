@@ -102,6 +102,6 @@ def write_labelled(folder: Path, objects: LabelledLightCurves, *, row_group_rows
     content |= {name: pa.array(values) for name, values in columns.items() if values is not None}
     content = {name: values for name, values in content.items() if columns.get(name, values) is not None}
     table = pa.table({**content, "lightcurve": nested_light_curves(curves.offsets, lists)})
-    table = table.replace_schema_metadata({"varstar.time_system": "HJD"})
+    table = table.replace_schema_metadata({"varstar.time_system": "HJD-2450000"})
     write_partition(folder / "part-00000.parquet", table, row_group_rows=row_group_rows)
     return folder

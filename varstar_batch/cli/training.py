@@ -6,9 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from varstar_batch.cli.console import note, print_json, print_table, progress, say
+from varstar_batch.cli.console import note, print_counts, print_json, print_table, progress, say, warning_line
 from varstar_batch.cluster.configuration import load_config
 from varstar_batch.storage.columns import SurveyConfig
+
+SHIPPED = "-"
+"""Instead of a bundle's folder."""
 
 Surveys = Annotated[list[str], typer.Argument(help="Folders or URLs of surveys with labels (column class).")]
 SurveySettings = Annotated[str | None, typer.Option("--config", help="TOML file: [survey] with names and limits.")]
@@ -21,6 +24,7 @@ SurveySet = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands to `varstar`."""
     app.command()(train)
+    app.command()(evaluate)
 
 
 def train(
@@ -82,6 +86,58 @@ def train(
     say(f"Bundle {trained.bundle.contract.model_version}: {out}")
 
 
+def evaluate(
+    bundle: Annotated[str, typer.Argument(help="Folder or URL of a model bundle; `-` for the one that ships.")],
+    surveys: Surveys,
+    out: Annotated[
+        str | None, typer.Option(help="Folder for metrics.json, metrics.md and figures; must not hold anything yet.")
+    ] = None,
+    max_per_class: Annotated[int, typer.Option(min=1, help="Most light curves of a class, drawn at random.")] = 5000,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of that choice.")] = 1,
+    config: SurveySettings = None,
+    set_: SurveySet = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the measures as JSON.")] = False,
+) -> None:
+    """Judge a BUNDLE by labelled SURVEYS: the same measures and figures as after training, also survey by survey."""
+    from varstar_batch.model.evaluating import gather_evidence
+    from varstar_batch.model.evaluation import judge
+    from varstar_batch.report.training import write_evaluation
+    from varstar_batch.storage.bundles import read_bundle
+    from varstar_batch.storage.files import locate
+    from varstar_batch.storage.labelled import Selection, read_labelled
+    from varstar_batch.storage.staging import check_vacant
+
+    model = read_bundle(None if bundle == SHIPPED else bundle)
+    folder = None if out is None else locate(out, what="report")
+    if folder is not None:
+        check_vacant(folder)
+    configs = survey_configs(surveys, config, set_ or [])
+    with progress("Reading", None, "light curves") as advance:
+        data = read_labelled(surveys, configs, Selection(max_per_class=max_per_class, seed=seed, others=True), advance)
+    evidence, unusable = gather_evidence(model, data)
+    measures: dict[str, Any] = judge(evidence, model.contract.classes)
+    measures["unusable"] = dict(unusable)
+    trained_on: Any = model.contract.training.get("surveys", {})
+    if seen := sorted(set(data.survey) & set(trained_on)):
+        warning_line(f"the model was trained on a survey of this name ({', '.join(seen)}): these measures flatter it")
+    if folder is not None:
+        write_evaluation(model, evidence, measures, folder)
+    if as_json:
+        print_json(measures)
+        return
+    print_measures(measures)
+    if len(measures["by_survey"]) > 1:
+        rows = [
+            (name, part["n_objects"], part["accuracy"], part["macro"]["f1"])
+            for name, part in measures["by_survey"].items()
+        ]
+        print_table("By survey", ("survey", "light curves", "right", "macro F1"), rows)
+    if unusable:
+        print_counts("Not classified", unusable, "status")
+    if folder is not None:
+        say(f"Report: {folder}")
+
+
 def print_measures(measures: dict[str, Any]) -> None:
     """Print what `varstar_batch.model.evaluation.judge` found, for people."""
     names = ("precision", "recall", "f1")
@@ -91,7 +147,7 @@ def print_measures(measures: dict[str, Any]) -> None:
         if values["n_objects"]
     ]
     rows.append(("average", measures["n_objects"], *(measures["macro"][name] for name in names)))
-    print_table("Held-out light curves", ("class", "light curves", *names), rows)
+    print_table("Measures", ("class", "light curves", *names), rows)
     spread = measures["folds"]
     f1 = spread["macro"]["f1"]
     say(

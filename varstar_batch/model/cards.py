@@ -11,6 +11,12 @@ from varstar_batch.model.evaluation import MEASURES
 SIMULATED = "simulated"
 """Begins the names of surveys that hold no real star."""
 
+ACCURACIES = (
+    "Accuracy is (TP + TN) / all, the paper's equation 1; what the accuracy column of its own table agrees with is the "
+    "recall."
+)
+"""A note below every table."""
+
 SURE = 0.02
 """Expected calibration error up to which probabilities may be taken at their word."""
 
@@ -33,9 +39,11 @@ def write_card(contract: BundleContract) -> str:
         "the surveys in the table, names them, and cites them as each survey asks.",
         "## How good it is",
         f"Each of these {measures['n_objects']:,} light curves was judged by a network that had not seen its star in "
-        "any band or survey. Mean and standard deviation over the folds; the shipped network was then trained on all.",
+        "any band or survey. Mean and standard deviation over the folds, each calibrated on the others; the network of "
+        "this bundle was then trained on all.",
         measure_table(measures),
-        _summary(measures),
+        summarise_measures(measures),
+        ACCURACIES,
         part_table("survey", measures["by_survey"]),
         part_table("source of the period", measures["by_period_source"]),
         _precision(contract),
@@ -83,6 +91,18 @@ def survey_table(surveys: Mapping[str, Mapping[str, int]]) -> str:
     return "\n".join(rows)
 
 
+def summarise_measures(measures: Mapping[str, Any]) -> str:
+    """Return what the tables do not tell: the share of right answers, calibration, other kinds."""
+    text = f"Right in {measures['accuracy']:.2%}; expected calibration error {measures['calibration_error']:.4f}."
+    area = measures["ood_auroc"]
+    if area is not None:
+        text += (
+            f" The out-of-distribution score tells {measures['n_others']:,} objects of other kinds from these with an "
+            f"AUROC of {area['mean']:.3f}."
+        )
+    return text
+
+
 def _spread(value: Mapping[str, float], folds: int) -> str:
     return f"{value['mean']:.3f} ± {value['std']:.3f}" if folds > 1 else f"{value['mean']:.3f}"
 
@@ -102,20 +122,6 @@ def _left_out(training: Mapping[str, Any]) -> str:
 
 def _bands(training: Mapping[str, Any]) -> str:
     return f"Bands: {'; '.join(training['bands'])}." if training["bands"] else ""
-
-
-def _summary(measures: Mapping[str, Any]) -> str:
-    text = (
-        f"Right in {measures['accuracy']:.2%}; expected calibration error {measures['calibration_error']:.4f}, each "
-        "fold calibrated on the others."
-    )
-    area = measures["ood_auroc"]
-    if area is not None:
-        text += (
-            f" The out-of-distribution score tells {measures['n_others']:,} objects of other kinds from these with an "
-            f"AUROC of {area['mean']:.3f}."
-        )
-    return text
 
 
 def _limits(contract: BundleContract, measures: Mapping[str, Any]) -> str:

@@ -135,7 +135,8 @@ def _same_place(objects: LabelledLightCurves) -> npt.NDArray[np.int64]:
     if not len(known):
         return np.zeros((2, 0), np.int64)
     pairs = cKDTree(xyz[known]).query_pairs(SAME_STAR_ARCSEC * _RADIANS_PER_ARCSEC, output_type="ndarray")
-    return known[pairs].T.astype(np.int64).reshape(2, -1)
+    rows: npt.NDArray[np.int64] = known[pairs].T.astype(np.int64).reshape(2, -1)
+    return rows
 
 
 def _unit_vectors(objects: LabelledLightCurves) -> npt.NDArray[np.float64]:

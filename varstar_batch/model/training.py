@@ -16,13 +16,14 @@ from pydantic import JsonValue
 
 from varstar_batch._version import __version__
 from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.status import STATUS_LABELS, Status
+from varstar_batch.arithmetic.status import Status
 from varstar_batch.errors import InputError
 from varstar_batch.model.bundle import Bundle, BundleContract, PrecisionChange
 from varstar_batch.model.calibration import fit_energy_quantiles, fit_temperature
 from varstar_batch.model.cards import write_card
 from varstar_batch.model.classify import energy_score, temperature_softmax
 from varstar_batch.model.engines import open_engine
+from varstar_batch.model.evaluating import count_statuses
 from varstar_batch.model.evaluation import Evidence, judge
 from varstar_batch.model.fitting import Checkpoints, Fitted, NoCheckpoints, TrainingSet, fit
 from varstar_batch.model.folds import Split, fold_splits, star_groups
@@ -172,14 +173,13 @@ def plan_training(data: LabelledLightCurves, options: TrainingOptions) -> Traini
     check_finite(training_set.inputs, recipe, where)
     check_finite(training_set.others, recipe, where)
     _check_stars(training_set.objects, options, where)
-    lost = np.bincount(status[labelled & ~usable], minlength=len(STATUS_LABELS))
     return TrainingPlan(
         options=options,
         recipe=recipe,
         data=training_set,
         others=data.take(others),
         splits=fold_splits(training_set.objects, options.folds, options.seed),
-        unusable={label: int(count) for label, count in zip(STATUS_LABELS, lost, strict=True) if count},
+        unusable=count_statuses(status[labelled & ~usable]),
         dropped_classes=tuple(CLASSES[code] for code in rare),
         fingerprint=_fingerprint(training_set, recipe, options),
     )

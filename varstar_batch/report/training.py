@@ -1,13 +1,21 @@
-"""What is left beside a bundle or of an evaluation: measures and figures."""
+"""What is left beside a bundle, or of an evaluation: measures for programs and for people, and figures."""
 
 from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
+from varstar_batch.model.bundle import Bundle, BundleContract
+from varstar_batch.model.cards import ACCURACIES, measure_table, part_table, summarise_measures
+from varstar_batch.model.evaluation import Evidence
 from varstar_batch.model.training import Trained
+from varstar_batch.report.figures import draw_figures
 from varstar_batch.storage.bundles import REPORT_FOLDER, write_bundle
-from varstar_batch.storage.files import locate, writable
+from varstar_batch.storage.files import Location, locate, writable
+
+METRICS_JSON = "metrics.json"
+METRICS_TABLE = "metrics.md"
 
 
 def write_trained(trained: Trained, out: str | os.PathLike[str], *, replace: bool = False) -> None:
@@ -19,8 +27,44 @@ def write_trained(trained: Trained, out: str | os.PathLike[str], *, replace: boo
         The place holds something else, or cannot be written.
     """
     write_bundle(trained.bundle, out, replace=replace)
+    measures: Any = trained.bundle.contract.metrics["held_out"]
     folder = locate(out, what="bundle") / REPORT_FOLDER
-    measures = trained.bundle.contract.metrics["held_out"]
     writable(
-        str(folder), "report", lambda: (folder / "metrics.json").write_bytes(json.dumps(measures, indent=1).encode())
+        str(folder), "report", lambda: write_report_of(trained.evidence, measures, trained.bundle.contract, folder)
     )
+
+
+def write_evaluation(bundle: Bundle, evidence: Evidence, measures: dict[str, Any], out: Location) -> None:
+    """Write the report of an evaluation into a folder.
+
+    Raises
+    ------
+    InputError
+        It cannot be written.
+    """
+    writable(str(out), "report", lambda: write_report_of(evidence, measures, bundle.contract, out))
+
+
+def write_report_of(evidence: Evidence, measures: dict[str, Any], contract: BundleContract, folder: Location) -> None:
+    """Write ``metrics.json``, ``metrics.md`` and the figures."""
+    figures = draw_figures(evidence, contract.classes, contract.preprocessing)
+    content = {key: dict(values) for key, values in evidence.histories.items()}
+    document = {"model": contract.model_version, **measures, "histories": content}
+    (folder / METRICS_JSON).write_bytes(json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
+    (folder / METRICS_TABLE).write_bytes(measures_page(measures, contract, sorted(figures)).encode())
+    for name, png in figures.items():
+        (folder / name).write_bytes(png)
+
+
+def measures_page(measures: dict[str, Any], contract: BundleContract, figures: list[str]) -> str:
+    """Return the tables of measures as Markdown, with the figures of these names."""
+    parts = [
+        f"# {contract.model_version} on {measures['n_objects']:,} labelled light curves",
+        measure_table(measures),
+        f"{ACCURACIES} Averages are plain, over the classes that occur.",
+        summarise_measures(measures),
+        part_table("survey", measures["by_survey"]),
+        part_table("source of the period", measures["by_period_source"]),
+        *(f"![{name.removesuffix('.png')}]({name})" for name in figures),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,0 +1,71 @@
+"""Judging a bundle by labelled light curves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from varstar_batch.arithmetic.fold import fold
+from varstar_batch.arithmetic.rules import Limits
+from varstar_batch.arithmetic.status import STATUS_LABELS, Status
+from varstar_batch.errors import InputError
+from varstar_batch.model.bundle import Bundle
+from varstar_batch.model.classify import classify
+from varstar_batch.model.engines import open_engine
+from varstar_batch.model.evaluation import Evidence
+from varstar_batch.model.labelled import NO_CLASS, LabelledLightCurves
+
+
+def gather_evidence(bundle: Bundle, data: LabelledLightCurves) -> tuple[Evidence, dict[str, int]]:
+    """Classify labelled light curves as a run would.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    data : LabelledLightCurves
+        Those without a class are kept if they are of other kinds.
+
+    Returns
+    -------
+    evidence : Evidence
+        Of all that could be classified, as one fold.
+    unusable : dict of str to int
+        Labelled light curves that could not, by status.
+
+    Raises
+    ------
+    InputError
+        None of the labelled light curves can be classified.
+    """
+    threads = len(os.sched_getaffinity(0))
+    folded = fold(data.light_curves, data.period, bundle.contract.preprocessing, Limits(), n_threads=threads)
+    result = classify(bundle, open_engine(bundle, threads=threads), folded)
+    labelled, classified = data.class_code != NO_CLASS, result.status == Status.OK
+    rows, others = np.flatnonzero(labelled & classified), np.flatnonzero(data.other_kinds() & classified)
+    unusable = count_statuses(result.status[labelled & ~classified])
+    if not len(rows):
+        raise InputError(
+            expected="labelled light curves that can be classified",
+            got="none: " + ", ".join(f"{count:,} {label}" for label, count in unusable.items()),
+            where=", ".join(sorted(set(data.survey))),
+            fix="look at the survey with varstar inspect",
+        )
+    evidence = Evidence(
+        objects=data.take(rows),
+        probabilities=result.probabilities[rows].astype(np.float64),
+        fold=np.zeros(len(rows), np.int64),
+        ood_score=result.ood_score[rows].astype(np.float64),
+        others=data.take(others),
+        other_probabilities=result.probabilities[None, others].astype(np.float64),
+        other_score=result.ood_score[None, others].astype(np.float64),
+    )
+    return evidence, unusable
+
+
+def count_statuses(status: npt.NDArray[np.uint8]) -> dict[str, int]:
+    """Return how many objects have each status, those that occur."""
+    counts: Iterable[int] = np.bincount(status, minlength=len(STATUS_LABELS)).tolist()
+    return {label: count for label, count in zip(STATUS_LABELS, counts, strict=True) if count}
