@@ -206,6 +206,24 @@ def test_a_run_that_was_cut_off_goes_on_and_does_only_the_rest(survey: Path, tmp
     assert pc.min(pc.binary_length(partitions["sha256"])).as_py() == 64
 
 
+def test_what_is_finished_is_found_whatever_a_hats_survey_calls_its_files(tmp_path: Path) -> None:
+    survey = tmp_path / "survey"
+    for number in range(2):
+        write_partition(survey / f"dataset/Norder=0/Dir=0/Npix={number}.pq", simulated_table(20 * number, 20))
+    properties = {"obs_collection": "s", "dataproduct_type": "object", "hats_npix_suffix": ".pq"}
+    (survey / "hats.properties").write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+    plan, bundle = plan_run(str(survey), None, RunConfig())
+    prepared = prepare(plan, bundle, str(tmp_path / "catalog"))
+    assert prepared.plan.survey.source.layout == "hats"
+
+    def stop(rows: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute_run(prepared, None, stop, lambda _: None)
+    assert len(prepare(plan, bundle, str(tmp_path / "catalog")).done) == 1
+
+
 def test_a_changed_survey_or_configuration_does_not_resume_another_run(tmp_path: Path) -> None:
     survey = write_survey(tmp_path / "survey", (20, 20))
     plan, bundle = plan_run(str(survey), None, RunConfig())

@@ -164,7 +164,8 @@ def _prepared(
     plan: RunPlan, bundle: Bundle, catalog: Catalog, run_id: str, based_on: Pointer, *, up_to_date: bool = False
 ) -> Prepared:
     run = catalog.run(run_id)
-    there = {f"dataset/{info.key}" for info in (run / "dataset").files(".parquet")}
+    # Whatever their names end in: a HATS survey may say so in its `npix_suffix`.
+    there = {f"dataset/{info.key}" for info in (run / "dataset").files()}
     layout = plan.survey.source.layout
     done = frozenset(p.key for p in plan.survey.partitions if output_key(layout, p.key) in there)
     follows = (catalog.read_json(run_id, "plan.json") or {}).get("carried_from", "")
