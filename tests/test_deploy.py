@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.clusters import free_port
 from tests.manifests import LITERALS, SECRET_NAME
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -286,59 +285,6 @@ def test_certificates_belong_together_and_are_never_overwritten(tmp_path: Path) 
         pytest.skip("needs openssl to check what was made")
     words = ["openssl", "verify", "-CAfile", str(folder / "ca.crt"), str(folder / "tls.crt")]
     assert subprocess.run(words, capture_output=True, check=False).returncode == 0
-
-
-@pytest.mark.slow
-def test_the_smoke_run_of_the_compose_file(tmp_path: Path) -> None:
-    """Its own commands, on this machine instead of in containers: object store, TLS, scheduler, worker, whole run."""
-    from tests.s3_server import moto_server
-
-    make_certificates(tmp_path / "tls")
-    services = COMPOSE["services"]
-    port = free_port()
-    with_tls = {
-        key: value.replace("/etc/varstar/tls", str(tmp_path / "tls"))
-        for key, value in services["scheduler"]["environment"].items()
-    }
-    programs = Path(sys.executable).parent
-    with moto_server() as store:
-        environment = {
-            **os.environ,
-            **with_tls,
-            "PATH": f"{programs}:{os.environ['PATH']}",
-            "AWS_ENDPOINT_URL": store,
-            "AWS_ACCESS_KEY_ID": "AKIATEST",
-            "AWS_SECRET_ACCESS_KEY": "secretsecret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "PLACE": "s3://varstar/smoke",
-            "BUCKET": "varstar",
-            "SCHEDULER": f"tls://127.0.0.1:{port}",
-            "TLS": str(tmp_path / "tls"),
-        }
-
-        def words(name: str) -> list[str]:
-            here = {"0.0.0.0": "127.0.0.1", "--port=8786": f"--port={port}", "scheduler:8786": f"127.0.0.1:{port}"}
-            here |= {":8787": "127.0.0.1:0", ":8788": "127.0.0.1:0", "/tmp/dask": str(tmp_path / "dask")}
-            here |= {"${VARSTAR_WORKER_MEMORY:-2GiB}": "2GiB", "$$": "$"}
-            command = list(services[name]["command"])
-            for old, new in here.items():
-                command = [word.replace(old, new) for word in command]
-            return [str(programs / command[0]) if command[0] in {"dask", "python"} else command[0], *command[1:]]
-
-        subprocess.run(words("bucket"), env=environment, check=True, cwd=tmp_path)
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment, "cwd": tmp_path}
-        scheduler = subprocess.Popen(words("scheduler"), **quiet)
-        worker = subprocess.Popen(words("cpu-worker"), **quiet)
-        try:
-            done = subprocess.run(
-                words("smoke"), env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, done.stdout + done.stderr
-        finally:
-            for process in (worker, scheduler):
-                process.terminate()
-                process.wait(30)
-    assert re.search(r"2[, ]?000", done.stdout + done.stderr)
 
 
 GUIDE = (DEPLOY / "README.md").read_text()

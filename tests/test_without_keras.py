@@ -1,4 +1,4 @@
-"""An installation without Keras and TensorFlow (the CPU image): it classifies, and says in one line what it cannot do."""
+"""Without Keras and TensorFlow, as in the CPU image: it classifies, and says in one line what it cannot do."""
 
 from __future__ import annotations
 

@@ -10,8 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
+
+from pydantic import Field
 
 from varstar_batch.arithmetic.fold import compile_kernels
 from varstar_batch.errors import InputError, one_line
@@ -32,24 +34,27 @@ LOG_LENGTH = 100
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterOptions:
-    """How a cluster is spoken to.
+    """How a cluster is spoken to; of PEM files either all three or none."""
 
-    Attributes
-    ----------
-    tls_ca, tls_cert, tls_key : str or None
-        PEM files: the authority that signed everybody's certificates, this client's certificate, and its key.
-    insecure : bool
-        Whether a scheduler on another machine may be spoken to without TLS: whoever reaches such a scheduler can run
-        code on its workers.
-    worker_memory : int or None
-        Bytes that a worker of a local cluster may take; by default they share the machine's memory.
-    """
-
-    tls_ca: str | None = None
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    insecure: bool = False
-    worker_memory: int | None = None
+    tls_ca: Annotated[
+        str | None, Field(description="PEM file of the authority that signed everybody's certificates")
+    ] = None
+    tls_cert: Annotated[str | None, Field(description="PEM file of this client's certificate")] = None
+    tls_key: Annotated[str | None, Field(description="PEM file of its key")] = None
+    insecure: Annotated[
+        bool,
+        Field(
+            description="Speak to a scheduler on another machine without TLS: whoever reaches such a scheduler can run "
+            "code on its workers"
+        ),
+    ] = False
+    worker_memory: Annotated[
+        int | None,
+        Field(
+            ge=2**28,
+            description="Bytes that a worker of a local cluster may take; by default they share the machine's memory",
+        ),
+    ] = None
 
 
 def default_workers() -> int:
