@@ -13,8 +13,9 @@ from flows.running import FLOW, STAGE, FlowParameters, Place, parameters_of_run,
 from flows.watching import key_of, progress_artifact
 from varstar_batch.cli.console import progress
 from varstar_batch.storage.columns import SurveyConfig
-from varstar_batch.storage.ingest import IngestOptions, IngestReport, count_observations
+from varstar_batch.storage.ingest import count_observations
 from varstar_batch.storage.ingest import ingest as ingest_tables
+from varstar_batch.storage.ingest_options import IngestOptions, IngestReport
 
 TIMEOUT_SECONDS = 20 * 3600
 """Ten thousand million observations, read twice at the speed of one disk, are done in less."""

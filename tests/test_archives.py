@@ -22,8 +22,8 @@ from varstar_batch.storage.archives.fluxes import magnitudes_of
 from varstar_batch.storage.archives.formats import FORMATS, read_file, read_files
 from varstar_batch.storage.archives.tables import table_format
 from varstar_batch.storage.columns import SurveyConfig
-from varstar_batch.storage.ingest import IngestOptions
 from varstar_batch.storage.ingest_archives import ARCHIVE_REPORT, REJECTED, ArchiveOptions, ingest_archive
+from varstar_batch.storage.ingest_options import IngestOptions
 from varstar_batch.storage.object_tables import match_positions
 from varstar_batch.storage.surveys import open_survey
 

@@ -12,7 +12,8 @@ import pytest
 from varstar_batch.arithmetic.rules import Limits
 from varstar_batch.errors import InputError
 from varstar_batch.storage import period_search
-from varstar_batch.storage.ingest import IngestOptions, ingest
+from varstar_batch.storage.ingest import ingest
+from varstar_batch.storage.ingest_options import IngestOptions
 from varstar_batch.storage.period_search import find_period, find_periods, with_found
 
 
@@ -84,7 +85,7 @@ def test_found_periods_are_never_taken_for_the_catalogs(tmp_path: Path) -> None:
     )
     objects = pa.table({"object_id": [0, 1, 2, 3], "period": pa.array([None, 1.5, None, None], pa.float64())})
     pq.write_table(objects, tmp_path / "objects.parquet")
-    options = IngestOptions(time_system="MJD", find_periods=1)
+    options = IngestOptions(time_system="MJD", find_periods=True)
     ingest(tmp_path / "observations.parquet", tmp_path / "objects.parquet", tmp_path / "survey", options)
     table = pq.read_table(tmp_path / "survey" / "part-00000.parquet").to_pylist()
     rows = {row["object_id"]: row for row in table}

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from varstar_batch.errors import InputError
-from varstar_batch.storage.ingest import IngestOptions, ingest
+from varstar_batch.storage.ingest import ingest
+from varstar_batch.storage.ingest_options import IngestOptions
 from varstar_batch.storage.surveys import open_survey
 from varstar_batch.storage.time_correction import TimeCorrection
 

@@ -11,8 +11,8 @@ import typer
 from varstar_batch.cli.console import print_json, progress, say, warning_line
 
 if TYPE_CHECKING:
-    from varstar_batch.storage.ingest import IngestReport
     from varstar_batch.storage.ingest_archives import ArchiveOptions, ArchiveReport
+    from varstar_batch.storage.ingest_options import IngestReport
 
 SET_ASIDE = 1
 """Exit code where some files were set aside."""

@@ -15,7 +15,7 @@ from varstar_batch.cluster.configuration import load_config
 from varstar_batch.errors import InputError
 
 if TYPE_CHECKING:
-    from varstar_batch.storage.ingest import IngestOptions
+    from varstar_batch.storage.ingest_options import IngestOptions
 
 DONE_WITH_FAILURES = 1
 DEFAULT_PARTITIONS = 16
@@ -81,7 +81,7 @@ def ingest(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Make a partitioned survey of OBSERVATIONS and a table of objects; every object is one row."""
-    from varstar_batch.storage.ingest import IngestOptions
+    from varstar_batch.storage.ingest_options import IngestOptions
 
     settings = load_config(config, set_ or [])
     options = IngestOptions(
@@ -91,14 +91,13 @@ def ingest(
         memory=parse_bytes(memory, "--memory"),
         correct_to=correct_to,
         hats=hats,
-        find_periods=default_workers() if find_periods else 0,
+        workers=default_workers(),
+        find_periods=find_periods,
     )
     if form != LONG:
         from varstar_batch.storage.ingest_archives import ArchiveOptions
 
-        archive = ArchiveOptions(
-            format=form, band=band, radius=radius, flux_unit=flux_unit, workers=default_workers(), ingest=options
-        )
+        archive = ArchiveOptions(format=form, band=band, radius=radius, flux_unit=flux_unit, ingest=options)
         ingest_files(observations, objects, out, archive, as_json)
         return
     chosen = {"--band": band, "--radius": radius, "--flux-unit": flux_unit}

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,14 +16,17 @@ import pyarrow.parquet as pq
 from varstar_batch.arithmetic.times import parse_time_system
 from varstar_batch.errors import InputError
 from varstar_batch.storage.archives.content import Format
-from varstar_batch.storage.archives.folders import ALL_BANDS, Tally, list_archive, read_archive
+from varstar_batch.storage.archives.folders import ALL_BANDS, list_archive, read_archive
 from varstar_batch.storage.archives.formats import FORMATS
 from varstar_batch.storage.archives.tables import NAME as TABLE
 from varstar_batch.storage.archives.tables import table_format
+from varstar_batch.storage.archives.tally import Tally
 from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.files import Location, locate
-from varstar_batch.storage.ingest import IngestOptions, IngestReport, check_options, write_survey
+from varstar_batch.storage.ingest import Target, write_survey
+from varstar_batch.storage.ingest_options import IngestOptions, IngestReport, check_options
 from varstar_batch.storage.ingest_tables import Observations, read_objects
+from varstar_batch.storage.ingest_workspace import open_workspace, stamps_of
 from varstar_batch.storage.object_tables import match_positions
 from varstar_batch.storage.staging import check_vacant
 
@@ -53,8 +54,6 @@ class ArchiveOptions:
         Objects are matched by position within this many arcseconds, instead of by identifier.
     flux_unit : str or None
         Of the format `TABLE`: its magnitudes are fluxes, in this unit.
-    workers : int
-        Threads that read files.
     ingest : IngestOptions
         Names of the columns of the table of objects (and of the observations in the format `TABLE`), time system,
         partitions, memory.
@@ -64,7 +63,6 @@ class ArchiveOptions:
     band: str | None = None
     radius: float | None = None
     flux_unit: str | None = None
-    workers: int = 2
     ingest: IngestOptions = field(default_factory=IngestOptions)
 
 
@@ -141,11 +139,13 @@ def ingest_archive(
     check_options(options.ingest)
     formats = _formats(options)
     place, out = locate(url, what="archive"), locate(out_url, what="survey")
-    check_vacant(out)
-    objects = None if objects_url is None else read_objects(objects_url, options.ingest.config)
-    with tempfile.TemporaryDirectory(prefix="varstar-archive-", dir=options.ingest.scratch) as scratch:
-        staged = Path(scratch) / "observations.parquet"
-        tally = read_archive(place, formats, options.band, staged, options.workers, progress)
+    chosen = replace(options, ingest=replace(options.ingest, memory=2**20, workers=1, scratch=None))
+    things = {"files": stamps_of(url, "archive"), "objects": stamps_of(objects_url, "objects"), "options": repr(chosen)}
+    with open_workspace(out, options.ingest.scratch, things) as work:
+        check_vacant(out, work.fingerprint)
+        objects = None if objects_url is None else read_objects(objects_url, options.ingest.config)
+        staged = work.folder / "files"
+        tally = read_archive(place, formats, options.band, staged, options.ingest.workers, progress)
         time_system = _check(tally, options, str(place))
         if objects is None:
             objects, found = _objects_met(tally, str(place)), _Found(0, 0, 0, {})
@@ -161,7 +161,7 @@ def ingest_archive(
             reports.append(ArchiveReport(tally=tally, ingest=report, **counts))
             _leave_records(folder, reports[0])
 
-        write_survey(observations, objects, out, time_system, options.ingest, finish=finish)
+        write_survey(observations, objects, Target(out, work, time_system, finish), options.ingest)
         return reports[0]
 
 

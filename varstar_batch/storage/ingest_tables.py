@@ -28,8 +28,26 @@ from varstar_batch.storage.schemas import (
 )
 
 BATCH_ROWS = 2**20
+UNIT_ROWS = 2**21
 
 _FIELDS = ("time", "mag", "mag_err")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A run of row groups of one file, which is read, and after an interruption read again, as a whole.
+
+    Attributes
+    ----------
+    file : Location
+    row_groups : tuple of int
+    rows : int
+        In them: about `UNIT_ROWS`, or those of a single row group.
+    """
+
+    file: Location
+    row_groups: tuple[int, ...]
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -46,8 +64,8 @@ class Observations:
         Name in the files by name in the light curves: time, mag, mag_err if there is one, then all others.
     types : dict
         Arrow type by name in the light curves.
-    total : int
-        Rows.
+    units : tuple of Unit
+        All row groups of all files, in the order they are read in.
     renamed : dict of str to str
         Identifiers that the table of objects calls by another name.
     """
@@ -57,7 +75,7 @@ class Observations:
     id_type: str
     columns: dict[str, str]
     types: dict[str, pa.DataType]
-    total: int
+    units: tuple[Unit, ...]
     renamed: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -71,7 +89,7 @@ class Observations:
         """
         files = _list_files(url, "table of observations")
         first = cls._open_one(files[0], config)
-        total = first.total
+        units = list(first.units)
         for file in files[1:]:
             other = cls._open_one(file, config)
             if str(other) != str(first):
@@ -81,8 +99,8 @@ class Observations:
                     where=str(file),
                     fix="write all files alike",
                 )
-            total += other.total
-        return replace(first, files=tuple(files), total=total)
+            units += other.units
+        return replace(first, files=tuple(files), units=tuple(units))
 
     @classmethod
     def _open_one(cls, file: Location, config: SurveyConfig) -> Observations:
@@ -91,7 +109,13 @@ class Observations:
             id_type = object_id_type(schema, config.object_id)
             columns = _observed_columns(schema, config)
             types = {field: _stored_type(field, schema.field(name).type) for field, name in columns.items()}
-            return cls((file,), config.object_id, id_type, columns, types, parquet.metadata.num_rows)
+            counts = [parquet.metadata.row_group(i).num_rows for i in range(parquet.metadata.num_row_groups)]
+            return cls((file,), config.object_id, id_type, columns, types, _units(file, counts))
+
+    @property
+    def total(self) -> int:
+        """Rows of all files."""
+        return sum(unit.rows for unit in self.units)
 
     @property
     def nothing(self) -> pa.Table:
@@ -119,17 +143,27 @@ class Observations:
             )
         return self.without(objects.column_names)
 
-    def positions(self, positions: Positions) -> Iterator[tuple[IntArray, tuple[str, ...]]]:
+    def positions(self, positions: Positions, unit: Unit) -> Iterator[tuple[IntArray, tuple[str, ...]]]:
         """Yield, of consecutive observations, the index of their object and some identifiers that have none."""
-        for record in self._stream([self.object_id]):
+        for record in _stream(unit, [self.object_id]):
             yield positions.find(self._ids(record))
 
-    def rows(self, positions: Positions) -> Iterator[tuple[IntArray, pa.Table]]:
-        """Yield, of consecutive observations, the index of their object and the columns of the light curves."""
-        for record in self._stream([self.object_id, *self.columns.values()]):
+    def rows(self, positions: Positions, unit: Unit) -> Iterator[tuple[IntArray, pa.Table]]:
+        """Yield, of consecutive observations, the index of their object and the columns of the light curves.
+
+        Raises
+        ------
+        InputError
+            There are fewer or more of them than there were.
+        """
+        met = 0
+        for record in _stream(unit, [self.object_id, *self.columns.values()]):
             index, _ = positions.find(self._ids(record))
             columns = {name: _cast(record.column(self.columns[name]), kind) for name, kind in self.types.items()}
+            met += len(index)
             yield index, pa.table(columns)
+        if met != unit.rows:
+            raise changed_meanwhile()
 
     def _ids(self, record: pa.RecordBatch) -> pa.Array:
         ids = record.column(self.object_id)
@@ -146,10 +180,35 @@ class Observations:
             self, columns={name: self.columns[name] for name in kept}, types={name: self.types[name] for name in kept}
         )
 
-    def _stream(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        for file in self.files:
-            with _opened(file) as parquet:
-                yield from parquet.iter_batches(batch_size=BATCH_ROWS, columns=columns)
+
+def changed_meanwhile() -> InputError:
+    """Return the error of observations that are not those that were counted."""
+    return InputError(
+        expected="the same observations in both passes",
+        got="other ones: a file was written meanwhile",
+        where="ingest",
+        fix="ingest again when nobody writes to the table of observations",
+    )
+
+
+def _units(file: Location, counts: Sequence[int]) -> tuple[Unit, ...]:
+    units: list[Unit] = []
+    groups: list[int] = []
+    for number in range(len(counts)):
+        groups.append(number)
+        held = sum(counts[i] for i in groups)
+        following = counts[number + 1] if number + 1 < len(counts) else UNIT_ROWS
+        if held + following > UNIT_ROWS:
+            units.append(Unit(file, tuple(groups), held))
+            groups = []
+    return tuple(units)
+
+
+def _stream(unit: Unit, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    with _opened(unit.file) as parquet:
+        if unit.row_groups[-1] >= parquet.metadata.num_row_groups:
+            raise changed_meanwhile()
+        yield from parquet.iter_batches(batch_size=BATCH_ROWS, columns=columns, row_groups=list(unit.row_groups))
 
 
 def read_objects(url: str | os.PathLike[str], config: SurveyConfig) -> pa.Table:

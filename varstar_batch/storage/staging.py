@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from varstar_batch.errors import InputError
+from varstar_batch.errors import InputError, VarstarError
 from varstar_batch.storage.files import TEMPORARY_PREFIX, Location, writable
 from varstar_batch.storage.parquet import UNFINISHED
 
 
 @contextmanager
-def new_folder(out: Location, what: str) -> Iterator[Location]:
+def new_folder(out: Location, what: str, resume: str | None = None) -> Iterator[Location]:
     """Yield a folder to fill, which becomes `out` when the block ends; when the block raises, nothing is left of it.
 
     On a local disk it is filled under a temporary name beside `out` and then renamed. An object store cannot rename, so
@@ -29,19 +29,22 @@ def new_folder(out: Location, what: str) -> Iterator[Location]:
         Where nothing, or an empty folder, is yet.
     what : str
         What the reader of an error calls it, for example ``"survey"``.
+    resume : str, optional
+        A fingerprint: what a block with the same one has left when it was killed, or interrupted by anything but an
+        error of this program, is in the folder. No two such blocks may run at once.
 
     Raises
     ------
     InputError
         The place holds something, or cannot be written.
     """
-    check_vacant(out)
-    with _staged(out, what) if out.is_local else _marked(out, what) as folder:
+    check_vacant(out, resume)
+    with _staged(out, what, resume) if out.is_local else _marked(out, what, resume) as folder:
         yield folder
 
 
-def check_vacant(out: Location) -> None:
-    """Refuse a place that holds something.
+def check_vacant(out: Location, resume: str | None = None) -> None:
+    """Refuse a place that holds something, but what an interrupted block with this fingerprint has left.
 
     Raises
     ------
@@ -49,15 +52,20 @@ def check_vacant(out: Location) -> None:
         A file, or a folder that is not empty.
     """
     there = [out.name] if out.is_file() else out.children()
-    if there:
+    if there and not (UNFINISHED in there and _is_mine(out / UNFINISHED, resume)):
         raise _occupied(out, "one with " + ", ".join(there[:3]) + (", ..." if len(there) > 3 else ""))
 
 
+def _is_mine(mark: Location, resume: str | None) -> bool:
+    return resume is not None and json.loads(mark.read_bytes()).get("resume") == resume
+
+
 @contextmanager
-def _staged(out: Location, what: str) -> Iterator[Location]:
+def _staged(out: Location, what: str, resume: str | None) -> Iterator[Location]:
     target = Path(out.path)
-    staging = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{target.name}")
-    writable(str(out), what, lambda: staging.mkdir(parents=True))
+    staging = target.with_name(f"{TEMPORARY_PREFIX}{resume or uuid.uuid4().hex}-{target.name}")
+    writable(str(out), what, lambda: staging.mkdir(parents=True, exist_ok=resume is not None))
+    kept = False
     try:
         yield Location(out.fs, str(staging))
         try:
@@ -67,8 +75,12 @@ def _staged(out: Location, what: str) -> Iterator[Location]:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
             raise _occupied(out, "one that was filled meanwhile") from error
+    except BaseException as error:
+        kept = resume is not None and not isinstance(error, VarstarError)
+        raise
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        if not kept:
+            shutil.rmtree(staging, ignore_errors=True)
     descriptor = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -77,17 +89,21 @@ def _staged(out: Location, what: str) -> Iterator[Location]:
 
 
 @contextmanager
-def _marked(out: Location, what: str) -> Iterator[Location]:
+def _marked(out: Location, what: str, resume: str | None) -> Iterator[Location]:
     mark = out / UNFINISHED
+    content = json.dumps({"unfinished": str(out), "resume": resume}).encode()
     try:
-        writable(str(out), what, lambda: mark.create(json.dumps({"unfinished": str(out)}).encode()))
+        if not (mark.is_file() and _is_mine(mark, resume)):
+            writable(str(out), what, lambda: mark.create(content))
     except FileNotFoundError as error:
         raise InputError(
             expected=f"a bucket where the {what} can be written", got=str(error), where=str(out), fix="make the bucket"
         ) from error
     try:
         yield out
-    except BaseException:
+    except BaseException as error:
+        if resume is not None and not isinstance(error, VarstarError):
+            raise
         # What cannot be removed now keeps its mark, and is no survey for anybody.
         with suppress(OSError):
             for info in out.files():

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,65 +14,16 @@ import pyarrow.parquet as pq
 from varstar_batch.errors import InputError, one_line
 from varstar_batch.storage.archives.content import OBSERVATIONS, Format, UnreadableFileError, stem_of
 from varstar_batch.storage.archives.formats import MAX_BYTES, Reading, read_files
-from varstar_batch.storage.files import Location
+from varstar_batch.storage.archives.tally import Rejected, Tally, line_of
+from varstar_batch.storage.files import TEMPORARY_PREFIX, Location
+from varstar_batch.storage.parallel import in_order
 
 ALL_BANDS = "all"
 """Instead of a band: all of them in one light curve."""
 
 _BATCH_FILES = 64
 _BATCH_BYTES = 2**23
-_WINDOW = 4
-_SHOWN = 300
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A file that was set aside, and why, in one line."""
-
-    file: str
-    error: str
-
-
-@dataclass
-class Tally:
-    """Everything that was met: files = read + rejected, observations = kept + left out.
-
-    Attributes
-    ----------
-    files, observations : int
-        Met; observations only of the files that were read.
-    rejected : list of Rejected
-    kept : int
-        Observations that go on.
-    left_out : Counter
-        Observations that do not, by the reason.
-    bands : Counter
-        Observations that are good by the archive's flags, by band ("unknown" where nothing says one).
-    unknown_cameras : Counter
-        Observations whose band nobody knows, by camera.
-    formats : Counter
-        Files by format.
-    time_systems : set of str
-    object_ids : set of str
-        All that were met, also of files without observations.
-    positions : dict
-        Right ascension and declination [deg] by object_id.
-    has_cameras : bool
-        Whether any observation names its camera.
-    """
-
-    files: int = 0
-    observations: int = 0
-    rejected: list[Rejected] = field(default_factory=list)
-    kept: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)
-    bands: Counter[str] = field(default_factory=Counter)
-    unknown_cameras: Counter[str] = field(default_factory=Counter)
-    formats: Counter[str] = field(default_factory=Counter)
-    time_systems: set[str] = field(default_factory=set)
-    object_ids: dict[str, None] = field(default_factory=dict)
-    positions: dict[str, tuple[float, float]] = field(default_factory=dict)
-    has_cameras: bool = False
+_UNIT_FILES = 1024
 
 
 def list_archive(place: Location) -> tuple[list[str], list[Rejected]]:
@@ -120,13 +68,13 @@ def _problem(path: Path, root: Path) -> str | None:
         target = path.resolve(strict=True)
         status = target.stat()
     except (OSError, RuntimeError) as error:
-        return _line("a file", f"a link that leads nowhere ({one_line(error)})")
+        return line_of("a file", f"a link that leads nowhere ({one_line(error)})")
     if not target.is_relative_to(root):
-        return _line("a file of the folder", "a link that leads out of it")
+        return line_of("a file of the folder", "a link that leads out of it")
     if not stat.S_ISREG(status.st_mode):
-        return _line("a file", "something else (a pipe, a device or a socket)")
+        return line_of("a file", "something else (a pipe, a device or a socket)")
     if status.st_size > MAX_BYTES:
-        return _line(f"at most {MAX_BYTES} bytes", str(status.st_size))
+        return line_of(f"at most {MAX_BYTES} bytes", str(status.st_size))
     return None
 
 
@@ -138,7 +86,7 @@ def read_archive(
     workers: int,
     progress: Callable[[int], None] | None = None,
 ) -> Tally:
-    """Read all files of a folder and write their observations to one Parquet file.
+    """Read all files of a folder and write their observations to Parquet files, but those that are there already.
 
     Parameters
     ----------
@@ -149,7 +97,8 @@ def read_archive(
     band : str or None
         Observations of other bands are left out, and counted; `ALL_BANDS` or None keep all.
     target : Path
-        Of the file that is written, with the columns of `OBSERVATIONS`.
+        Folder for the files that are written, with the columns of `OBSERVATIONS`, and the tally of each. What an
+        earlier reading of the same files has left there is not read again.
     workers : int
         Threads, at least 1. A few batches of files for each are in memory at once.
     progress : callable, optional
@@ -161,29 +110,40 @@ def read_archive(
         Nothing there.
     """
     keys, refused = list_archive(place)
-    tally = Tally(files=len(keys) + len(refused), rejected=refused)
-    with pq.ParquetWriter(target, OBSERVATIONS, compression="lz4", write_statistics=False) as writer:
-        for readings in _in_parallel(place, keys, formats, workers):
-            for reading in readings:
-                table = _count(reading, band, tally)
-                if table is not None and table.num_rows:
-                    writer.write_table(table)
-            if progress is not None:
-                progress(sum(len(reading.keys) for reading in readings))
+    tally = Tally(files=len(refused), rejected=refused)
+    target.mkdir(exist_ok=True)
+    units = [keys[start : start + _UNIT_FILES] for start in range(0, len(keys), _UNIT_FILES)]
+
+    def read(number: int) -> Tally:
+        done = target / f"part-{number:06d}.json"
+        if not done.exists():
+            _read_unit(place, units[number], formats, band, done)
+        return Tally.from_json(done.read_text())
+
+    for part in in_order(read, range(len(units)), workers):
+        tally.add(part)
+        if progress is not None:
+            progress(part.files)
     return tally
 
 
-def _in_parallel(
-    place: Location, keys: Sequence[str], formats: Sequence[Format], workers: int
-) -> Iterator[list[Reading]]:
-    waiting: deque[Future[list[Reading]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+def _read_unit(place: Location, keys: Sequence[str], formats: Sequence[Format], band: str | None, done: Path) -> None:
+    """Read some files into one Parquet file; their tally comes last, and says that it is complete."""
+    tally = Tally(files=len(keys))
+    with pq.ParquetWriter(
+        done.with_suffix(".parquet"), OBSERVATIONS, compression="lz4", write_statistics=False
+    ) as writer:
         for start in range(0, len(keys), _BATCH_FILES):
-            waiting.append(pool.submit(_read_batch, place, keys[start : start + _BATCH_FILES], formats))
-            if len(waiting) >= _WINDOW * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            tables = [
+                _count(reading, band, tally)
+                for reading in _read_batch(place, keys[start : start + _BATCH_FILES], formats)
+            ]
+            rows = [table for table in tables if table is not None and table.num_rows]
+            if rows:
+                writer.write_table(pa.concat_tables(rows))
+    temporary = done.with_name(f"{TEMPORARY_PREFIX}{done.name}")
+    temporary.write_text(tally.to_json())
+    temporary.replace(done)
 
 
 def _read_batch(place: Location, keys: Sequence[str], formats: Sequence[Format]) -> list[Reading]:
@@ -206,7 +166,7 @@ def _count(reading: Reading, band: str | None, tally: Tally) -> pa.Table | None:
     """Add a reading to the tally, and return those of its observations that go on."""
     if reading.error is not None or reading.content is None or reading.form is None:
         error = reading.error or UnreadableFileError("a light curve", "nothing")
-        tally.rejected += [Rejected(key, _line(error.expected, error.got)) for key in reading.keys]
+        tally.rejected += [Rejected(key, line_of(error.expected, error.got)) for key in reading.keys]
         return None
     content, form = reading.content, reading.form
     tally.formats[form.name] += len(reading.keys)
@@ -230,8 +190,3 @@ def _count(reading: Reading, band: str | None, tally: Tally) -> pa.Table | None:
         table = table.filter(pc.equal(table["band"], band))
     tally.kept += table.num_rows
     return table
-
-
-def _line(expected: str, got: str) -> str:
-    shown = got if len(got) <= _SHOWN else f"{got[:_SHOWN]}..."
-    return one_line(f"expected {expected}, got {shown}")

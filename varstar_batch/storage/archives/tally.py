@@ -1,0 +1,103 @@
+"""What was met in the files of an archive: a balance of files and of observations."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+
+from varstar_batch.errors import one_line
+
+_SHOWN = 300
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A file that was set aside, and why, in one line."""
+
+    file: str
+    error: str
+
+
+@dataclass
+class Tally:
+    """Everything that was met: files = read + rejected, observations = kept + left out.
+
+    Attributes
+    ----------
+    files, observations : int
+        Met; observations only of the files that were read.
+    rejected : list of Rejected
+    kept : int
+        Observations that go on.
+    left_out : Counter
+        Observations that do not, by the reason.
+    bands : Counter
+        Observations that are good by the archive's flags, by band ("unknown" where nothing says one).
+    unknown_cameras : Counter
+        Observations whose band nobody knows, by camera.
+    formats : Counter
+        Files by format.
+    time_systems : set of str
+    object_ids : set of str
+        All that were met, also of files without observations.
+    positions : dict
+        Right ascension and declination [deg] by object_id.
+    has_cameras : bool
+        Whether any observation names its camera.
+    """
+
+    files: int = 0
+    observations: int = 0
+    rejected: list[Rejected] = field(default_factory=list)
+    kept: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    bands: Counter[str] = field(default_factory=Counter)
+    unknown_cameras: Counter[str] = field(default_factory=Counter)
+    formats: Counter[str] = field(default_factory=Counter)
+    time_systems: set[str] = field(default_factory=set)
+    object_ids: dict[str, None] = field(default_factory=dict)
+    positions: dict[str, tuple[float, float]] = field(default_factory=dict)
+    has_cameras: bool = False
+
+    def add(self, other: Tally) -> None:
+        """Add what was met elsewhere, after what is counted here."""
+        self.files += other.files
+        self.observations += other.observations
+        self.rejected += other.rejected
+        self.kept += other.kept
+        for mine, its in (
+            (self.left_out, other.left_out),
+            (self.bands, other.bands),
+            (self.unknown_cameras, other.unknown_cameras),
+            (self.formats, other.formats),
+        ):
+            mine.update(its)
+        self.time_systems |= other.time_systems
+        self.object_ids |= other.object_ids
+        self.positions |= other.positions
+        self.has_cameras |= other.has_cameras
+
+    def to_json(self) -> str:
+        """Return all of it as a text."""
+        rejected = [asdict(one) for one in self.rejected]
+        listed = {"rejected": rejected, "time_systems": sorted(self.time_systems), "object_ids": list(self.object_ids)}
+        return json.dumps(vars(self) | listed)
+
+    @classmethod
+    def from_json(cls, text: str) -> Tally:
+        """Return what `to_json` has written."""
+        said = json.loads(text)
+        said["rejected"] = [Rejected(**one) for one in said["rejected"]]
+        for name in ("left_out", "bands", "unknown_cameras", "formats"):
+            said[name] = Counter(said[name])
+        said["time_systems"] = set(said["time_systems"])
+        said["object_ids"] = dict.fromkeys(said["object_ids"])
+        said["positions"] = {name: (ra, dec) for name, (ra, dec) in said["positions"].items()}
+        return cls(**said)
+
+
+def line_of(expected: str, got: str) -> str:
+    """Return the one line that says why a file was set aside."""
+    shown = got if len(got) <= _SHOWN else f"{got[:_SHOWN]}..."
+    return one_line(f"expected {expected}, got {shown}")

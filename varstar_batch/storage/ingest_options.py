@@ -1,0 +1,108 @@
+"""What can be chosen for an ingest, and what it reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from varstar_batch.errors import InputError
+from varstar_batch.storage.columns import SurveyConfig
+from varstar_batch.storage.files import locate
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestOptions:
+    """How to ingest.
+
+    Attributes
+    ----------
+    config : SurveyConfig
+        Column names of the two tables; the survey has the canonical ones.
+    time_system : str or None
+        Declared system of the times; None takes it from the objects' column `time_system`.
+    partitions : int or None
+        Files to write, at least 1 (fewer where there are fewer objects); None for about 4 million observations in each.
+    memory : int
+        Bytes that the partitions which are sorted at the same time may take, at least 1 MiB; a single one may take
+        more. Units that are read take about 100 MiB for each worker on top of it.
+    workers : int
+        Threads, at least 1.
+    scratch : str or None
+        Local folder for observations that wait for their partition, as large as they are uncompressed; None: beside a
+        local survey, else the system's.
+    correct_to : str or None
+        Time system to bring the times to, for example ``"BJD"`` from ``"JD"``; None leaves them as they are.
+    hats : bool
+        Write a HATS catalog: partitions are HEALPix pixels. Every object needs a position.
+    find_periods : bool
+        Search periods for the objects that have none. With a search the survey has the
+        columns of `varstar_batch.storage.period_search`, which tell found periods from those of the catalog.
+    """
+
+    config: SurveyConfig = field(default_factory=SurveyConfig)
+    time_system: str | None = None
+    partitions: int | None = None
+    memory: int = 512 * 2**20
+    workers: int = 2
+    scratch: str | None = None
+    correct_to: str | None = None
+    hats: bool = False
+    find_periods: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestReport:
+    """What went in and what came out; every object and every observation is in one of the counts.
+
+    Attributes
+    ----------
+    objects, observations : int
+        Read.
+    objects_written, observations_written : int
+        Written; all objects, with or without observations.
+    objects_without_observations : int
+        Of the objects written.
+    orphans : int
+        Observations left out, since no object has their object_id: observations - observations_written.
+    orphan_ids : tuple of str
+        A few of their identifiers.
+    partitions : int
+        Files written.
+    time_system : str
+        As stored.
+    has_mag_err : bool
+        Whether the observations have magnitude errors.
+    """
+
+    objects: int
+    objects_written: int
+    objects_without_observations: int
+    observations: int
+    observations_written: int
+    orphans: int
+    orphan_ids: tuple[str, ...]
+    partitions: int
+    time_system: str
+    has_mag_err: bool
+
+
+def check_options(options: IngestOptions) -> None:
+    """Refuse options that make no sense.
+
+    Raises
+    ------
+    InputError
+        A number that is too small, a scratch folder that is not there.
+    """
+    for name, least in (("partitions", 1), ("memory", 2**20), ("workers", 1)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise InputError(
+                expected=f"{name} of at least {least}", got=str(value), where="ingest", fix=f"give a larger {name}"
+            )
+    if options.scratch is not None and not locate(options.scratch, what="scratch folder").exists():
+        raise InputError(
+            expected="a local folder for scratch",
+            got="nothing there",
+            where=options.scratch,
+            fix="make it, or leave it out",
+        )

@@ -1,0 +1,179 @@
+"""Rows on their way to their partitions, out of core: units of the input are scattered, then partitions gathered.
+
+Each unit becomes one file, its rows grouped by partition; each partition is put together of its pieces of all these
+files. Units and partitions know nothing of each other: they are done in parallel, and after an interruption only those
+are done that are missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from varstar_batch.storage.files import TEMPORARY_PREFIX
+from varstar_batch.storage.ingest_plan import IngestPlan, IntArray
+from varstar_batch.storage.ingest_positions import Positions
+from varstar_batch.storage.ingest_tables import Observations, changed_meanwhile
+
+_SLOT = "\0slot"
+# Of a row: the place of its object in its partition. No column of a survey has a name like this.
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """Where the rows of partition p are: of the pieces ``starts[p]`` to ``starts[p + 1]`` the unit and record batch."""
+
+    starts: IntArray
+    unit: IntArray
+    record: IntArray
+
+
+class Shuffle:
+    """Brings observations to their partitions, sorted by object and time.
+
+    Parameters
+    ----------
+    observations : Observations
+        Read unit by unit.
+    positions : Positions
+        Finds their objects.
+    plan : IngestPlan
+        Says how many observations to expect of each object, and where it goes.
+    folder : Path
+        Where units wait: as large as the observations uncompressed.
+    correct : callable or None
+        Takes the index of each row's object and rows, and returns rows with other times.
+    """
+
+    def __init__(
+        self,
+        observations: Observations,
+        positions: Positions,
+        plan: IngestPlan,
+        folder: Path,
+        correct: Callable[[IntArray, pa.Table], pa.Table] | None,
+    ) -> None:
+        self._observations, self._positions, self._plan, self._folder = observations, positions, plan, folder
+        self._correct = correct
+        sizes = np.diff(plan.bounds)
+        self._partition = np.empty(len(plan.order), np.int32)
+        self._partition[plan.order] = np.repeat(np.arange(plan.partitions), sizes)
+        self._slot = np.empty(len(plan.order), np.int32)
+        self._slot[plan.order] = np.arange(len(plan.order)) - np.repeat(plan.bounds[:-1], sizes)
+        folder.mkdir(exist_ok=True)
+
+    @property
+    def rows_of_partitions(self) -> IntArray:
+        """Observations of each partition, int64."""
+        return np.add.reduceat(self._plan.counts[self._plan.order], self._plan.bounds[:-1])
+
+    def scatter(self, number: int) -> int:
+        """Write the file of a unit, unless an earlier ingest has; return its number of observations.
+
+        Raises
+        ------
+        InputError
+            They are not those that were counted.
+        """
+        unit = self._observations.units[number]
+        index_file = self._index_file(number)
+        if index_file.exists():
+            return unit.rows
+        pieces: list[tuple[int, int]] = []
+        types = self._observations.types
+        schema = pa.schema([*types.items(), (_SLOT, pa.int32())])
+        with pa.ipc.new_file(str(self._rows_file(number)), schema) as sink:
+            for index, read in self._observations.rows(self._positions, unit):
+                partition, rows = self._grouped(index, read)
+                for start, stop in _runs(partition):
+                    sink.write_table(rows.slice(start, stop - start))
+                    pieces.append((int(partition[start]), stop - start))
+        # The index comes last: with it the unit is complete.
+        temporary = self._folder / f"{TEMPORARY_PREFIX}{number}.npy"
+        np.save(temporary, np.array(pieces, np.int64).reshape(-1, 2))
+        temporary.replace(index_file)
+        return unit.rows
+
+    def pieces(self) -> _Pieces:
+        """Return where the rows of each partition are, once all units are scattered.
+
+        Raises
+        ------
+        InputError
+            They are not those that were counted.
+        """
+        indices = [np.load(self._index_file(number)) for number in range(len(self._observations.units))]
+        counts = [len(index) for index in indices]
+        unit = np.repeat(np.arange(len(indices)), counts)
+        record = np.arange(sum(counts)) - np.repeat(np.cumsum([0, *counts])[:-1], counts)
+        partition, rows = np.concatenate([np.empty((0, 2), np.int64), *indices]).T
+        order = np.argsort(partition, kind="stable")
+        held = np.bincount(partition, weights=rows, minlength=self._plan.partitions)
+        if not np.array_equal(held, self.rows_of_partitions):
+            raise changed_meanwhile()
+        starts = np.searchsorted(partition[order], np.arange(self._plan.partitions + 1))
+        return _Pieces(starts, unit[order], record[order])
+
+    def gather(self, pieces: _Pieces, number: int) -> pa.Table:
+        """Return the observations of a partition: those of its first object by time, those of its second ...
+
+        Raises
+        ------
+        InputError
+            They are not those that were counted.
+        """
+        found = [self._observations.nothing.append_column(_SLOT, pa.array([], pa.int32()))]
+        run = slice(int(pieces.starts[number]), int(pieces.starts[number + 1]))
+        unit, record = pieces.unit[run], pieces.record[run]
+        for start, stop in _runs(unit):
+            with pa.OSFile(str(self._rows_file(int(unit[start])))) as file:
+                reader = pa.ipc.open_file(file)
+                found += [pa.Table.from_batches([reader.get_batch(int(i))]) for i in record[start:stop]]
+        rows = pa.concat_tables(found).combine_chunks()
+        slot = rows[_SLOT].to_numpy()
+        members = self._plan.members(number)
+        if not np.array_equal(np.bincount(slot, minlength=len(members)), self._plan.counts[members]):
+            raise changed_meanwhile()
+        if not _is_sorted(slot, rows["time"].to_numpy()):
+            # Stable, and NaN last: observations at the same time stay as they came.
+            rows = rows.take(pc.sort_indices(rows, sort_keys=[(_SLOT, "ascending"), ("time", "ascending")]))
+        return rows.drop_columns([_SLOT])
+
+    def _grouped(self, index: IntArray, rows: pa.Table) -> tuple[npt.NDArray[np.int32], pa.Table]:
+        """Return rows by partition, without orphans, and the partition of each."""
+        if self._correct is not None:
+            rows = self._correct(index, rows)
+        known = index >= 0
+        if not known.all():
+            index, rows = index[known], rows.filter(pa.array(known))
+        partition = self._partition[index]
+        rows = rows.append_column(_SLOT, pa.array(self._slot[index]))
+        if (np.diff(partition) < 0).any():
+            order = np.argsort(partition, kind="stable")
+            partition, rows = partition[order], rows.take(pa.array(order))
+        return partition, rows.combine_chunks()
+
+    def _rows_file(self, number: int) -> Path:
+        return self._folder / f"{number}.arrow"
+
+    def _index_file(self, number: int) -> Path:
+        return self._folder / f"{number}.npy"
+
+
+def _runs(values: npt.NDArray[np.integer[Any]]) -> list[tuple[int, int]]:
+    """Return (start, stop) of each run of equal values, none of which is negative."""
+    starts = np.flatnonzero(np.diff(values, prepend=-1)).tolist()
+    return list(zip(starts, [*starts[1:], len(values)], strict=True)) if starts else []
+
+
+def _is_sorted(slot: npt.NDArray[np.int32], time: npt.NDArray[np.float64]) -> bool:
+    same = slot[1:] == slot[:-1]
+    later = (time[1:] >= time[:-1]) | np.isnan(time[1:])
+    return bool(((slot[1:] > slot[:-1]) | (same & later)).all())

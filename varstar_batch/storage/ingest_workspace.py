@@ -1,0 +1,142 @@
+"""What an ingest has done so far, on disk: one that was killed and is started again does only what is missing."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from varstar_batch._version import __version__
+from varstar_batch.errors import InputError, VarstarError
+from varstar_batch.storage.files import TEMPORARY_PREFIX, Location, locate, writable
+from varstar_batch.storage.ingest_plan import IngestPlan
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where an ingest keeps what it has done.
+
+    Attributes
+    ----------
+    folder : Path
+        Local; found again by an ingest of the same things into the same place, and by no other.
+    fingerprint : str
+        Of these things: hexadecimal.
+    """
+
+    folder: Path
+    fingerprint: str
+
+    def load_plan(self) -> IngestPlan | None:
+        """Return the plan of an ingest that was interrupted after it had counted; None where there is none."""
+        path = self.folder / "plan.npz"
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as saved:
+            ids = tuple(json.loads(str(saved["orphan_ids"])))
+            return IngestPlan(saved["counts"], saved["order"], saved["bounds"], int(saved["observations"]), ids)
+
+    def save_plan(self, plan: IngestPlan) -> None:
+        """Keep a plan."""
+        temporary = self.folder / f"{TEMPORARY_PREFIX}plan.npz"
+        np.savez(
+            temporary,
+            counts=plan.counts,
+            order=plan.order,
+            bounds=plan.bounds,
+            observations=plan.observations,
+            orphan_ids=json.dumps(plan.orphan_ids),
+        )
+        temporary.replace(self.folder / "plan.npz")
+
+
+@contextmanager
+def open_workspace(out: Location, scratch: str | None, things: Mapping[str, Any]) -> Iterator[Workspace]:
+    """Yield the workspace of an ingest, with what an earlier one of the same things has left in it.
+
+    It stays when the block is killed, or interrupted by anything but an error of this program; of an ingest of other
+    things into the same place it is removed.
+
+    Parameters
+    ----------
+    out : Location
+        Of the survey.
+    scratch : str or None
+        Local folder for it; None: beside a local survey, in the system's folder for the survey of an object store.
+    things : mapping
+        All that the survey depends on: inputs, as `stamps_of` has them, and options.
+
+    Raises
+    ------
+    InputError
+        Another ingest into the same place is going on, or there is no place to write.
+    """
+    said = json.dumps({"version": __version__, "out": str(out), **things}, sort_keys=True, default=str)
+    fingerprint = hashlib.sha256(said.encode()).hexdigest()[:16]
+    if scratch is not None:
+        base = Path(scratch)
+    else:
+        base = Path(out.path).parent if out.is_local else Path(tempfile.gettempdir())
+    place = hashlib.sha256(str(out).encode()).hexdigest()[:8]
+    stem = f"{TEMPORARY_PREFIX}ingest-{place}"
+    folder = base / f"{stem}-{fingerprint}"
+    writable(str(out), "survey", lambda: base.mkdir(parents=True, exist_ok=True))
+    with _locked(base / f"{stem}.lock", out):
+        for stale in base.glob(f"{stem}-*"):
+            if stale != folder:
+                shutil.rmtree(stale, ignore_errors=True)
+                if out.is_local:
+                    old = stale.name.rpartition("-")[2]
+                    shutil.rmtree(Path(out.path).with_name(f"{TEMPORARY_PREFIX}{old}-{out.name}"), ignore_errors=True)
+        writable(str(out), "survey", lambda: folder.mkdir(exist_ok=True))
+        try:
+            yield Workspace(folder, fingerprint)
+        except VarstarError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def stamps_of(url: str | os.PathLike[str] | None, what: str) -> list[str]:
+    """Return the files below a place, each with its size and its version, so that a change shows."""
+    if url is None:
+        return []
+    place = locate(url, what=what)
+    if place.is_file():
+        folder = Location(place.fs, place.path.rpartition("/")[0])
+        return [repr(info) for info in folder.files(place.name) if info.key == place.name]
+    return [repr(info) for info in place.files()]
+
+
+@contextmanager
+def _locked(path: Path, out: Location) -> Iterator[None]:
+    # The system lets go of it when the process dies, however it dies.
+    descriptor = writable(str(out), "survey", lambda: os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                expected="one ingest into a place at a time",
+                got="another one that is going on",
+                where=str(out),
+                fix="wait for it, or choose another output",
+            ) from error
+        yield
+        path.unlink(missing_ok=True)
+    except VarstarError as error:
+        if not isinstance(error.__cause__, BlockingIOError):
+            path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
