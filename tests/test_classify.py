@@ -43,6 +43,7 @@ def make_folded(status):
         dropped=np.zeros((n, 6), np.int32),
         amplitude=np.zeros(n, np.float32),
         curve=np.repeat(curve, 512, axis=1),
+        features=np.empty((n, 0), np.float32),
     )
 
 

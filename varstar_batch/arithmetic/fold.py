@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from varstar_batch.arithmetic.features import FEATURES
 from varstar_batch.arithmetic.kernel_data import Results, Rules, make_columns, make_rules
 from varstar_batch.arithmetic.lightcurves import LightCurves
 from varstar_batch.arithmetic.rules import Limits, Preprocessing
@@ -37,6 +38,8 @@ class Folded:
         Largest minus smallest used magnitude [mag]; NaN unless the status is OK.
     curve : float32, shape (n, n_phase)
         Curve at phases k / n_phase [mag; 0 to 1 with scale ``minmax``]; NaN unless the status is OK.
+    features : float32, shape (n, len(FEATURES)), or (n, 0) where none were asked for
+        See `varstar_batch.arithmetic.features.FEATURES`; NaN unless the status is OK.
     """
 
     status: npt.NDArray[np.uint8]
@@ -45,6 +48,7 @@ class Folded:
     dropped: npt.NDArray[np.int32]
     amplitude: npt.NDArray[np.float32]
     curve: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.status)
@@ -61,6 +65,7 @@ def fold(
     preprocessing: Preprocessing,
     limits: Limits,
     *,
+    features: bool = False,
     n_threads: int = 1,
 ) -> Folded:
     """Clean light curves, fold them with their periods, and interpolate them onto a grid of phases.
@@ -81,6 +86,8 @@ def fold(
         How to fold.
     limits : Limits
         Times and magnitudes outside are dropped.
+    features : bool
+        Describe each light curve too: half as much time again.
     n_threads : int
         Threads to use, at least 1; the result does not depend on it. Numba's own thread pool is not involved, and any
         number of threads may call this at once.
@@ -116,9 +123,10 @@ def fold(
         dropped=np.empty((n, len(DropReason)), np.int32),
         amplitude=np.empty(n, np.float32),
         curve=np.empty((n, preprocessing.n_phase), np.float32),
+        features=np.empty((n, len(FEATURES) if features else 0), np.float32),
     )
     if n:
-        rules = make_rules(preprocessing, limits, light_curves.mag_err is not None)
+        rules = make_rules(preprocessing, limits, has_errors=light_curves.mag_err is not None, features=features)
         _fill(folded, light_curves, period, rules, n_threads)
     return folded
 

@@ -34,6 +34,7 @@ class Rules(NamedTuple):
     mag_max: float
     has_errors: bool
     max_mag_err: float
+    features: bool
 
 
 class Columns(NamedTuple):
@@ -56,9 +57,10 @@ class Results(NamedTuple):
     dropped: Ints
     amplitude: npt.NDArray[np.float32]
     curve: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32]
 
 
-def make_rules(preprocessing: Preprocessing, limits: Limits, has_errors: bool) -> Rules:
+def make_rules(preprocessing: Preprocessing, limits: Limits, *, has_errors: bool, features: bool) -> Rules:
     """Return the rules with exactly the types the kernel is compiled for."""
     largest = np.finfo(np.float64).max
     return Rules(
@@ -75,6 +77,7 @@ def make_rules(preprocessing: Preprocessing, limits: Limits, has_errors: bool) -
         mag_max=float(limits.mag_max),
         has_errors=bool(has_errors),
         max_mag_err=float(preprocessing.max_mag_err),
+        features=bool(features),
     )
 
 

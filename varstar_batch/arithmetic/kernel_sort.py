@@ -12,12 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.arithmetic.compiling import helper, inlined
+from varstar_batch.arithmetic.features import FEATURES
 from varstar_batch.arithmetic.kernel_data import Floats, Ints
 
 # Bins of the sort: never more than fit into the second-level cache.
 _MAX_BINS = 1 << 16
 # A bin with more observations than this is sorted coarsely first, or insertion would take the square of its size.
 _LONG_BIN = 24
+# The curve is averaged down for its harmonics only if it keeps so many points.
+_LEAST_COARSE = 64
 
 
 class Scratch(NamedTuple):
@@ -37,11 +40,23 @@ class Scratch(NamedTuple):
     counts: Ints
     grid: Floats
     curve: Floats
+    # For the features: a histogram, percentiles, the coarse curve, its harmonics (cosine and sine in turn).
+    histogram: Ints
+    levels: Floats
+    coarse: Floats
+    waves: Floats
+    weights: Floats
+    described: Floats
 
 
 def new_scratch(longest: int, n_phase: int) -> Scratch:
     """Return working memory for light curves of up to `longest` observations."""
     n = longest + 2
+    n_coarse = n_phase // 4 if n_phase % 4 == 0 and n_phase >= 4 * _LEAST_COARSE else n_phase
+    angle = 2.0 * np.pi * np.arange(n_coarse) / n_coarse
+    # What the average over each run of points leaves of a harmonic.
+    run, half = n_phase // n_coarse, np.pi * np.arange(1, 5) / n_phase
+    loss = np.sin(run * half) / (run * np.sin(half)) if run > 1 else np.ones(4)
     return Scratch(
         time=np.empty(n),
         mag=np.empty(n),
@@ -55,6 +70,12 @@ def new_scratch(longest: int, n_phase: int) -> Scratch:
         counts=np.empty(max(64, min(4 * longest, _MAX_BINS), n_phase), np.int32),
         grid=np.arange(n_phase) / n_phase,
         curve=np.empty(n_phase),
+        histogram=np.empty(256, np.int32),
+        levels=np.empty(8),
+        coarse=np.empty(n_coarse),
+        waves=np.stack([wave(k * angle) / loss[k - 1] for k in range(1, 5) for wave in (np.cos, np.sin)]),
+        weights=np.empty(8),
+        described=np.empty(len(FEATURES)),
     )
 
 

@@ -1,9 +1,9 @@
 """The fold kernel: one pass over each light curve, from raw observations to the interpolated curve.
 
-Steps of an object: clean -> sort by phase -> drop outliers (-> sort again if phase zero moved) -> average equal phases
--> interpolate -> scale. Everything between works in the scratch arrays of one thread. After the outliers,
-`Scratch.time` and `Scratch.mag` hold the used observations as delivered, and until the averaging `Scratch.sorted_*`
-hold the same in order of phase: what summaries of an object need.
+Steps of an object: clean -> sort by phase -> drop outliers (-> sort again if phase zero moved) (-> describe the
+observations) -> average equal phases -> interpolate (-> describe the curve) -> scale. Everything between works in the
+scratch arrays of one thread. After the outliers, `Scratch.time` and `Scratch.mag` hold the used observations as
+delivered, and until the averaging `Scratch.sorted_*` hold the same in order of phase.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from varstar_batch.arithmetic.compiling import entry, inlined, source_checksum
 from varstar_batch.arithmetic.kernel_clean import clean, drop_outliers, drop_reason, extent, time_of_maximum
 from varstar_batch.arithmetic.kernel_curve import average_ties, interpolate, write_curve
 from varstar_batch.arithmetic.kernel_data import OUTLIERS_NONE, Columns, Results, Rules
+from varstar_batch.arithmetic.kernel_features import describe_curve, describe_observations
 from varstar_batch.arithmetic.kernel_sort import Scratch, sort_by_phase
 from varstar_batch.arithmetic.status import DropReason, Status
 
@@ -53,7 +54,13 @@ def _fold_clean(i: int, n: int, period: float, rules: Rules, scratch: Scratch, r
     if low == high:
         return NO_VARIATION
     results.amplitude[i] = high - low
+    if rules.features:
+        describe_observations(n, period, low, high, scratch, scratch.described)
     interpolate(average_ties(n, scratch), scratch)
+    if rules.features:
+        describe_curve(low, high, scratch, scratch.described)
+        for k in range(scratch.described.size):
+            results.features[i, k] = scratch.described[k]
     return OK if write_curve(n, rules, scratch, i, results.curve) else NO_VARIATION
 
 
@@ -89,3 +96,5 @@ def fold_range(
             results.amplitude[i] = np.nan
             for k in range(rules.n_phase):
                 results.curve[i, k] = np.nan
+            for k in range(results.features.shape[1]):
+                results.features[i, k] = np.nan

@@ -166,7 +166,8 @@ def measure(
             continue
         batch, share = found
         start = time.perf_counter()
-        folded = fold(batch.light_curves, batch.period, contract.preprocessing, source.limits)
+        features = bool(contract.features)
+        folded = fold(batch.light_curves, batch.period, contract.preprocessing, source.limits, features=features)
         folding = time.perf_counter() - start
         start = time.perf_counter()
         result = classify(bundle, opened, folded)

@@ -70,12 +70,14 @@ class Tally:
 
 def folded_batches(context: RunContext, chunk: Chunk, tally: Tally) -> Iterator[tuple[SurveyBatch, Folded]]:
     """Read and fold a chunk, one bounded batch after the other."""
-    preprocessing = load_bundle(context).contract.preprocessing
-    limits = context.source.limits
+    contract, limits, threads = load_bundle(context).contract, context.source.limits, context.threads
+    features = bool(contract.features)
     batches = read_batches(context.source, chunk.partition, chunk.row_groups, batch_observations(context.chunk_memory))
     for batch in _timed_each(_within(batches, chunk.rows), tally):
         with tally.timed("fold"):
-            folded = fold(batch.light_curves, batch.period, preprocessing, limits, n_threads=context.threads)
+            folded = fold(
+                batch.light_curves, batch.period, contract.preprocessing, limits, features=features, n_threads=threads
+            )
         tally.count_folded(folded)
         yield batch, folded
 

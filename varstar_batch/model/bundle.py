@@ -14,15 +14,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer, ValidationError
 
 from varstar_batch.arithmetic.classes import CLASSES
+from varstar_batch.arithmetic.features import FEATURES
 from varstar_batch.arithmetic.rules import Preprocessing
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.model.weights import Network, read_network
 
 FORMAT_VERSION = 1
 """Version of the layout of ``bundle.json`` that this code reads and writes."""
-
-FEATURES: tuple[str, ...] = ()
-"""Names of the per-object numbers that this code can feed to a network beside the folded curve."""
 
 FIX = "choose another bundle with --model, or train one with this version"
 

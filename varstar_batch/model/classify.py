@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from varstar_batch.arithmetic.features import choose_features
 from varstar_batch.arithmetic.fold import Folded
 from varstar_batch.arithmetic.status import Status
 from varstar_batch.model.bundle import Bundle, OutOfDistribution
@@ -58,7 +59,8 @@ def classify(bundle: Bundle, engine: Engine, folded: Folded) -> Classification:
     engine : Engine
         Opened from the same bundle.
     folded : Folded
-        From `fold` with the bundle's preprocessing; rows whose status is not ``ok`` are left out of the network.
+        From `fold` with the bundle's preprocessing, and with features if its contract names any; rows whose status is
+        not ``ok`` are left out of the network.
 
     Returns
     -------
@@ -67,7 +69,8 @@ def classify(bundle: Bundle, engine: Engine, folded: Folded) -> Classification:
     """
     ok = np.flatnonzero(folded.ok)
     curves = folded.curve if len(ok) == len(folded.status) else folded.curve[ok]
-    logits = engine.logits(curves).astype(np.float64)
+    features = choose_features(folded.features[ok], bundle.contract.features) if bundle.contract.features else None
+    logits = engine.logits(curves, features).astype(np.float64)
     finite = np.isfinite(logits).all(axis=1)
     status = folded.status.copy()
     status[ok[~finite]] = Status.NOT_CLASSIFIED

@@ -41,7 +41,15 @@ def gather_evidence(bundle: Bundle, data: LabelledLightCurves) -> tuple[Evidence
         None of the labelled light curves can be classified.
     """
     threads = len(os.sched_getaffinity(0))
-    folded = fold(data.light_curves, data.period, bundle.contract.preprocessing, Limits(), n_threads=threads)
+    contract = bundle.contract
+    folded = fold(
+        data.light_curves,
+        data.period,
+        contract.preprocessing,
+        Limits(),
+        features=bool(contract.features),
+        n_threads=threads,
+    )
     result = classify(bundle, open_engine(bundle, threads=threads), folded)
     labelled, classified = data.class_code != NO_CLASS, result.status == Status.OK
     rows, others = np.flatnonzero(labelled & classified), np.flatnonzero(data.other_kinds() & classified)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from varstar_batch.arithmetic.features import choose_features
 from varstar_batch.arithmetic.fold import Folded, fold
 from varstar_batch.arithmetic.lightcurves import LightCurves
 from varstar_batch.arithmetic.rules import Limits
@@ -57,17 +58,14 @@ def fold_inputs(
     inputs : Inputs
         Of all n, NaN where the status is not OK.
     """
-    folded = fold(light_curves, period, recipe.preprocessing, Limits(), n_threads=n_threads)
+    features = bool(recipe.features)
+    folded = fold(light_curves, period, recipe.preprocessing, Limits(), features=features, n_threads=n_threads)
     return folded.status, inputs_of(folded, recipe.features)
 
 
 def inputs_of(folded: Folded, names: tuple[str, ...]) -> Inputs:
     """Return the inputs with the features of these names, in this order."""
-    if not names:
-        return Inputs(folded.curve)
-    from varstar_batch.arithmetic.features import FEATURES
-
-    return Inputs(folded.curve, np.ascontiguousarray(folded.features[:, [FEATURES.index(name) for name in names]]))
+    return Inputs(folded.curve, choose_features(folded.features, names) if names else None)
 
 
 def check_finite(inputs: Inputs, recipe: Recipe, where: str) -> None:
