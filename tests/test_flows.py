@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,41 @@ def test_parameters_say_what_they_are_and_refuse_what_they_are_not() -> None:
     for wrong in ({"survey": "s3://key:secret@bucket/survey"}, {"mode": "some"}, {"unknown": 1}, {"workers": -1}):
         with pytest.raises(ValidationError):
             ReclassifyParameters(**good | wrong)
+
+
+def fields_of(schema: Mapping[str, Any], definitions: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every field of a form, those of forms within it too."""
+    for name, field in schema.get("properties", {}).items():
+        yield f"{path}{name}", field
+        nested = [field, *field.get("allOf", []), *field.get("anyOf", [])]
+        for reference in (each["$ref"] for each in nested if "$ref" in each):
+            yield from fields_of(definitions[reference.rsplit("/", 1)[1]], definitions, f"{path}{name}.")
+
+
+@pytest.mark.parametrize("module", ["reclassify", "train", "ingest", "maintain"])
+def test_every_field_of_the_form_says_what_it_is_with_its_default_and_choices(module: str) -> None:
+    import importlib
+
+    flow = getattr(importlib.import_module(f"flows.{module}"), module)
+    form = flow.parameters.model_dump()  # what the UI is given
+    whole = form["definitions"][_name_of(form)]
+    fields = dict(fields_of(whole, form["definitions"]))
+    assert len(fields) >= 3
+    for name, field in fields.items():
+        assert field.get("description"), name
+        is_group = "$ref" in str(field)  # whose fields have their own defaults
+        assert "default" in field or is_group or name in whole["required"], name
+    choices = {name: field["enum"] for name, field in fields.items() if "enum" in field}
+    if module == "reclassify":
+        assert choices["mode"] == ["incremental", "full"]
+        assert set(choices["preset"]) == set(PRESETS)
+        assert choices["config.precision"] == ["float32", "bfloat16"]
+        assert {"config.engine", "config.lost_gpus"} <= set(choices)
+        assert {"config.survey.time_system", "cluster.tls_ca"} <= set(fields)
+
+
+def _name_of(form: Mapping[str, Any]) -> str:
+    return str(next(iter(form["properties"].values()))["$ref"].rsplit("/", 1)[1])
 
 
 def test_presets_are_those_of_the_surveys() -> None:

@@ -46,7 +46,7 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     survey: SurveyConfig = Field(default_factory=SurveyConfig, description="How the survey names its columns")
-    preprocessing: dict[str, Any] = Field(default_factory=dict, description="What the bundle must agree with")
+    preprocessing: dict[str, Any] = Field(default={}, description="What the bundle must agree with, for example sigma")
     engine: EngineName = Field(default="auto", description="Inference engine; auto is OpenVINO on CPUs")
     precision: Precision = Field(default="float32", description="Arithmetic of the CNN")
     chunk_memory: int = Field(default=256 * 2**20, ge=2**20, description="Bytes that a chunk may take in a worker")

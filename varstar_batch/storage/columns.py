@@ -21,36 +21,34 @@ TIME_SYSTEM_KEY = "varstar.time_system"
 class SurveyConfig(BaseModel):
     """Column names and conventions of a survey; every default is the canonical name.
 
-    Attributes
-    ----------
-    object_id, period, lightcurve, time, mag : str
-        Column names. `time`, `mag` and `mag_err` are fields of `lightcurve`, or columns where there is no `lightcurve`.
-    ra, dec, class_ : str or None
-        A survey need not have them: where the column is missing, the values are null.
-    mag_err : str or None
-        None (or an empty text) says that the survey has no errors. The canonical name may be missing; a name that
-        somebody chose may not, since without errors no sentinel in them is cut.
-    time_system : str or None
-        Declared system of its times, for example ``"HJD-2450000"``; free text is carried as it is. None leaves it to
-        the survey's own metadata.
-    mag_min, mag_max : float
-        Magnitudes outside (mag_min, mag_max) are sentinels.
+    `ra`, `dec` and `class_` may be missing: the values are null then. So may `mag_err` under its canonical name, but
+    not under one that somebody chose, since without errors no sentinel in them is cut.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    object_id: str = Field("object_id", min_length=1)
-    period: str = Field("period", min_length=1)
-    ra: str | None = "ra"
-    dec: str | None = "dec"
-    class_: str | None = Field("class", alias="class")
-    lightcurve: str = Field("lightcurve", min_length=1)
-    time: str = Field("time", min_length=1)
-    mag: str = Field("mag", min_length=1)
-    mag_err: str | None = "mag_err"
-    time_system: str | None = None
-    mag_min: float = -29.0
-    mag_max: float = 29.0
+    object_id: str = Field("object_id", min_length=1, description="Column of the identifier")
+    period: str = Field("period", min_length=1, description="Column of the period [d]")
+    ra: str | None = Field("ra", description="Column of the right ascension [deg]; need not be there")
+    dec: str | None = Field("dec", description="Column of the declination [deg]; need not be there")
+    class_: str | None = Field("class", alias="class", description="Column of known labels; need not be there")
+    lightcurve: str = Field(
+        "lightcurve",
+        min_length=1,
+        description="Column of the nested light curves; where there is none, the next three are columns",
+    )
+    time: str = Field("time", min_length=1, description="Its field (or column) of times [d]")
+    mag: str = Field("mag", min_length=1, description="Its field (or column) of magnitudes")
+    mag_err: str | None = Field(
+        "mag_err", description="Its field (or column) of the magnitudes' errors; none: the survey has no errors"
+    )
+    time_system: str | None = Field(
+        None,
+        description="System of the times, for example HJD-2450000; free text is carried as it is. None leaves it to "
+        "the survey's own metadata",
+    )
+    mag_min: float = Field(-29.0, description="Magnitudes from here downwards are sentinels")
+    mag_max: float = Field(29.0, description="Magnitudes from here upwards are sentinels")
 
     @field_validator("ra", "dec", "class_", "mag_err", "time_system", mode="before")
     @classmethod
