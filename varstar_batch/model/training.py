@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -209,7 +209,7 @@ def train(
         fit(plan.data, split, plan.recipe, int(seed), checkpoints, progress)
         for split, seed in zip(plan.fits, seeds, strict=True)
     ]
-    evidence = _evidence(plan, fitted)
+    evidence = split_evidence(plan, fitted)
     keras_file = fitted[-1].keras_file
     logits = np.concatenate([each.held_logits for each in fitted[:-1]]).astype(np.float64)
     truth = np.concatenate([plan.data.objects.class_code[split.held] for split in plan.splits])
@@ -289,8 +289,15 @@ def _check_stars(objects: LabelledLightCurves, options: TrainingOptions, where: 
             )
 
 
-def _evidence(plan: TrainingPlan, fitted: list[Fitted]) -> Evidence:
-    """Put together what the folds' networks say, each calibrated on the other folds."""
+def split_evidence(plan: TrainingPlan, fitted: Sequence[Fitted]) -> Evidence:
+    """Put together what networks say of the objects that they have not seen, each calibrated on the other splits.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+    fitted : sequence of Fitted
+        One for each of `plan.splits`, in their order; more are of interest for their histories only.
+    """
     splits, fits = plan.splits, fitted[: len(plan.splits)]
     truth = plan.data.objects.class_code
     logits = [each.held_logits.astype(np.float64) for each in fits]
@@ -317,7 +324,7 @@ def _evidence(plan: TrainingPlan, fitted: list[Fitted]) -> Evidence:
         others=plan.others,
         other_probabilities=np.stack(others),
         other_score=np.stack(other_scores),
-        histories={split.name: each.history for split, each in zip(plan.fits, fitted, strict=True)},
+        histories={split.name: each.history for split, each in zip(plan.fits, fitted, strict=False)},
     )
 
 
