@@ -18,7 +18,7 @@ from varstar_batch.model.classify import Float64, temperature_softmax
 from varstar_batch.model.folds import Split
 from varstar_batch.model.inputs import Float32, Inputs, fold_inputs
 from varstar_batch.model.keras_runtime import keras_sees_gpu, load_keras, numpy_copies_allowed
-from varstar_batch.model.labelled import LabelledLightCurves
+from varstar_batch.model.labelled import LabelledLightCurves, Texts
 from varstar_batch.model.networks import logits_model, to_keras_file
 from varstar_batch.model.recipes import Recipe
 
@@ -142,7 +142,7 @@ class _Network:
         keras.utils.set_random_seed(seed)
         self.model = recipe.build(recipe.preprocessing.n_phase, len(CLASSES), recipe.dropout)
         self.labels = data.objects.class_code[split.train].astype(np.int32)
-        self.weights = _object_weights(self.labels, recipe.class_weights)
+        self.weights = _object_weights(self.labels, data.objects.survey[split.train], recipe.class_weights)
         self.inputs = data.inputs.take(split.train)
         self.raw = data.objects.take(split.train) if recipe.augment is not None else None
         if recipe.prepare is not None and self.inputs.features is not None:
@@ -248,10 +248,12 @@ def shift_phases(curves: Float32, random: np.random.Generator) -> Float32:
     return shifted
 
 
-def _object_weights(labels: npt.NDArray[np.int32], power: float) -> Float32 | None:
+def _object_weights(labels: npt.NDArray[np.int32], survey: Texts, power: float) -> Float32 | None:
     if not power:
         return None
-    weight = np.maximum(np.bincount(labels, minlength=len(CLASSES)), 1.0)[labels] ** -power
+    number = np.unique(survey.astype(str), return_inverse=True)[1]
+    cell = labels + len(CLASSES) * number
+    weight = np.bincount(cell)[cell].astype(np.float64) ** -power
     weights: Float32 = (weight / weight.mean()).astype(np.float32)
     return weights
 

@@ -10,12 +10,18 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from varstar_batch.arithmetic.classes import CLASSES
 from varstar_batch.model.keras_runtime import load_keras, numpy_copies_allowed
 
 PAPER_FILTERS = (128, 64, 32, 32)
 PAPER_PARAMETERS = 166_662
 """Trainable parameters that the paper states for its network."""
+
+FEATURE_BOUND = 3.0
+"""Standard deviations beyond which a feature's value says no more."""
 
 
 def build_paper_network(n_phase: int = 512, n_classes: int = len(CLASSES), dropout: float = 0.5) -> Any:
@@ -56,6 +62,83 @@ def build_paper_network(n_phase: int = 512, n_classes: int = len(CLASSES), dropo
     x = layers.Dropout(dropout, name="dropout_dense")(x)
     logits = layers.Dense(n_classes, name="logits")(x)
     return load_keras().Model(curve, layers.Softmax(name="probabilities")(logits), name="paper")
+
+
+SURVEY_FILTERS = (16, 32, 32)
+
+
+def build_survey_network(n_phase: int, n_features: int, n_classes: int = len(CLASSES), dropout: float = 0.2) -> Any:
+    """Build the network that ships: a small convolutional network on the shape, and the features beside it.
+
+    The curve, averaged down by 4, goes through three convolutions whose padding is the other end of the cycle, and is
+    summarised by its mean and maximum over the cycle: the answer to a shifted curve is that to the curve, but for the
+    grid of the pooling. The features are standardised (`set_standard`), noisy in training, and join it before two
+    dense layers.
+
+    Parameters
+    ----------
+    n_phase : int
+        Points of the folded curve, a multiple of 16, at least 64.
+    n_features : int
+        At least 1.
+    n_classes : int
+    dropout : float
+        Rate after the dense layers, in [0, 1); the summary of the shape is dropped half as often again.
+
+    Returns
+    -------
+    keras.Model
+        Inputs ``curve`` (n, n_phase, 1) and ``features`` (n, n_features), output (n, n_classes) probabilities.
+
+    Notes
+    -----
+    Source: cyclic padding after Zhang and Bloom 2021 (doi:10.1093/mnras/stab1248). It takes 0.4 MFLOP a light curve,
+    a fortieth of the paper's network.
+    """
+    layers = load_keras().layers
+    curve = layers.Input((n_phase, 1), name="curve")
+    features = layers.Input((n_features,), name="features")
+    x, length = layers.AveragePooling1D(4, name="coarse")(curve), n_phase // 4
+    for block, filters in enumerate(SURVEY_FILTERS, start=1):
+        width = 5 if block == 1 else 3
+        x = _around(x, length, width // 2, f"cycle_{block}")
+        x = layers.Conv1D(filters, width, activation="relu", name=f"convolution_{block}")(x)
+        x = layers.BatchNormalization(scale=False, name=f"normalization_{block}")(x)
+        if block < len(SURVEY_FILTERS):
+            x, length = layers.MaxPooling1D(2, name=f"pooling_{block}")(x), length // 2
+    summary = layers.Concatenate(name="summary")(
+        [layers.GlobalAveragePooling1D(name="mean")(x), layers.GlobalMaxPooling1D(name="maximum")(x)]
+    )
+    summary = layers.Dropout(1.5 * dropout, name="dropout_summary")(summary)
+    summary = layers.Dense(32, activation="relu", name="shape")(summary)
+    summary = layers.Dropout(1.5 * dropout, name="dropout_shape")(summary)
+    # Its moments are those of the training set, not of a batch: `set_standard`.
+    standard = layers.BatchNormalization(scale=False, center=False, epsilon=1e-6, trainable=False, name="standard")(
+        features
+    )
+    # Bounded: beyond three standard deviations a survey differs, not a star.
+    bounded = layers.ReLU(max_value=2 * FEATURE_BOUND, name="bounded")(
+        layers.Rescaling(1.0, offset=FEATURE_BOUND, name="raised")(standard)
+    )
+    x = layers.Concatenate(name="all")([layers.GaussianNoise(0.03, name="noise")(bounded), summary])
+    for number in (1, 2):
+        x = layers.Dense(128, activation="relu", name=f"dense_{number}")(x)
+        x = layers.Dropout(dropout, name=f"dropout_{number}")(x)
+    logits = layers.Dense(n_classes, name="logits")(x)
+    return load_keras().Model([curve, features], layers.Softmax(name="probabilities")(logits), name="survey")
+
+
+def set_standard(model: Any, features: npt.NDArray[np.float32]) -> None:
+    """Have a survey network standardise its features by their mean and variance here, float32 (n, n_features)."""
+    model.get_layer("standard").set_weights([features.mean(axis=0), features.var(axis=0)])
+
+
+def _around(x: Any, length: int, reach: int, name: str) -> Any:
+    """Put the last `reach` points of a cycle before its first and the first after its last."""
+    layers = load_keras().layers
+    before = layers.Cropping1D((length - reach, 0), name=f"{name}_end")(x)
+    after = layers.Cropping1D((0, length - reach), name=f"{name}_start")(x)
+    return layers.Concatenate(axis=1, name=name)([before, x, after])
 
 
 def count_trainable(model: Any) -> int:

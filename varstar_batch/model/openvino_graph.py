@@ -216,9 +216,11 @@ class _Graph:
         return simple[activation](value).output(0)
 
     def _relu(self, layer: Layer) -> Any:
-        options = {key: layer.config.get(key) for key in ("max_value", "negative_slope", "threshold")}
+        options = {key: layer.config.get(key) for key in ("negative_slope", "threshold")}
         if any(options.values()):
             raise _UnsupportedError(str(options))
+        if (highest := layer.config.get("max_value")) is not None:
+            return self.op.clamp(self._source(layer), 0.0, float(highest)).output(0)
         return self._activate(self._source(layer), "relu")
 
     def _softmax(self, layer: Layer) -> Any:

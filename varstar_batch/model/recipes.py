@@ -10,10 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from varstar_batch.arithmetic.features import FEATURES
 from varstar_batch.arithmetic.lightcurves import LightCurves
 from varstar_batch.arithmetic.rules import Preprocessing
 from varstar_batch.errors import InputError
-from varstar_batch.model.networks import build_paper_network
+from varstar_batch.model.augmenting import observe_worse
+from varstar_batch.model.networks import build_paper_network, build_survey_network, set_standard
 
 Periods = npt.NDArray[np.float64]
 ClassCodes = npt.NDArray[np.int8]
@@ -44,7 +46,8 @@ class Recipe:
     phase_shift : bool
         Turn every curve by a random phase in each pass: phase zero means little.
     class_weights : float
-        Weight of a class by its number, n ** -class_weights: 0 all alike, 1 balanced. The mean over objects is 1.
+        Weight of an object by the number n of its class in its survey, n ** -class_weights: 0 all alike, 1 balanced.
+        The mean over objects is 1.
     epochs, batch_size : int
         Passes over the training set, and light curves of a step, where nobody says otherwise; >= 1.
     learning_rate : float
@@ -73,7 +76,23 @@ class Recipe:
 PAPER = Recipe(architecture="paper", build=build_paper_network)
 """The paper's protocol, to the letter (arXiv:2508.11964, section 3); its text states no rate of dropout."""
 
-RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.architecture: recipe for recipe in (PAPER,)})
+SURVEY = Recipe(
+    architecture="survey",
+    build=lambda n_phase, n_classes, dropout: build_survey_network(n_phase, len(FEATURES), n_classes, dropout),
+    features=FEATURES,
+    prepare=set_standard,
+    augment=observe_worse,
+    phase_shift=True,
+    class_weights=0.5,
+    epochs=40,
+    batch_size=128,
+    learning_rate=2e-3,
+    schedule="cosine",
+    dropout=0.2,
+)
+"""The network that ships: shape and features, on stars seen as well and worse than they were."""
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.architecture: recipe for recipe in (PAPER, SURVEY)})
 """By architecture."""
 
 
