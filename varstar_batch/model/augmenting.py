@@ -55,14 +55,14 @@ def observe_worse(
     keep = random.random(len(owner)) < share[owner]
     noise = np.where(random.random(n) < NOISY, MOST_NOISE * random.random(n), 0.0) * _spread(light_curves, owner)
     used = slice(light_curves.offsets[0], light_curves.offsets[-1])
-    mag = light_curves.mag[used] + noise[owner] * random.standard_normal(len(owner))
+    mag = light_curves.mag[used].astype(np.float64) + noise[owner] * random.standard_normal(len(owner))
     offsets = np.concatenate([[0], np.cumsum(np.bincount(owner[keep], minlength=n))]).astype(np.int64)
     errors = light_curves.mag_err
     return (
         LightCurves(
             offsets,
             light_curves.time[used][keep],
-            mag[keep].astype(np.float32 if light_curves.mag.dtype == np.float32 else np.float64),
+            mag[keep].astype(np.float32) if light_curves.mag.dtype == np.float32 else mag[keep],
             None if errors is None else errors[used][keep],
             light_curves.malformed,
         ),
