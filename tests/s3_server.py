@@ -19,9 +19,9 @@ import s3fs
 KEY, SECRET = "AKIATEST", "s3cr3t-Pl4nted-by-the-tests"
 
 
-def use(monkeypatch: pytest.MonkeyPatch, url: str, *, secret: str = SECRET, key: str = KEY) -> None:
-    """Point this process, and those it starts, to a store; nothing of the machine's own configuration counts."""
-    for name, value in {
+def environment(url: str, *, secret: str = SECRET, key: str = KEY) -> dict[str, str]:
+    """Return the variables that point a process to a store; nothing of the machine's own configuration counts."""
+    return {
         "AWS_ENDPOINT_URL": url,
         "AWS_ACCESS_KEY_ID": key,
         "AWS_SECRET_ACCESS_KEY": secret,
@@ -29,7 +29,12 @@ def use(monkeypatch: pytest.MonkeyPatch, url: str, *, secret: str = SECRET, key:
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": "/dev/null",
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-    }.items():
+    }
+
+
+def use(monkeypatch: pytest.MonkeyPatch, url: str, *, secret: str = SECRET, key: str = KEY) -> None:
+    """Point this process, and those it starts, to a store."""
+    for name, value in environment(url, secret=secret, key=key).items():
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
 

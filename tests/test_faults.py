@@ -38,7 +38,7 @@ PARTITIONS = 24 if FULL else 6
 OBJECTS = 600 if FULL else 400
 STAGES = ("plan", "first", "half", "verify", "tables", "publish") if FULL else ("plan", "half", "publish")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800 if FULL else 600)]
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,9 @@ PARTS = {
     "estimate": ("estimating", "measure"),
     "query": ("others", "measure_query"),
     "memory": ("others", "measure_memory"),
+    "overhead": ("distribution", "measure_overhead"),
+    "s3": ("distribution", "measure_s3"),
+    "flow": ("distribution", "measure_flow"),
     "gpu": ("bench_gpu", "measure"),
 }
 """Name of a part, and the module and function that measure it."""
