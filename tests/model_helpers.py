@@ -55,7 +55,7 @@ def make_contract(keras_file, **changes):
         "classes": CLASSES,
         "preprocessing": Preprocessing(),
         "calibration": Calibration(temperature=1.5),
-        "ood": OutOfDistribution(quantiles=(-10.0, -5.0, -1.0)),
+        "ood": OutOfDistribution(entropy=(0.0, 0.5, 1.5)),
         "precision": {},
         "training": {"source": "nothing"},
         "metrics": {},

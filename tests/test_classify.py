@@ -62,18 +62,17 @@ def test_numbers_of_one_object_by_hand():
     assert result.class_prob[0] == result.probabilities[0, 1]
     assert result.margin[0] == pytest.approx(0.25, abs=1e-6)
     assert result.entropy[0] == pytest.approx(-np.sum(p * np.log(p)), abs=1e-6)
-    # log(sum(p)) = 0 is above all quantiles: no training curve was less familiar
-    assert result.ood_score[0] == 1.0
+    # An entropy of 1.43 lies between the stored 0.5, the median, and 1.5, the largest.
+    assert result.ood_score[0] == pytest.approx(0.5 + 0.5 * (result.entropy[0] - 0.5), abs=1e-6)
     assert result.status[0] == Status.OK
 
 
-@pytest.mark.parametrize(("energy", "score"), [(-20, 0.0), (-10, 0.0), (-7.5, 0.25), (-5, 0.5), (-3, 0.75), (0, 1.0)])
-def test_the_familiarity_is_read_off_the_stored_quantiles(energy, score):
-    # with equal logits x the energy is -(x / T + ln 6)
-    result, _ = run([[2.0 * (-energy - np.log(6.0))] * 6], temperature=2.0)
+@pytest.mark.parametrize(("likely", "score"), [(1, 0.0), (2, 0.5 + 0.5 * (np.log(2) - 0.5)), (6, 1.0)])
+def test_the_familiarity_is_read_off_the_stored_quantiles(likely, score):
+    # Among so many equally likely classes the entropy is the logarithm of their number.
+    result, _ = run([[0.0] * likely + [-2e3] * (6 - likely)], temperature=2.0)
     assert result.ood_score[0] == pytest.approx(score, abs=1e-6)
-    assert result.entropy[0] == pytest.approx(np.log(6.0), abs=1e-6)
-    assert result.margin[0] == 0.0
+    assert result.entropy[0] == pytest.approx(np.log(likely), abs=1e-6)
 
 
 def test_without_stored_quantiles_there_is_no_score():

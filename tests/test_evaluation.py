@@ -9,8 +9,8 @@ import pytest
 
 from tests.labelled_making import labelled_sines
 from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.model.calibration import fit_energy_quantiles, fit_temperature
-from varstar_batch.model.classify import energy_score, ood_scores, temperature_softmax
+from varstar_batch.model.calibration import fit_temperature
+from varstar_batch.model.classify import temperature_softmax
 from varstar_batch.model.evaluation import (
     Evidence,
     auroc,
@@ -49,15 +49,6 @@ def test_the_calibration_error_by_hand():
     assert count.tolist() == [0, 0, 0, 0, 0, 10, 0, 0, 0, 10]
     np.testing.assert_allclose([confidence[5], right[5], confidence[9], right[9]], [0.5, 0.3, 1.0, 0.9])
     assert np.isnan(confidence[0])
-
-
-def test_familiar_objects_have_evenly_spread_scores():
-    logits, _ = drawn_logits(1.0)
-    ood = fit_energy_quantiles(logits, 1.3)
-    scores = ood_scores(energy_score(logits, 1.3), ood)
-    np.testing.assert_allclose(np.quantile(scores, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.01)
-    flat = np.full((1, 6), -50.0)
-    assert ood_scores(energy_score(flat, 1.3), ood)[0] == 1.0
 
 
 def drawn_answers(n=300):

@@ -9,9 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from varstar_batch.arithmetic.classes import CLASSES
 from varstar_batch.arithmetic.features import FEATURES
@@ -19,7 +28,7 @@ from varstar_batch.arithmetic.rules import Preprocessing
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.model.weights import Network, read_network
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the layout of ``bundle.json`` that this code reads and writes."""
 
 FIX = "choose another bundle with --model, or train one with this version"
@@ -45,15 +54,49 @@ class Calibration(_Frozen):
     temperature: float = Field(gt=0)
 
 
-class OutOfDistribution(_Frozen):
-    """Quantiles of the energy score of light curves like those of the training, held out of it.
+Numbers = tuple[float, ...]
 
-    `quantiles[k]` is the energy, -logsumexp(logits / temperature), below which a share k / (len - 1) of them lies
-    (Liu et al. 2020, arXiv:2010.03759, with the calibrated temperature).
+
+class ClassDensity(_Frozen):
+    """A Gaussian of each class in k features, standardised by `mean` and `scale`.
+
+    `whitenings` are the inverses of the Cholesky factors of the covariances, k x k, lower triangular.
     """
 
-    method: Literal["energy"] = "energy"
-    quantiles: tuple[float, ...] = Field(min_length=2)
+    mean: Numbers
+    scale: Numbers
+    centers: tuple[Numbers, ...]
+    whitenings: tuple[tuple[Numbers, ...], ...]
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> ClassDensity:
+        k = len(self.mean)
+        lengths = {len(self.scale), *map(len, self.centers), *map(len, self.whitenings)}
+        lengths |= {len(row) for matrix in self.whitenings for row in matrix}
+        if lengths != {k} or len(self.centers) != len(self.whitenings) or min(self.scale, default=0.0) <= 0:
+            raise ValueError(
+                f"expected {k} positive scales, and centers and square matrices of that width, one a class"
+            )
+        return self
+
+
+class OutOfDistribution(_Frozen):
+    """Evenly spaced quantiles of what light curves like those of the training, held out of it, look like.
+
+    Of the entropy of their probabilities, of their `distance` in `density`, and of `both`: the sum of the two ranks.
+    Without a density the entropy alone tells. See `varstar_batch.model.novelty`.
+    """
+
+    entropy: Numbers = Field(min_length=2)
+    density: ClassDensity | None = None
+    distance: Numbers = ()
+    both: Numbers = ()
+
+    @model_validator(mode="after")
+    def _complete(self) -> OutOfDistribution:
+        if (self.density is not None) != (min(len(self.distance), len(self.both)) > 1):
+            raise ValueError("expected quantiles of distance and both with a density, and none without")
+        return self
 
 
 class PrecisionChange(_Frozen):

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from varstar_batch.arithmetic.features import choose_features
 from varstar_batch.arithmetic.fold import Folded
 from varstar_batch.arithmetic.status import Status
-from varstar_batch.model.bundle import Bundle, OutOfDistribution
+from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.engines import Engine
+from varstar_batch.model.novelty import entropy_of, novelty
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -74,7 +75,8 @@ def classify(bundle: Bundle, engine: Engine, folded: Folded) -> Classification:
     finite = np.isfinite(logits).all(axis=1)
     status = folded.status.copy()
     status[ok[~finite]] = Status.NOT_CLASSIFIED
-    return _classification(bundle, logits[finite], ok[finite], status)
+    known = None if features is None else features[finite]
+    return _classification(bundle, logits[finite], known, ok[finite], status)
 
 
 def temperature_softmax(logits: Float64, temperature: float) -> Float64:
@@ -85,24 +87,12 @@ def temperature_softmax(logits: Float64, temperature: float) -> Float64:
     return probabilities
 
 
-def energy_score(logits: Float64, temperature: float) -> Float64:
-    """Return -logsumexp(logits / temperature), float64 (n,): the higher, the less familiar."""
-    scaled = logits / temperature
-    top = scaled.max(axis=1, initial=-np.inf)
-    energy: Float64 = -(top + np.log(np.exp(scaled - top[:, None]).sum(axis=1)))
-    return energy
-
-
-def ood_scores(energy: Float64, ood: OutOfDistribution | None) -> Float64:
-    """Return the share of held-out light curves with a lower energy, in [0, 1]; NaN without stored quantiles."""
-    if ood is None:
-        return np.full(len(energy), np.nan)
-    quantiles = np.asarray(ood.quantiles)
-    return np.interp(energy, quantiles, np.linspace(0.0, 1.0, len(quantiles)))
-
-
 def _classification(
-    bundle: Bundle, logits: Float64, rows: npt.NDArray[np.intp], status: npt.NDArray[np.uint8]
+    bundle: Bundle,
+    logits: Float64,
+    features: Float32 | None,
+    rows: npt.NDArray[np.intp],
+    status: npt.NDArray[np.uint8],
 ) -> Classification:
     contract = bundle.contract
     exact = temperature_softmax(logits, contract.calibration.temperature)
@@ -111,8 +101,8 @@ def _classification(
     order = np.lexsort((-logits, -stored), axis=1)
     first, second = order[:, 0], order[:, 1]
     row = np.arange(len(rows))
-    log_p = np.log(np.maximum(exact, np.finfo(np.float64).tiny))
-    energy = energy_score(logits, contract.calibration.temperature)
+    ood = contract.ood
+    ood_score = np.full(len(rows), np.nan) if ood is None else novelty(ood, exact, features)
 
     def numbers(values: npt.NDArray[np.floating]) -> Float32:
         column = np.full((len(status), *values.shape[1:]), np.nan, dtype=np.float32)
@@ -130,7 +120,7 @@ def _classification(
         class_prob=numbers(stored[row, first]),
         second_code=codes(second),
         margin=numbers(exact[row, first] - exact[row, second]),
-        entropy=numbers(-(exact * log_p).sum(axis=1)),
-        ood_score=numbers(ood_scores(energy, contract.ood)),
+        entropy=numbers(entropy_of(exact)),
+        ood_score=numbers(ood_score),
         status=status,
     )

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,17 +19,17 @@ from varstar_batch.arithmetic.classes import CLASSES
 from varstar_batch.arithmetic.status import Status
 from varstar_batch.errors import InputError
 from varstar_batch.model.bundle import Bundle, BundleContract, PrecisionChange
-from varstar_batch.model.calibration import fit_energy_quantiles, fit_temperature
 from varstar_batch.model.cards import write_card
-from varstar_batch.model.classify import energy_score, temperature_softmax
+from varstar_batch.model.classify import temperature_softmax
+from varstar_batch.model.cross_validation import calibrate, split_evidence
 from varstar_batch.model.engines import open_engine
 from varstar_batch.model.evaluating import count_statuses
 from varstar_batch.model.evaluation import Evidence, judge
-from varstar_batch.model.fitting import Checkpoints, Fitted, NoCheckpoints, TrainingSet, fit
+from varstar_batch.model.fitting import Checkpoints, NoCheckpoints, TrainingSet, fit
 from varstar_batch.model.folds import Split, fold_splits, star_groups
 from varstar_batch.model.inputs import Inputs, check_finite, fold_inputs
 from varstar_batch.model.keras_runtime import load_keras
-from varstar_batch.model.labelled import NO_CLASS, LabelledLightCurves, Rows
+from varstar_batch.model.labelled import NO_CLASS, LabelledLightCurves
 from varstar_batch.model.recipes import Recipe, find_recipe
 
 FEWEST_CLASSES = 2
@@ -211,9 +211,7 @@ def train(
     ]
     evidence = split_evidence(plan, fitted)
     keras_file = fitted[-1].keras_file
-    logits = np.concatenate([each.held_logits for each in fitted[:-1]]).astype(np.float64)
-    truth = np.concatenate([plan.data.objects.class_code[split.held] for split in plan.splits])
-    calibration = fit_temperature(logits, truth)
+    calibration, ood = calibrate(plan, fitted)
     contract = BundleContract(
         name=name,
         model_version=f"{name}-{hashlib.sha256(keras_file).hexdigest()[:8]}",
@@ -222,7 +220,7 @@ def train(
         preprocessing=plan.recipe.preprocessing,
         features=plan.recipe.features,
         calibration=calibration,
-        ood=fit_energy_quantiles(logits, calibration.temperature),
+        ood=ood,
         precision={},
         training=_training_record(plan),
         metrics={"held_out": judge(evidence, CLASSES)},
@@ -287,45 +285,6 @@ def _check_stars(objects: LabelledLightCurves, options: TrainingOptions, where: 
                 where=where,
                 fix="ask for fewer --folds, or leave out the class",
             )
-
-
-def split_evidence(plan: TrainingPlan, fitted: Sequence[Fitted]) -> Evidence:
-    """Put together what networks say of the objects that they have not seen, each calibrated on the other splits.
-
-    Parameters
-    ----------
-    plan : TrainingPlan
-    fitted : sequence of Fitted
-        One for each of `plan.splits`, in their order; more are of interest for their histories only.
-    """
-    splits, fits = plan.splits, fitted[: len(plan.splits)]
-    truth = plan.data.objects.class_code
-    logits = [each.held_logits.astype(np.float64) for each in fits]
-    probabilities, scores, others, other_scores = [], [], [], []
-    for number, each in enumerate(fits):
-        # With a single split there are no others to calibrate on: one number fitted on hundreds flatters little.
-        rest = [k for k in range(len(fits)) if k != number] or [number]
-        temperature = fit_temperature(
-            np.concatenate([logits[k] for k in rest]), np.concatenate([truth[splits[k].held] for k in rest])
-        ).temperature
-        unknown = each.other_logits.astype(np.float64)
-        probabilities.append(temperature_softmax(logits[number], temperature))
-        scores.append(energy_score(logits[number], temperature))
-        others.append(temperature_softmax(unknown, temperature))
-        other_scores.append(energy_score(unknown, temperature))
-    held: Rows = np.concatenate([split.held for split in splits])
-    order = np.argsort(held, kind="stable")
-    fold = np.repeat(np.arange(len(splits)), [len(split.held) for split in splits])
-    return Evidence(
-        objects=plan.data.objects.take(held[order]),
-        probabilities=np.concatenate(probabilities)[order],
-        fold=fold[order],
-        ood_score=np.concatenate(scores)[order],
-        others=plan.others,
-        other_probabilities=np.stack(others),
-        other_score=np.stack(other_scores),
-        histories={split.name: each.history for split, each in zip(plan.fits, fitted, strict=False)},
-    )
 
 
 def _recipe_record(recipe: Recipe) -> dict[str, JsonValue]:

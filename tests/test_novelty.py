@@ -1,0 +1,104 @@
+"""How unlike the training an object is: distances against SciPy's densities, ranks, and what a bundle must hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+from pydantic import ValidationError
+
+from varstar_batch.model.bundle import ClassDensity, OutOfDistribution
+from varstar_batch.model.novelty import SHRINKAGE, distance, entropy_of, fit_density, fit_novelty, novelty
+
+RANDOM = np.random.default_rng(11)
+
+
+def two_clouds(n=400):
+    """Features of two classes, well apart and stretched differently, on very different scales."""
+    code = np.repeat([0, 4], n)
+    features = RANDOM.uniform(-1.5, 1.5, size=(2 * n, 3)) * np.where(code == 0, 0.2, 0.5)[:, None]
+    features[code == 4] += [2.0, -2.0, 1.0]
+    return features * [1.0, 100.0, 1e-3] + [5.0, 0.0, 1.0], code
+
+
+def test_the_distance_is_the_log_density_of_the_nearest_class():
+    features, code = two_clouds()
+    density = fit_density(features, code)
+    z = (features - features.mean(axis=0)) / features.std(axis=0)
+    assert np.abs(z).max() < 3
+    expected = []
+    for each in (0, 4):
+        covariance = np.cov(z[code == each].T, bias=True) + SHRINKAGE * np.eye(3)
+        expected.append(scipy.stats.multivariate_normal(z[code == each].mean(axis=0), covariance).logpdf(z))
+    constant = 1.5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(distance(density, features), -np.max(expected, axis=0) - constant, atol=1e-4)
+
+
+def test_wild_values_count_no_further_than_the_bound():
+    features, code = two_clouds()
+    density = fit_density(features, code)
+    wild = features[:2].copy()
+    wild[0, 0], wild[1, 0] = 1e9, 1e12
+    wild[1, 1:] = wild[0, 1:]
+    there = distance(density, wild)
+    assert there[0] == there[1] > np.quantile(distance(density, features), 0.99)
+
+
+def test_one_object_of_a_class_and_a_constant_feature_are_no_trouble():
+    features, code = two_clouds(20)
+    features[:, 1] = 7.0
+    density = fit_density(np.vstack([features, features[:1] + 1]), np.append(code, 2))
+    assert len(density.centers) == 3
+    assert np.isfinite(distance(density, features)).all()
+
+
+def test_held_out_objects_rank_evenly_and_strangers_above_them():
+    features, code = two_clouds()
+    sure = np.clip(RANDOM.beta(20, 1, len(code)), 0.5, 1 - 1e-9)
+    probabilities = np.column_stack([sure, 1 - sure])
+    density = fit_density(features, code)
+    ood = fit_novelty(entropy_of(probabilities), density, distance(density, features))
+    scores = novelty(ood, probabilities, features)
+    np.testing.assert_allclose(np.quantile(scores, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.02)
+    strangers = features + np.array([0.0, 150.0, 0.0])
+    assert novelty(ood, np.full_like(probabilities, 0.5), strangers).min() > 0.9
+    # Either alone lifts the score.
+    assert (novelty(ood, probabilities, strangers) >= scores).all()
+    assert (novelty(ood, np.full_like(probabilities, 0.5), features) >= scores).all()
+
+
+def test_without_features_the_entropy_tells():
+    probabilities = np.array([[1.0, 0.0], [0.9, 0.1], [0.6, 0.4]])
+    entropy = entropy_of(probabilities)
+    np.testing.assert_allclose(entropy, [0.0, 0.325083, 0.673012], atol=1e-6)
+    ood = fit_novelty(entropy, None, None)
+    assert ood.density is None
+    np.testing.assert_allclose(novelty(ood, probabilities, None), [0, 0.5, 1], atol=1e-4)
+    assert novelty(ood, np.array([[0.5, 0.5]]), None)[0] == 1.0
+
+
+GOOD = {"mean": (0.0, 0.0), "scale": (1.0, 1.0), "centers": ((0.0, 0.0),), "whitenings": (((1.0, 0.0), (0.0, 1.0)),)}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"scale": (1.0,)},
+        {"scale": (1.0, 0.0)},
+        {"centers": ((0.0,),)},
+        {"centers": ((0.0, 0.0), (0.0, 0.0))},
+        {"whitenings": (((1.0, 0.0),),)},
+        {"whitenings": (((1.0,), (0.0,)),)},
+    ],
+)
+def test_a_density_whose_shapes_do_not_fit_is_refused(wrong):
+    ClassDensity(**GOOD)
+    with pytest.raises(ValidationError, match="expected 2 positive scales"):
+        ClassDensity(**GOOD | wrong)
+
+
+def test_a_density_without_its_ranks_is_refused_and_the_other_way_round():
+    with pytest.raises(ValidationError, match="with a density, and none without"):
+        OutOfDistribution(entropy=(0.0, 1.0), density=ClassDensity(**GOOD))
+    with pytest.raises(ValidationError, match="with a density, and none without"):
+        OutOfDistribution(entropy=(0.0, 1.0), distance=(0.0, 1.0), both=(0.0, 2.0))
