@@ -126,4 +126,4 @@ def _rank(values: Float64, quantiles: Float64) -> Float64:
 
 
 def _stored(values: Float64) -> tuple[float, ...]:
-    return tuple(float(f"{value:.7g}") for value in values)
+    return tuple(float(f"{value:.10g}") for value in values)
