@@ -22,7 +22,6 @@ from tests.survey_files import write
 from varstar_batch.errors import InputError
 from varstar_batch.storage import ingest_plan, ingest_shuffle, ingest_tables
 from varstar_batch.storage.columns import SurveyConfig
-from varstar_batch.storage.files import Location
 from varstar_batch.storage.ingest import REPORT, count_observations, ingest
 from varstar_batch.storage.ingest_options import IngestOptions, IngestReport
 from varstar_batch.storage.parquet import UNFINISHED
