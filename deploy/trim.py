@@ -1,8 +1,8 @@
 """Remove from this interpreter's environment what no run of varstar-batch opens, and compile what every start imports.
 
-For images only; run it as `python -P`. What goes: the libraries' own tests and headers, OpenVINO's devices other than the
-CPU, and pip, which nobody needs where nothing can be written. Bytecode, since a read-only image cannot keep what it
-compiles: without it each start takes 4 s of a core more; of everything it would take 200 MB.
+For images only, as `python -P`. What goes: the libraries' own tests and headers, OpenVINO's devices other than the CPU,
+and pip, which nobody needs where nothing can be written. Bytecode, since a read-only image cannot keep what it makes:
+without it each start takes 4 s of a core more; of everything it would take 200 MB.
 """
 
 import importlib

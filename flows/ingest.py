@@ -6,34 +6,96 @@ from dataclasses import asdict
 from typing import Any
 
 from prefect import flow, get_run_logger, task
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flows.events import emit_release
 from flows.running import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
 from flows.watching import key_of, progress_artifact
 from varstar_batch.cli.console import progress
+from varstar_batch.cluster.clients import default_workers
 from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.ingest import count_observations
 from varstar_batch.storage.ingest import ingest as ingest_tables
+from varstar_batch.storage.ingest_archives import ArchiveOptions, count_files, ingest_archive
 from varstar_batch.storage.ingest_options import IngestOptions, IngestReport
 
 TIMEOUT_SECONDS = 20 * 3600
 """Ten thousand million observations, read twice at the speed of one disk, are done in less."""
 
 
+LONG = "long"
+"""Instead of an archive's format: Parquet with one row for each observation."""
+
+SHOWN = 10
+"""Files that were set aside, in the log; the survey lists all."""
+
+
 class IngestParameters(FlowParameters):
     """What to make a survey of, and where it goes."""
 
-    observations: Place = Field(description="Parquet file or folder: one row for each observation", min_length=1)
-    objects: Place = Field(description="Parquet file or folder: one row for each object", min_length=1)
+    observations: Place = Field(
+        description="Parquet file or folder with one row for each observation, or a folder of an archive's files",
+        min_length=1,
+    )
+    objects: Place | None = Field(
+        default=None, description="Table with one row for each object; the files of an archive can do without"
+    )
     out: Place = Field(description="Folder or URL of the survey; nothing may be there yet", min_length=1)
     release: str = Field(
         default="", description="Name of the release; where there is one, survey.release.published is emitted"
     )
+    format: str = Field(
+        default=LONG, description="long (Parquet), auto, table, or an archive's, as varstar ingest says"
+    )
+    band: str | None = Field(default=None, description="Of an archive's several bands the one to take; all joins them")
+    radius: float | None = Field(
+        default=None, ge=0.001, le=3600, description="Arcseconds: an archive's objects are matched by position"
+    )
+    flux_unit: str | None = Field(
+        default=None, description="Of the format table: its magnitudes are fluxes, in mJy, ..."
+    )
+    periods: Place | None = Field(default=None, description="Another table of objects, whose periods are taken")
+    periods_radius: float | None = Field(
+        default=None, ge=0.001, le=3600, description="Arcseconds: that table is matched by position"
+    )
     time_system: str | None = Field(default=None, description="JD, HJD, BJD, ...; by default the objects' own column")
+    correct_to: str | None = Field(
+        default=None, description="Times are turned into this system: HJD, BJD, BJD_TDB, ..."
+    )
+    hats: bool = Field(default=False, description="Write a HATS catalog; every object needs a position")
+    find_periods: bool = Field(default=False, description="Search periods for objects without one, marked as found")
     partitions: int | None = Field(default=None, ge=1, description="Files; by the observations by default")
-    memory: int = Field(default=512 * 2**20, ge=2**20, description="Bytes of observations that wait in memory")
+    memory: int = Field(default=512 * 2**20, ge=2**20, description="Bytes of partitions that are sorted at once")
     columns: SurveyConfig = Field(default_factory=SurveyConfig, description="Column names of the two tables")
+
+    @model_validator(mode="after")
+    def _fits(self) -> IngestParameters:
+        if self.format == LONG and self.objects is None:
+            raise ValueError("objects: expected a table of objects beside observations in the long form, got none")
+        if self.format == LONG and (self.band, self.radius, self.flux_unit) != (None, None, None):
+            raise ValueError("band, radius and flux_unit: expected an archive's format, got long")
+        return self
+
+    def options(self) -> IngestOptions:
+        """Return the options of the ingest."""
+        return IngestOptions(
+            config=self.columns,
+            time_system=self.time_system,
+            partitions=self.partitions,
+            memory=self.memory,
+            workers=default_workers(),
+            correct_to=self.correct_to,
+            periods=self.periods,
+            periods_radius=self.periods_radius,
+            hats=self.hats,
+            find_periods=self.find_periods,
+        )
+
+    def archive_options(self) -> ArchiveOptions:
+        """Return the options of the ingest of an archive's files."""
+        return ArchiveOptions(
+            format=self.format, band=self.band, radius=self.radius, flux_unit=self.flux_unit, ingest=self.options()
+        )
 
 
 def _run_name() -> str:
@@ -66,23 +128,28 @@ def ingest(parameters: IngestParameters) -> dict[str, Any]:
 def ingest_stage(parameters: IngestParameters) -> IngestReport:
     """Read the tables and write the partitions; the survey appears whole or not at all."""
     logger = get_run_logger()
-    options = IngestOptions(
-        config=parameters.columns,
-        time_system=parameters.time_system,
-        partitions=parameters.partitions,
-        memory=parameters.memory,
-    )
-    title, total, unit = "Ingesting", count_observations(parameters.observations, options), "observations"
+    source, objects, out = parameters.observations, parameters.objects, parameters.out
+    is_long = parameters.format == LONG
+    total = count_observations(source, parameters.options()) if is_long else count_files(source)
+    title, unit = "Ingesting", "observations" if is_long else "files"
     with (
         progress(title, total, unit, log=logger.info) as in_log,
-        progress_artifact(title, total, unit, key_of("progress", parameters.out)) as in_ui,
+        progress_artifact(title, total, unit, key_of("progress", out)) as in_ui,
     ):
 
         def advance(amount: int) -> None:
             in_log(amount)
             in_ui(amount)
 
-        report = ingest_tables(parameters.observations, parameters.objects, parameters.out, options, advance)
+        if is_long and objects is not None:
+            report = ingest_tables(source, objects, out, parameters.options(), advance)
+        else:
+            archive = ingest_archive(source, objects, out, parameters.archive_options(), advance)
+            for one in archive.tally.rejected[:SHOWN]:
+                logger.warning("set aside: %s: %s", one.file, one.error)
+            if archive.tally.rejected:
+                logger.warning("%d files set aside; the list is in _rejected.parquet", len(archive.tally.rejected))
+            report = archive.ingest
     logger.info(
         "%d objects in %d partitions; %d of %d observations, %d have no object.",
         report.objects_written,

@@ -153,6 +153,71 @@ def gaia_raw() -> bytes:
     return "\n".join(lines).encode()
 
 
+def gaia_arrays(kind: str) -> bytes:
+    """One row a source with arrays, as the bulk files of DR3 (ECSV) and DataLink's FITS have them."""
+    from astropy.io import fits
+    from astropy.table import Table
+
+    rows = gaia_rows()
+    transits = [0, 1, 3, 4, 5]
+    arrays = {
+        "transit_id": [rows["transit_id"][i] for i in transits],
+        **{f"g_transit_{name}": [rows[name][i] for i in transits] for name in ("time", "flux", "flux_error", "mag")},
+        "bp_obs_time": [np.nan, 2802.9, np.nan, np.nan, np.nan],
+        "bp_mag": [np.nan, 15.5, np.nan, np.nan, np.nan],
+        "bp_flux": [np.nan, 500.0, np.nan, np.nan, np.nan],
+        "bp_flux_error": [np.nan, 5.0, np.nan, np.nan, np.nan],
+        "variability_flag_g_reject": [rows["rejected_by_variability"][i] for i in transits],
+        "rejected_by_photometry": [rows["rejected_by_photometry"][i] for i in transits],
+    }
+    sink = io.BytesIO()
+    if kind == "fits":
+        forms = {"b": "PL()", "i": "PK()", "f": "PD()"}
+        columns = [fits.Column("source_id", "K", array=rows["source_id"][:1])]
+        for name, values in arrays.items():
+            array = np.empty(1, object)
+            array[0] = np.array(values)
+            columns.append(fits.Column(name, forms[array[0].dtype.kind], array=array))
+        fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)]).writeto(sink)
+    elif kind == "parquet":
+        pq.write_table(pa.table({"source_id": rows["source_id"][:1], **{k: [v] for k, v in arrays.items()}}), sink)
+    else:
+        table = Table({"source_id": rows["source_id"][:1]})
+        for name, values in arrays.items():
+            cell = np.empty(1, object)
+            cell[0] = np.ma.masked_invalid(values) if name.startswith("bp") else np.array(values)
+            table[name] = cell
+        text = io.StringIO()
+        table.write(text, format="ascii.ecsv", delimiter=",")
+        return text.getvalue().encode()
+    return sink.getvalue()
+
+
+def ztf_hats(form: str) -> bytes:
+    """A partition of a data release: one row an object, its observations nested."""
+    arrays = {
+        "hmjd": [t - 2400000.5 for t in (HJD[0], HJD[1], 2458001.0, 2458001.1, HJD[2])],
+        "mag": [*MAGS[:2], 10.0, 10.0, MAGS[2]],
+        "magerr": [*ERRORS[:2], 0.01, 0.01, ERRORS[2]],
+        "clrcoeff": [0.1] * 5,
+        "catflags": [0, 2, 32768, 32770, 0],
+    }
+    lists = {name: [values, []] for name, values in arrays.items()}
+    objects = {
+        "objectid": pa.array([686103400067717, 686103400067718]),
+        "filterid": pa.array([1, 2], pa.int8()),
+        "objra": pa.array([187.25, 187.26], pa.float32()),
+        "objdec": pa.array([-2.5, -2.5], pa.float32()),
+        "nepochs": pa.array([5, 0]),
+    }
+    columns = {name: pa.array(values) for name, values in lists.items()}
+    if form == "nested":
+        columns = {"lightcurve": pa.StructArray.from_arrays(list(columns.values()), list(columns))}
+    sink = io.BytesIO()
+    pq.write_table(pa.table(objects | columns), sink)
+    return sink.getvalue()
+
+
 def pyasassn(kind: str) -> bytes:
     table = pa.table(
         {
@@ -215,6 +280,17 @@ GOLDEN: dict[str, tuple[Any, str, str | None, str, float, dict[str, int]]] = {
     "bulk-g": (BULK_G, "asassn-bulk-g", "g", "star", 0, {}),
     "dat2": (DAT2, "asassn-dat2", "V", "star", 0, {"bad": 1, "saturated": 1}),
     "ztf": (ZTF, "ztf", "g", "686103400067717", 0, {"catflags 32768": 2}),
+    **{
+        f"ztf-hats-{form}": (
+            lambda form=form: ztf_hats(form),  # type: ignore[misc]
+            "ztf-hats",
+            "g",
+            "686103400067717",
+            2400000.5,
+            {"catflags 32768": 2},
+        )
+        for form in ("nested", "lists")
+    },
     "ogle": (OGLE, "ogle", None, "star", 2450000, {}),
     "ogle-whole-dates": (OGLE_WHOLE, "ogle", None, "star", 2450000, {}),
     "asas3": (ASAS3, "asas3", "V", "star", 2450000, {"grade C or D": 1}),
@@ -232,6 +308,9 @@ GOLDEN: dict[str, tuple[Any, str, str | None, str, float, dict[str, int]]] = {
             ("fits", "gaia", lambda: gaia_table("fits")),
             ("votable", "gaia", lambda: gaia_table("votable")),
             ("raw", "gaia-raw", gaia_raw),
+            ("arrays-fits", "gaia-raw", lambda: gaia_arrays("fits")),
+            ("arrays-ecsv", "gaia-raw", lambda: gaia_arrays("ecsv")),
+            ("arrays-parquet", "gaia-raw", lambda: gaia_arrays("parquet")),
         )
     },
     "tess": (lambda: kepler("TESS"), "kepler", "TESS", "TIC 5", 0, {"quality flag": 2}),
@@ -369,6 +448,49 @@ def test_without_a_table_every_object_that_is_met_is_one(tmp_path: Path) -> None
     assert table["period"].null_count == 2
     assert table.schema.field("lightcurve").type.names == ["time", "mag", "mag_err"]
     assert report.tally.left_out == {"catflags 32768": 2}
+
+
+def test_a_release_of_ztf_as_hats_is_read_by_band(tmp_path: Path) -> None:
+    other = ztf_hats("nested")
+    pixels = tmp_path / "ztf" / "dataset" / "Norder=1" / "Dir=0"
+    pixels.mkdir(parents=True)
+    (pixels / "Npix=21.parquet").write_bytes(other)
+    (pixels / "Npix=22.parquet").write_bytes(ztf_hats("lists"))
+    (tmp_path / "ztf" / "hats.properties").write_text("obs_collection=ztf\n")
+    (tmp_path / "ztf" / "partition_info.csv").write_text("Norder,Npix\n1,21\n1,22\n")
+    (tmp_path / "ztf" / "dataset" / "_metadata").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="observations of band r"):
+        ingest_archive(tmp_path / "ztf", None, tmp_path / "out", ArchiveOptions(band="r"))
+    report = ingest_archive(tmp_path / "ztf", None, tmp_path / "out", ArchiveOptions(band="g"))
+    assert (report.tally.files, len(report.tally.rejected), report.tally.kept) == (2, 0, 6)
+    assert open_survey(tmp_path / "out").source.time_system == "HMJD"
+
+
+@pytest.mark.parametrize("kind", ["csv", "ascii.ecsv", "fits", "votable", "parquet"])
+def test_periods_of_another_table(tmp_path: Path, kind: str) -> None:
+    from astropy.table import Table
+
+    objects = tmp_path / "objects.csv"
+    objects.write_text("object_id,period,ra,dec\n686103400067717,9.5,187.25,-2.5\nb,2.5,10,10\nc,,11,10\nd,7.5,12,10\n")
+    table = Table({"object_id": ["c", "b", "e"], "period": [0.25, np.nan, 5.0]})
+    table["ra"], table["dec"] = [187.2501, 12.0, 12.0], [-2.5, 10.0001, 10.0002]
+    path = tmp_path / f"periods.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.table({name: np.asarray(table[name]).tolist() for name in table.colnames}), path)
+    else:
+        table.write(path, format=kind)
+    folder = write_archive(tmp_path / "in", x=ZTF)
+
+    def periods_of(name: str, radius: float | None) -> tuple[Any, Any]:
+        options = IngestOptions(periods=str(path), periods_radius=radius)
+        report = ingest_archive(folder, objects, tmp_path / name, ArchiveOptions(ingest=options))
+        return pq.read_table(tmp_path / name / "part-00000.parquet")["period"].to_pylist(), report.ingest.periods
+
+    assert periods_of("by_id", None) == ([9.5, 2.5, 0.25, 7.5], {"matched": 2, "taken": 1, "ambiguous": 0, "shared": 0})
+    by_position, counts = periods_of("by_position", 1.0)
+    # The nearest to d has no period, so that its own stays.
+    assert by_position == [0.25, 2.5, None, 7.5]
+    assert counts == {"matched": 2, "taken": 1, "ambiguous": 1, "shared": 0}
 
 
 @pytest.mark.parametrize("kind", ["csv", "ascii.ecsv", "fits", "votable", "parquet"])

@@ -144,6 +144,13 @@ def check_the_password(port: int) -> None:
     assert answers(port, "operator:wrong") == 401
 
 
+def check_the_pages(port: int) -> None:
+    """Check that the server has its pages, too, which it writes when it starts: the root file system is read-only."""
+    page = httpx.get(f"http://127.0.0.1:{port}/", timeout=30, follow_redirects=True)
+    assert page.status_code == 200
+    assert "<html" in page.text
+
+
 def check_what_was_said(said: str) -> None:
     """Check the output of the smoke run."""
     assert "Completed" in said or "COMPLETED" in said, said
@@ -233,7 +240,8 @@ def site() -> Iterator[Containers]:
 @pytest.mark.timeout(900)
 def test_the_site_in_containers(site: Containers) -> None:
     check_the_password(site.prefect)
-    done = site.compose("--profile", "smoke", "run", "--rm", "smoke")
+    check_the_pages(site.prefect)
+    done = site.compose("--profile", "smoke", "run", "-T", "--rm", "smoke")
     assert done.returncode == 0, done.stdout[-3000:] + site.podman("logs", "varstar-test_prefect-worker_1")[-3000:]
     check_what_was_said(done.stdout)
 

@@ -130,7 +130,7 @@ def test_requirements_are_those_of_pyproject() -> None:
     assert any(line.startswith("prefect-kubernetes") for line in lines)
     assert not any(line.startswith(("pytest", "tensorflow", "keras")) for line in lines)
     with_gpu = requirements("kubernetes", "gpu")
-    assert {"keras>=3.10", "tensorflow[and-cuda]>=2.18"} <= set(with_gpu)
+    assert {"keras>=3.15.1", "tensorflow[and-cuda]>=2.18"} <= set(with_gpu)
     assert not any(line.startswith("varstar-batch") for line in with_gpu)
     pinned = {re.split("==", line)[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
     assert {re.split(r"[<>=\[]", line)[0].lower() for line in with_gpu} <= pinned

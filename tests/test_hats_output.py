@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.test_archives import ERRORS, HJD, MAGS, ZTF, write_archive
+from tests.test_archives import ERRORS, GOLDEN, HJD, MAGS, ZTF, write_archive
 from varstar_batch.errors import InputError
 from varstar_batch.storage.hats_output import plan_pixels
 from varstar_batch.storage.ingest import ingest
@@ -84,6 +84,27 @@ def test_files_of_an_archive_through_hats(tmp_path: Path) -> None:
     np.testing.assert_array_equal(row["lightcurve"]["time"], HJD)
     np.testing.assert_array_equal(row["lightcurve"]["mag"], np.float32(MAGS))
     np.testing.assert_array_equal(row["lightcurve"]["mag_err"], np.float32(ERRORS))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", GOLDEN)
+def test_every_format_comes_back_through_hats_and_lsdb(tmp_path: Path, name: str) -> None:
+    import lsdb
+
+    content, _, band, object_id, zero, _ = GOLDEN[name]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "star.dat").write_bytes(content() if callable(content) else content)
+    (tmp_path / "objects.csv").write_text(f"object_id,period,ra,dec\n{object_id},0.5,187.25,-2.5\n")
+    options = ArchiveOptions(band=band, ingest=IngestOptions(hats=True))
+    ingest_archive(tmp_path / "in", tmp_path / "objects.csv", tmp_path / "survey", options)
+    row = lsdb.open_catalog(tmp_path / "survey").compute().iloc[0]
+    assert (row["object_id"], row["period"]) == (object_id, 0.5)
+    curve = row["lightcurve"]
+    good = curve[curve["mag_err"] < 99]
+    np.testing.assert_allclose(good["time"] + zero, HJD, rtol=0, atol=2e-9)
+    np.testing.assert_allclose(good["mag"], MAGS, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(good["mag_err"], ERRORS, rtol=1e-6)
 
 
 def test_every_object_is_in_its_pixel(tmp_path: Path) -> None:

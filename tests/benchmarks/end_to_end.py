@@ -13,11 +13,12 @@ from tests.benchmarks.classifying import Classified, classify
 from tests.benchmarks.floors import disk_bytes_per_second, light_curves_by_operations, peak_flops
 from tests.benchmarks.harness import NAIVE, Options, Part, ProcessRun, checked, run_process
 from tests.benchmarks.measures import Row, paired_ratio, spread
-from tests.benchmarks.models import paper_bundle
+from tests.benchmarks.models import SHIPPED_BUNDLE, paper_bundle
 from tests.benchmarks.surveys import SurveySize, write_survey
 
 NAIVE_NAME = "naive.py: one process, a loop over light curves, Keras"
 FLOAT32, BFLOAT16 = "varstar classify, float32", "varstar classify, bfloat16"
+SHIPPED = "varstar classify, float32, the network that ships instead"
 PRINTED = re.compile(r"(\d+) objects ([\d.]+) seconds")
 
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -31,10 +32,10 @@ def measure(options: Options) -> Part:
     size = SurveySize(objects=options.objects, partitions=min(64, max(4, options.objects // 1000)))
     survey = write_survey(scratch / f"survey-{size.objects}-{size.partitions}-{size.observations}", size)
     bundle = paper_bundle(scratch)
-    ours: dict[str, list[Classified]] = {FLOAT32: [], BFLOAT16: []}
+    ours: dict[str, list[Classified]] = {FLOAT32: [], BFLOAT16: [], SHIPPED: []}
     memory: dict[str, int] = {}
 
-    def varstar(name: str, precision: str) -> float:
+    def varstar(name: str, precision: str, bundle: Path = bundle) -> float:
         done = classify(survey, bundle, scratch / "catalog", "--precision", precision, workers=options.workers)
         ours[name].append(done)
         memory[name] = max(memory.get(name, 0), done.process.memory)
@@ -55,7 +56,8 @@ def measure(options: Options) -> Part:
         calls[name] = lambda name=name, command=command, env=env: rival(name, command, env)
     calls[FLOAT32] = lambda: varstar(FLOAT32, "float32")
     calls[BFLOAT16] = lambda: varstar(BFLOAT16, "bfloat16")
-    frequent = {name: call for name, call in calls.items() if name in {NAIVE_NAME, FLOAT32, BFLOAT16}}
+    calls[SHIPPED] = lambda: varstar(SHIPPED, "float32", SHIPPED_BUNDLE)
+    frequent = {name: call for name, call in calls.items() if name == NAIVE_NAME or name in ours}
     # The warm-up is for this project alone: it compiles its kernels once, and it fills the page cache for all.
     varstar(FLOAT32, "float32")
     ours[FLOAT32].clear()
@@ -71,7 +73,7 @@ def measure(options: Options) -> Part:
                 ratio=paired_ratio(rates, values[NAIVE_NAME]) if against else None,
                 against="naive.py" if against else "",
                 memory=memory[name],
-                floor=floors["bfloat16" if name == BFLOAT16 else "float32"],
+                floor=None if name == SHIPPED else floors["bfloat16" if name == BFLOAT16 else "float32"],
             )
         )
     _tell(part, ours, floors, options)
@@ -149,6 +151,10 @@ def _tell(part: Part, ours: dict[str, list[Classified]], floors: dict[str, float
             f"{whole.median:,.0f} light curves/s with start-up."
         )
     part.facts["floors"] = {name: round(value) for name, value in floors.items()}
+    part.notes.append(
+        "All run the paper's network, but where it says otherwise: the one that ships also takes features, which the "
+        "rivals do not compute, and is a fraction of its size."
+    )
     part.notes.append(
         "Rates count from the first chunk to the end of the process, publishing included; those of the rivals leave "
         "out imports and loading the model, too."

@@ -12,6 +12,8 @@ from varstar_batch.arithmetic.rules import Preprocessing
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.storage.bundles import read_bundle, write_bundle
 
+SHIPPED_BUNDLE = ROOT / "varstar_batch/model/bundles/default"
+
 
 def paper_bundle(scratch: Path) -> Path:
     """Return the folder of the bundle, made at the first call: what weights say does not change how long they take."""

@@ -41,6 +41,14 @@ def tell_ingested(report: IngestReport, out: str) -> None:
         f" ({report.objects_without_observations:,} without observations); time system {report.time_system}"
     )
     say(f"{report.observations:,} observations in, {report.observations_written:,} out: {out}")
+    if report.periods is not None:
+        found = report.periods
+        say(f"{found['matched']:,} objects in the table of periods, {found['taken']:,} periods taken from it")
+        if found["ambiguous"] or found["shared"]:
+            warning_line(
+                f"{found['ambiguous']:,} objects have several rows of periods in the radius: the nearest was taken;"
+                f" {found['shared']:,} rows belong to several objects"
+            )
     if report.orphans:
         examples = ", ".join(report.orphan_ids)
         warning_line(f"{report.orphans:,} observations left out: no object has their object_id ({examples}, ...)")

@@ -54,6 +54,12 @@ def ingest(
         str | None,
         typer.Option(help="Table with one row for each object, with its period: Parquet, CSV, ECSV, FITS, VOTable."),
     ] = None,
+    periods: Annotated[
+        str | None, typer.Option(help="Another table of objects, with their periods; matched by object_id.")
+    ] = None,
+    periods_radius: Annotated[
+        float | None, typer.Option(min=0.001, max=3600, help="Arcseconds: match its rows by position instead.")
+    ] = None,
     form: Annotated[
         str, typer.Option("--format", help="long (Parquet), auto, table, or an archive's: asassn-skypatrol-v1, ztf ...")
     ] = "long",
@@ -72,7 +78,7 @@ def ingest(
     ] = None,
     hats: Annotated[bool, typer.Option("--hats", help="Write a HATS catalog; every object needs a position.")] = False,
     find_periods: Annotated[
-        bool, typer.Option("--find-periods", help="Search periods for objects without one (slow); marked as found.")
+        bool, typer.Option("--find-periods", help="Search periods for objects without one; marked as found.")
     ] = False,
     partitions: Annotated[int | None, typer.Option(min=1, help="Files. [default: by the observations]")] = None,
     memory: Annotated[str, typer.Option(help="Of observations that wait for their partition.")] = "512MiB",
@@ -90,6 +96,8 @@ def ingest(
         partitions=partitions,
         memory=parse_bytes(memory, "--memory"),
         correct_to=correct_to,
+        periods=periods,
+        periods_radius=periods_radius,
         hats=hats,
         workers=default_workers(),
         find_periods=find_periods,

@@ -32,6 +32,7 @@ from varstar_batch.storage.ingest_workspace import Workspace, open_workspace, st
 from varstar_batch.storage.parallel import in_order
 from varstar_batch.storage.parquet import nested_light_curves, one_chunk, write_survey_file
 from varstar_batch.storage.period_search import PeriodSearch, with_found
+from varstar_batch.storage.period_tables import with_periods
 from varstar_batch.storage.staging import check_vacant, new_folder
 from varstar_batch.storage.time_correction import TimeCorrection
 
@@ -73,6 +74,7 @@ def ingest(
     check_options(options)
     out = locate(out_url, what="survey")
     inputs = {"observations": stamps_of(observations_url, "observations"), "objects": stamps_of(objects_url, "objects")}
+    inputs["periods"] = stamps_of(options.periods, "periods")
     with open_workspace(out, options.scratch, {**inputs, "options": lasting(options)}) as work:
         check_vacant(out, work.fingerprint)
         observations = Observations.open(observations_url, options.config)
@@ -109,6 +111,9 @@ def write_survey(
     progress: Callable[[int], None] | None = None,
 ) -> IngestReport:
     """Write a survey of observations and a table of objects with canonical names; as `ingest`, which opens them."""
+    matched = None
+    if options.periods is not None:
+        objects, matched = with_periods(objects, options.periods, options.config, options.periods_radius)
     observations = observations.beside(objects)
     time_system, correct = target.time_system, None
     if options.correct_to is not None:
@@ -120,7 +125,7 @@ def write_survey(
     if options.hats:
         objects = with_cells(objects, "table of objects")
         plan, keys = plan_pixels(plan, objects[HEALPIX_COLUMN].to_numpy(), options.partitions)
-    search = PeriodSearch(options.config.limits(time_system)) if options.find_periods else None
+    search = PeriodSearch(options.config.limits(time_system), options.workers) if options.find_periods else None
     shuffle = Shuffle(observations, positions, plan, target.work.folder / "shuffle", correct)
     out = target.out
 
@@ -134,6 +139,7 @@ def write_survey(
             at_once = int(max(1, min(options.workers, options.memory // writer.largest)))
             written = sum(in_order(writer, range(plan.partitions), at_once))
             report = _report(plan, written, writer.schema, time_system)
+            report = replace(report, periods=None if matched is None else asdict(matched))
             (folder / REPORT).write_bytes(json.dumps(asdict(report), indent=1).encode())
             if target.finish is not None:
                 target.finish(folder, report)

@@ -141,6 +141,7 @@ def ingest_archive(
     place, out = locate(url, what="archive"), locate(out_url, what="survey")
     chosen = replace(options, ingest=replace(options.ingest, memory=2**20, workers=1, scratch=None))
     things = {"files": stamps_of(url, "archive"), "objects": stamps_of(objects_url, "objects"), "options": repr(chosen)}
+    things["periods"] = stamps_of(options.ingest.periods, "periods")
     with open_workspace(out, options.ingest.scratch, things) as work:
         check_vacant(out, work.fingerprint)
         objects = None if objects_url is None else read_objects(objects_url, options.ingest.config)

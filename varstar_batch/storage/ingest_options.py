@@ -31,6 +31,10 @@ class IngestOptions:
         local survey, else the system's.
     correct_to : str or None
         Time system to bring the times to, for example ``"BJD"`` from ``"JD"``; None leaves them as they are.
+    periods : str or None
+        Another table of objects, whose periods are taken.
+    periods_radius : float or None
+        Arcseconds: its rows are matched by position; None to match them by identifier.
     hats : bool
         Write a HATS catalog: partitions are HEALPix pixels. Every object needs a position.
     find_periods : bool
@@ -45,6 +49,8 @@ class IngestOptions:
     workers: int = 2
     scratch: str | None = None
     correct_to: str | None = None
+    periods: str | None = None
+    periods_radius: float | None = None
     hats: bool = False
     find_periods: bool = False
 
@@ -71,6 +77,8 @@ class IngestReport:
         As stored.
     has_mag_err : bool
         Whether the observations have magnitude errors.
+    periods : dict of str to int, or None
+        What another table of periods gave, as `PeriodsMatched` counts it.
     """
 
     objects: int
@@ -83,6 +91,7 @@ class IngestReport:
     partitions: int
     time_system: str
     has_mag_err: bool
+    periods: dict[str, int] | None = None
 
 
 def check_options(options: IngestOptions) -> None:

@@ -211,8 +211,15 @@ def _stream(unit: Unit, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         yield from parquet.iter_batches(batch_size=BATCH_ROWS, columns=columns, row_groups=list(unit.row_groups))
 
 
-def read_objects(url: str | os.PathLike[str], config: SurveyConfig) -> pa.Table:
-    """Read the table of objects, with the canonical names for the columns that have one.
+def read_objects(url: str | os.PathLike[str], config: SurveyConfig, *, by_position: bool = False) -> pa.Table:
+    """Read a table of objects, with the canonical names for the columns that have one.
+
+    Parameters
+    ----------
+    url : str or path
+    config : SurveyConfig
+    by_position : bool
+        The objects need no identifier: where there is none they are numbered.
 
     Raises
     ------
@@ -220,7 +227,7 @@ def read_objects(url: str | os.PathLike[str], config: SurveyConfig) -> pa.Table:
         A file that is missing or cannot be read, a missing or mistyped column, no object, an object_id that is null or
         there twice.
     """
-    tables = [_read_table(file, config) for file in _list_files(url, "table of objects")]
+    tables = [_read_table(file, config, by_position) for file in _list_files(url, "table of objects")]
     try:
         objects = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
@@ -230,15 +237,18 @@ def read_objects(url: str | os.PathLike[str], config: SurveyConfig) -> pa.Table:
             where=str(url),
             fix="write them alike",
         ) from error
-    _check_ids(objects["object_id"], str(url))
+    if not by_position:
+        _check_ids(objects["object_id"], str(url))
     return objects.combine_chunks()
 
 
-def _read_table(file: Location, config: SurveyConfig) -> pa.Table:
+def _read_table(file: Location, config: SurveyConfig, by_position: bool) -> pa.Table:
     table = read_small_table(file, config)
     if table is None:
         with _opened(file) as parquet:
-            return _canonical(parquet.read().replace_schema_metadata(None), config)
+            table = parquet.read().replace_schema_metadata(None)
+    if by_position and config.object_id not in table.column_names:
+        table = table.append_column(config.object_id, pa.array(range(table.num_rows), pa.int64()))
     try:
         return _canonical(table, config)
     except SchemaMismatchError as error:

@@ -1,48 +1,45 @@
-"""Periods of objects that have none: Lomb-Scargle periodograms by astropy, with what casts doubt on them.
+"""Periods of objects that have none: Lomb-Scargle periodograms by nifty-ls, and a choice among their highest peaks.
 
-Sources: Lomb 1976, Ap&SS 39, 447; Scargle 1982, ApJ 263, 835; VanderPlas 2018, ApJS 236, 16 (grids, aliases); Baluev
-2008, MNRAS 385, 1279 (false-alarm probability).
+Sources: Lomb 1976, Ap&SS 39, 447; Scargle 1982, ApJ 263, 835; VanderPlas 2018, ApJS 236, 16 (grids, aliases); Garrison
+et al. 2024, RNAAS 8, 250 (nifty-ls); Baluev 2008, MNRAS 385, 1279 (false-alarm probability).
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from varstar_batch.arithmetic import periods
 from varstar_batch.arithmetic.rules import Limits
 from varstar_batch.errors import InputError
+from varstar_batch.storage.parallel import in_order
 
-CATALOG, FOUND = "catalog", "lomb-scargle"
+CATALOG, FOUND = "catalog", "found"
 """Where a period is from: the table of objects, or this search."""
 
 ORIGIN, SIGNIFICANCE, ALIAS = "period_origin", "period_significance", "period_alias"
 """Columns of a survey: where the period is from; minus the decimal logarithm of its false-alarm probability; why it
 may be an alias (``"1 d"``, ``"P/2 as good"``, ``"2P as good"``), null where nothing says so."""
 
-_MAX_FREQUENCY = 24.0
-_SAMPLES = 5
 _LEAST = 20
 _FLOOR = 1e-300
-_NEARLY = 0.9
-_TOGETHER = 64
 
 Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class FoundPeriod:
-    """The highest peak of a periodogram.
+    """The best of the highest peaks of a periodogram and their aliases.
 
     Attributes
     ----------
     period : float
         Days; NaN where there are fewer than 20 good observations, or none of them vary.
     significance : float
-        -log10 of the false-alarm probability, at most 300; NaN without a period.
+        -log10 of the false-alarm probability of the highest peak, at most 300; NaN without a period.
     alias : str or None
         As `ALIAS` says.
     """
@@ -50,6 +47,9 @@ class FoundPeriod:
     period: float
     significance: float
     alias: str | None
+
+
+_NOTHING = FoundPeriod(float("nan"), float("nan"), None)
 
 
 def find_period(time: Array, mag: Array, mag_err: Array | None) -> FoundPeriod:
@@ -62,39 +62,32 @@ def find_period(time: Array, mag: Array, mag_err: Array | None) -> FoundPeriod:
     mag_err : float64 array (m,) or None
         All positive, or None for equal weights.
     """
+    from nifty_ls.finufft import lombscargle
+
+    baseline = float(np.ptp(time)) if len(time) else 0.0
+    if len(time) < _LEAST or np.ptp(mag) == 0 or baseline * periods.MAX_FREQUENCY <= 1:
+        return _NOTHING
+    time = time - (time.min() + baseline / 2)
+    step, lowest = 1 / (periods.SAMPLES_PER_PEAK * baseline), 1 / baseline
+    count = int((periods.MAX_FREQUENCY - lowest) / step) + 1
+    error = np.ones(len(time)) if mag_err is None else mag_err
+    power = lombscargle(time, mag, fmin=lowest, df=step, Nf=count, dy=error, nthreads=1)
+    peaks = periods.top_peaks(power)
+    weight = error**-2.0
+    weight /= weight.sum()
+    scaled = mag - weight @ mag
+    scaled /= np.sqrt(weight @ scaled**2)
+    choice = periods.choose_frequency(time, scaled, weight, lowest + step * peaks, baseline)
+    chance = _false_alarm(time, mag, error, float(power[peaks[0]]))
+    return FoundPeriod(1 / choice.best.frequency, -float(np.log10(max(chance, _FLOOR))), choice.alias)
+
+
+def _false_alarm(time: Array, mag: Array, error: Array, power: float) -> float:
     from astropy.timeseries import LombScargle
 
-    nothing = FoundPeriod(float("nan"), float("nan"), None)
-    if len(time) < _LEAST or np.ptp(mag) == 0 or np.ptp(time) == 0:
-        return nothing
-    search = LombScargle(time, mag, mag_err, fit_mean=True)
-    baseline = float(np.ptp(time))
-    lowest = 1.0 / baseline
-    if lowest >= _MAX_FREQUENCY:
-        return nothing
-    frequency = np.arange(lowest, _MAX_FREQUENCY, 1.0 / (_SAMPLES * baseline))
-    power = search.power(frequency, method="fast", assume_regular_frequency=True)
-    best = float(frequency[int(np.argmax(power))])
-    # Five times finer around the peak: the phase of the last cycle depends on it.
-    near = best + np.linspace(-1, 1, 101) / (2 * baseline)
-    near = near[near > 0]
-    fine = search.power(near, method="slow", assume_regular_frequency=True)
-    best, height = float(near[int(np.argmax(fine))]), float(fine.max())
-    chance = float(search.false_alarm_probability(min(height, 1 - 1e-12), maximum_frequency=_MAX_FREQUENCY))
-    return FoundPeriod(1.0 / best, -float(np.log10(max(chance, _FLOOR))), _alias(search, best, height, baseline))
-
-
-def _alias(search: object, best: float, height: float, baseline: float) -> str | None:
-    """Say why a frequency may not be the star's own: the Earth's turn, or half and double periods that fit as well."""
-    whole = round(best)
-    if 1 <= whole <= 4 and abs(best - whole) < max(2 / baseline, 0.005):
-        return "1 d"
-    for factor, name in ((2.0, "P/2"), (0.5, "2P")):
-        other = best * factor + np.linspace(-1, 1, 41) / (2 * baseline)
-        other = other[other > 0]
-        if len(other) and float(search.power(other, method="slow").max()) > _NEARLY * height:  # type: ignore[attr-defined]
-            return f"{name} as good"
-    return None
+    search = LombScargle(time, mag, error)
+    chance = search.false_alarm_probability(min(power, 1 - 1e-12), maximum_frequency=periods.MAX_FREQUENCY)
+    return float(chance)
 
 
 def find_periods(
@@ -104,7 +97,7 @@ def find_periods(
     limits: Limits,
     workers: int,
 ) -> list[FoundPeriod]:
-    """Search the wanted ones of n light curves, in processes.
+    """Search the wanted ones of n light curves, in threads.
 
     Parameters
     ----------
@@ -115,7 +108,7 @@ def find_periods(
     limits : Limits
         Beyond them, and with errors that are no errors, an observation is not used.
     workers : int
-        Processes, at least 1.
+        Threads, at least 1.
 
     Returns
     -------
@@ -129,20 +122,13 @@ def find_periods(
         good &= (mag > limits.mag_min) & (mag < limits.mag_max)
         if mag_err is not None:
             good &= (mag_err > 0) & (mag_err < 99)
-    curves = []
-    for i in np.flatnonzero(wanted):
+
+    def search(i: int) -> FoundPeriod:
         part = slice(int(offsets[i]), int(offsets[i + 1]))
         used = good[part]
-        curves.append((time[part][used], mag[part][used], None if mag_err is None else mag_err[part][used]))
-    if workers == 1 or len(curves) < 2 * _TOGETHER:
-        return _search(curves)
-    batches = [curves[start : start + _TOGETHER] for start in range(0, len(curves), _TOGETHER)]
-    with ProcessPoolExecutor(workers) as pool:
-        return [found for batch in pool.map(_search, batches) for found in batch]
+        return find_period(time[part][used], mag[part][used], None if mag_err is None else mag_err[part][used])
 
-
-def _search(curves: list[tuple[Array, Array, Array | None]]) -> list[FoundPeriod]:
-    return [find_period(*curve) for curve in curves]
+    return list(in_order(search, np.flatnonzero(wanted).tolist(), workers))
 
 
 @dataclass(frozen=True)
@@ -151,14 +137,14 @@ class PeriodSearch:
 
     Attributes
     ----------
-    workers : int
-        Processes.
     limits : Limits
         Of the survey.
+    workers : int
+        Threads for each partition.
     """
 
-    workers: int
     limits: Limits
+    workers: int = 1
 
     def __call__(self, objects: pa.Table, offsets: npt.NDArray[np.int64], rows: pa.Table) -> pa.Table:
         """Return n objects with the periods that were found in their observations, which `offsets` (n + 1,) parts."""

@@ -54,8 +54,8 @@ def kind_of(content: bytes, name: str) -> str | None:
 def read_with_astropy(content: bytes, kind: str) -> pa.Table:
     """Return the first table of a file, with its headers in the metadata.
 
-    Columns of several values in a row are left out. Where the columns called ra, dec and period (in any case) have a
-    unit, they are brought to degrees and days.
+    Columns of arrays become lists; those of more than one dimension are left out. Where the columns called ra, dec and
+    period (in any case) have a unit, they are brought to degrees and days.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def _read_other(content: bytes, kind: str) -> pa.Table:
 
 
 def _to_arrow(table: Any, header: dict[str, str]) -> pa.Table:
-    columns = {name: _column(table, name) for name in table.colnames if table[name].ndim == 1}
+    columns = {name: _column(table, name) for name in table.colnames if table[name].ndim <= 2}
     return pa.table(columns).replace_schema_metadata(header or None)
 
 
@@ -117,6 +117,8 @@ def _column(table: Any, name: str) -> pa.Array:
     if unit and getattr(column, "unit", None) is not None:
         column = _in_unit(column, unit)
     mask = np.asarray(getattr(column, "mask", np.zeros(len(column), np.bool_)), np.bool_)
+    if column.ndim == 2 or (column.dtype.kind == "O" and any(isinstance(one, np.ndarray) for one in column)):
+        return _lists(column)
     mask = np.broadcast_to(mask, len(column))
     values = np.asarray(column.filled() if hasattr(column, "filled") else column)
     if values.dtype.kind == "S":
@@ -127,6 +129,19 @@ def _column(table: Any, name: str) -> pa.Array:
     if values.dtype.kind not in "biuf":
         return pa.array([str(value) for value in values.tolist()], pa.large_string())
     return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=mask)
+
+
+def _lists(column: Any) -> pa.Array:
+    """Return arrays in a column, of fixed or variable length; what is masked in them is null."""
+    rows = [np.ma.asarray(one).ravel() for one in column]
+    offsets = np.cumsum([0, *(len(one) for one in rows)])
+    values = np.ma.concatenate(rows)
+    data, mask = np.ma.getdata(values), np.ma.getmaskarray(values)
+    if data.dtype.kind not in "biuf":
+        flat = pa.array([None if hidden else str(value) for value, hidden in zip(data.tolist(), mask, strict=True)])
+    else:
+        flat = pa.array(data.astype(data.dtype.newbyteorder("=")), mask=mask)
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), flat)
 
 
 def _in_unit(column: Any, unit: str) -> Any:

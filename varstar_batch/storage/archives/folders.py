@@ -24,6 +24,8 @@ ALL_BANDS = "all"
 _BATCH_FILES = 64
 _BATCH_BYTES = 2**23
 _UNIT_FILES = 1024
+_HATS = ("hats.properties", "properties")
+# Of a HATS catalog, whose folder holds more than light curves.
 
 
 def list_archive(place: Location) -> tuple[list[str], list[Rejected]]:
@@ -40,6 +42,9 @@ def list_archive(place: Location) -> tuple[list[str], list[Rejected]]:
         raise InputError(
             expected="a folder of light curves", got="nothing there", where=str(place), fix="check the path"
         )
+    if any((place / name).is_file() for name in _HATS):
+        keys = [info.key for info in (place / "dataset").files(".parquet") if not _is_hidden(info.key)]
+        return [f"dataset/{key}" for key in keys], []
     if not place.is_local:
         return [info.key for info in place.files() if not _is_hidden(info.key)], []
     root = Path(place.path).resolve()

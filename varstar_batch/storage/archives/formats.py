@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from varstar_batch.storage.archives import asas3, asassn, gaia, kepler, ogle, ztf
 from varstar_batch.storage.archives.astropy_tables import kind_of, read_with_astropy
 from varstar_batch.storage.archives.content import OBSERVATIONS, FileContent, Format, UnreadableFileError, stem_of
+from varstar_batch.storage.archives.nested import exploded, spread
 from varstar_batch.storage.archives.texts import Head, find_head, read_text
 
 FORMATS: Mapping[str, Format] = {
@@ -193,11 +194,13 @@ def _known_names() -> set[str]:
 
 
 def _of_table(table: pa.Table, formats: Sequence[Format]) -> tuple[Format, pa.Table]:
+    table = spread(table)
     for form in formats:
         if set(form.columns) <= set(table.column_names) and not form.headerless:
             types = {**form.columns, **form.optional}
             names = [name for name in types if name in table.column_names]
-            columns = [_cast(table[name], types[name]) for name in names]
+            rows = exploded(table.select(names))
+            columns = [_cast(rows[name], types[name]) for name in names]
             return form, pa.table(columns, names=names).replace_schema_metadata(table.schema.metadata)
     raise _unknown(tuple(table.column_names), formats)
 

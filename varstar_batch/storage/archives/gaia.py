@@ -1,4 +1,4 @@
-"""Gaia DR3 epoch photometry of DataLink: structure RAW (one row a transit) and INDIVIDUAL (one row a band).
+"""Gaia DR3 epoch photometry: a row a transit (RAW), a source with arrays (RAW in bulk), or a band (INDIVIDUAL).
 
 Source: Gaia DR3 documentation, 20.12 (epoch_photometry): times in BJD(TCB) - 2455197.5, fluxes in electrons per second;
 the error of a magnitude is that of its flux, 2.5 / ln 10 / flux_over_error.
@@ -36,7 +36,7 @@ def _raw(table: pa.Table, name: Column) -> FileContent:
         rows = rows.append_column("photometry", pa.nulls(table.num_rows, _TEXT) if rejected is None else rejected)
         rows = rows.append_column("band", pa.repeat(pa.scalar(band), table.num_rows))
         # A transit that was not seen in a band has no time there: it is no observation.
-        pieces.append(rows.filter(pc.is_valid(rows["time"])))
+        pieces.append(rows.filter(pc.is_finite(rows["time"]).fill_null(False)))
     return _content(pa.concat_tables(pieces))
 
 

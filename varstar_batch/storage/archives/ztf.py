@@ -1,4 +1,4 @@
-"""ZTF light curves as IRSA hands them out (CSV, VOTable): one object for each field, detector and filter.
+"""ZTF light curves as IRSA hands them out (CSV, VOTable) and as HATS: one object for each field, detector and filter.
 
 Source: the ZTF Science Data System explanatory supplement, section on light curves; a set bit 15 of `catflags` marks
 an observation that should not be used.
@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 from varstar_batch.storage.archives.content import Column, FileContent, Format, make_content, mean_positions, numbers
 
 BAD = 1 << 15
+_BANDS = ("g", "r", "i")
+# Of the filters 1, 2 and 3.
 
 
 def _build(table: pa.Table, name: Column) -> FileContent:
@@ -23,6 +25,15 @@ def _build(table: pa.Table, name: Column) -> FileContent:
     if {"ra", "dec"} <= set(table.column_names):
         positions = mean_positions(table["oid"], table["ra"], table["dec"])
     return make_content(table["oid"], columns, flags, positions)
+
+
+def _build_hats(table: pa.Table, name: Column) -> FileContent:
+    band = pa.array(_BANDS, pa.large_string()).take(pc.index_in(table["filterid"], pa.array([1, 2, 3], pa.int64())))
+    columns = {"time": table["hmjd"], "mag": table["mag"], "mag_err": table["magerr"], "band": band}
+    flags = {"catflags 32768": (numbers(table["catflags"]) & np.int64(BAD)) != 0}
+    return make_content(
+        table["objectid"], columns, flags, mean_positions(table["objectid"], table["objra"], table["objdec"])
+    )
 
 
 FORMATS = (
@@ -39,5 +50,12 @@ FORMATS = (
         },
         optional={"ra": pa.float64(), "dec": pa.float64()},
         build=_build,
+    ),
+    Format(
+        name="ztf-hats",
+        time_system="HMJD",
+        columns={"objectid": pa.string(), "filterid": pa.int64(), "catflags": pa.int64()}
+        | dict.fromkeys(("objra", "objdec", "hmjd", "mag", "magerr"), pa.float64()),
+        build=_build_hats,
     ),
 )
