@@ -10,12 +10,13 @@ import zipfile
 import numpy as np
 
 from varstar_batch.arithmetic.classes import CLASSES
+from varstar_batch.arithmetic.features import FEATURES, choose_features
 from varstar_batch.arithmetic.fold import fold
 from varstar_batch.arithmetic.rules import Limits, Preprocessing
 from varstar_batch.arithmetic.simulate import simulate_objects
 from varstar_batch.model.bundle import Bundle, BundleContract, Calibration, OutOfDistribution
 from varstar_batch.model.keras_runtime import load_keras
-from varstar_batch.model.networks import build_paper_network, to_keras_file
+from varstar_batch.model.networks import build_paper_network, build_survey_network, to_keras_file
 
 
 def scramble(model, seed=0):
@@ -23,11 +24,11 @@ def scramble(model, seed=0):
     random = np.random.default_rng(seed)
     keras = load_keras()
     for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.center:
             layer.set_weights([random.uniform(0.5, 2.0, size=weight.shape) for weight in layer.weights])
             layer.beta.assign(random.normal(0, 0.3, size=layer.beta.shape))
             layer.moving_mean.assign(random.normal(0, 0.3, size=layer.moving_mean.shape))
-        elif layer.weights:
+        elif isinstance(layer, keras.layers.Conv1D | keras.layers.Dense):
             kernel = layer.weights[0]
             fan_in = np.prod(kernel.shape[:-1])
             kernel.assign(random.normal(0, 1.5 / np.sqrt(fan_in), size=kernel.shape))
@@ -40,11 +41,20 @@ def paper_model(seed=0, n_phase=512):
     return scramble(build_paper_network(n_phase), seed)
 
 
-def simulated_curves(n_objects, seed, preprocessing=None):
-    """Folded curves of simulated objects, those that can be folded."""
+def survey_model(seed=0, n_phase=512):
+    """The survey network, its features standardised as simulated ones are."""
+    model = scramble(build_survey_network(n_phase, len(FEATURES)), seed)
+    random = np.random.default_rng(seed)
+    model.get_layer("standard").set_weights([random.normal(size=len(FEATURES)), random.uniform(0.5, 2, len(FEATURES))])
+    return model
+
+
+def simulated_inputs(bundle, n_objects, seed):
+    """Curves and features of simulated objects as a bundle takes them; no features where it takes none."""
     objects = simulate_objects(0, n_objects, seed)
-    folded = fold(objects.light_curves, objects.period, preprocessing or Preprocessing(), Limits())
-    return folded.curve[folded.ok]
+    folded = fold(objects.light_curves, objects.period, bundle.contract.preprocessing, Limits(), features=True)
+    names = bundle.contract.features
+    return folded.curve[folded.ok], choose_features(folded.features[folded.ok], names) if names else None
 
 
 def make_contract(keras_file, **changes):

@@ -15,12 +15,12 @@ import pytest
 
 from tests.model_helpers import edit_keras_file, make_bundle, make_contract, paper_model
 from varstar_batch.arithmetic.classes import CLASSES
+from varstar_batch.arithmetic.features import FEATURES
 from varstar_batch.arithmetic.rules import Preprocessing
 from varstar_batch.errors import InputError, RefusedError, VarstarError
 from varstar_batch.model import weights
 from varstar_batch.model.bundle import Bundle, Calibration, check_contract, parse_bundle
 from varstar_batch.model.engines import open_engine
-from varstar_batch.model.networks import PAPER_PARAMETERS
 from varstar_batch.storage.bundles import CARD_FILE, CONTRACT_FILE, KERAS_FILE, read_bundle, write_bundle
 
 
@@ -82,17 +82,13 @@ def test_the_hash_follows_contract_and_weights(bundle):
 
 def test_the_shipped_bundle_is_whole_small_and_honest():
     shipped = read_bundle()
-    trainable = [
-        array.size
-        for layer in shipped.network().layers
-        for name, array in layer.arrays.items()
-        if not name.startswith("moving")
-    ]
-    assert sum(trainable) == PAPER_PARAMETERS
+    assert shipped.contract.architecture == "survey"
     assert shipped.contract.classes == CLASSES
     assert shipped.contract.preprocessing == Preprocessing()
+    assert shipped.contract.features == FEATURES
     assert len(shipped.keras_file) + len(shipped.contract.to_json()) + len(shipped.card) < 2_000_000
-    assert "has seen no real star" in shipped.card
+    assert "has seen no real star" not in shipped.card
+    assert all(survey in shipped.card for survey in ("crts-south", "crts-north", "ogle-lmc", "hipparcos-ogle"))
     assert shipped.contract.ood is not None
     assert np.all(np.diff(shipped.contract.ood.entropy) >= 0)
 

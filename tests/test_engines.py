@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.model_helpers import make_bundle, paper_model, scramble, simulated_curves
+from tests.model_helpers import make_bundle, paper_model, scramble, simulated_inputs, survey_model
+from varstar_batch.arithmetic.features import FEATURES
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.model import engines
 from varstar_batch.model.classify import temperature_softmax
@@ -58,10 +59,29 @@ def test_engines_equal_plain_keras_on_random_weights(engine, model):
 @pytest.mark.parametrize("name", ENGINES)
 def test_engines_equal_plain_keras_on_trained_weights(name):
     shipped = read_bundle()
-    curves = simulated_curves(400, seed=77)
-    expected = from_keras_file(shipped.keras_file).predict_on_batch(curves[:, :, None])
-    got = probabilities(open_engine(shipped, name).logits(curves))
+    curves, features = simulated_inputs(shipped, 400, seed=77)
+    expected = from_keras_file(shipped.keras_file).predict_on_batch([curves[:, :, None], features])
+    got = probabilities(open_engine(shipped, name).logits(curves, features))
     np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_engines_equal_plain_keras_with_features_beside_the_curve(name):
+    model = survey_model()
+    bundle = make_bundle(model, architecture="survey", features=FEATURES)
+    curves, features = random_curves(100), 3 * np.random.default_rng(3).standard_normal((100, 24)).astype(np.float32)
+    expected = model.predict_on_batch([curves[:, :, None], features])
+    assert np.ptp(expected) > 0.5
+    np.testing.assert_allclose(probabilities(open_engine(bundle, name).logits(curves, features)), expected, atol=1e-5)
+
+
+def test_a_turned_curve_means_the_same_to_the_survey_network():
+    bundle = make_bundle(survey_model(), architecture="survey", features=FEATURES)
+    curves, features = random_curves(20), np.zeros((20, 24), np.float32)
+    engine = open_engine(bundle, "openvino")
+    # Whole steps of the pooling: 4 points, halved twice.
+    turned = engine.logits(np.roll(curves, 5 * 16, axis=1), features)
+    np.testing.assert_allclose(turned, engine.logits(curves, features), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -70,10 +90,10 @@ def test_bfloat16_changes_no_more_than_the_bundle_says(name):
     engine = open_engine(shipped, name, "bfloat16")
     if engine.precision != "bfloat16":
         pytest.skip("this CPU has no bfloat16 arithmetic")
-    curves = simulated_curves(1_000, seed=78)
+    curves, features = simulated_inputs(shipped, 1_000, seed=78)
     temperature = shipped.contract.calibration.temperature
-    exact = probabilities(open_engine(shipped, "openvino").logits(curves), temperature)
-    changed = probabilities(engine.logits(curves), temperature)
+    exact = probabilities(open_engine(shipped, "openvino").logits(curves, features), temperature)
+    changed = probabilities(engine.logits(curves, features), temperature)
     stored = shipped.contract.precision["bfloat16"]
     assert stored.n_objects > len(curves)
     # The stored maximum is one of a sample, and the other engine rounds in another order.
@@ -134,7 +154,8 @@ def test_the_openvino_engine_needs_no_keras():
         "import sys, numpy as np\n"
         "from varstar_batch.storage.bundles import read_bundle\n"
         "from varstar_batch.model.engines import open_engine\n"
-        "open_engine(read_bundle(), 'openvino').logits(np.zeros((3, 512), np.float32))\n"
+        "curves, features = np.zeros((3, 512), np.float32), np.zeros((3, 24), np.float32)\n"
+        "open_engine(read_bundle(), 'openvino').logits(curves, features)\n"
         "print(*{'keras', 'tensorflow', 'torch', 'jax'} & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -48,7 +48,7 @@ def test_packing_moves_no_probability_by_more_than_a_thousandth() -> None:
 
     bundle = read_bundle()
     light_curves, period = simulated_batch(0, 2000)
-    folded = fold(light_curves, period, bundle.contract.preprocessing, Limits())
+    folded = fold(light_curves, period, bundle.contract.preprocessing, Limits(), features=True)
     engine = open_engine(bundle)
     exact = classify(bundle, engine, folded)
     curve = folded.curve.copy()

@@ -70,7 +70,8 @@ def test_one_row_for_every_object_with_what_the_layers_below_say(survey: Path, t
     assert rows["object_id"].to_pylist() == sorted(ids.to_pylist())
     results = []
     for batch in batches:
-        folded = fold(batch.light_curves, batch.period, bundle.contract.preprocessing, opened.source.limits)
+        rules, limits = bundle.contract.preprocessing, opened.source.limits
+        folded = fold(batch.light_curves, batch.period, rules, limits, features=True)
         results.append(classify(bundle, engine, folded))
     order = np.argsort(ids.to_numpy())
     expected = np.concatenate([result.probabilities for result in results])[order]
