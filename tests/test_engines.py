@@ -303,7 +303,7 @@ def with_option(layer):
     ("layer", "part"),
     [
         (lambda layers: layers.Conv1D(4, 3, groups=2), "groups 2"),
-        (lambda layers: layers.ReLU(max_value=6.0), "max_value"),
+        (lambda layers: layers.ReLU(negative_slope=0.1), "negative_slope"),
         (lambda layers: layers.Dense(4), "not flat"),
         (lambda layers: layers.Softmax(axis=1), "axis 1"),
         (lambda layers: layers.MaxPooling1D(2, data_format="channels_first"), "channels_first"),
