@@ -16,7 +16,7 @@ from varstar_batch.model import recipes
 from varstar_batch.model.bundle import parse_bundle
 from varstar_batch.model.classify import temperature_softmax
 from varstar_batch.model.engines import open_engine
-from varstar_batch.model.fitting import shift_phases
+from varstar_batch.model.fitting import compile_options, shift_phases
 from varstar_batch.model.inputs import Inputs, check_finite
 from varstar_batch.model.recipes import PAPER
 from varstar_batch.model.training import TrainingOptions, measure_precision, plan_training, train
@@ -181,6 +181,22 @@ def test_augmented_light_curves_are_what_the_network_sees():
     assert len({chance for _, chance in seen}) == 4
     assert np.isfinite(result.evidence.probabilities).all()
     assert "shrink" in result.bundle.contract.training["recipe"]["augment"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "gpu", "jit", "together"),
+    [
+        ("tensorflow", False, False, 1),
+        ("tensorflow", True, True, 64),
+        ("jax", False, True, 1),
+        ("jax", True, True, 64),
+        ("torch", True, False, 1),
+    ],
+)
+def test_every_backend_is_driven_as_it_can_be(backend, gpu, jit, together):
+    options = compile_options(backend, 1000, gpu=gpu)
+    assert options == {"jit_compile": jit, "steps_per_execution": together}
+    assert compile_options("jax", 5, gpu=True)["steps_per_execution"] == 5
 
 
 def test_phases_are_shifted_row_by_row():

@@ -151,15 +151,12 @@ class _Network:
         rate: Any = recipe.learning_rate
         if recipe.schedule == "cosine":
             rate = keras.optimizers.schedules.CosineDecay(rate, steps * recipe.epochs)
-        gpu = keras_sees_gpu()
         self.model.compile(
             optimizer=keras.optimizers.Adam(rate),
             loss="sparse_categorical_crossentropy",
             weighted_metrics=[] if self.weights is None else None,
             metrics=["accuracy"],
-            # On a CPU XLA takes ten seconds to compile the backward pass and then runs it no faster.
-            jit_compile=gpu,
-            steps_per_execution=min(GPU_STEPS, steps) if gpu else 1,
+            **compile_options(keras.backend.backend(), steps, gpu=keras_sees_gpu()),
         )
         self.model.optimizer.build(self.model.trainable_variables)
         self._logits = logits_model(self.model)
@@ -236,6 +233,16 @@ class _Network:
             ok &= np.isfinite(changed.features).all(axis=1)
             features = np.where(ok[:, None], changed.features, self.inputs.features)
         return Inputs(np.where(ok[:, None], changed.curves, self.inputs.curves), features)
+
+
+def compile_options(backend: str, steps: int, *, gpu: bool) -> dict[str, Any]:
+    """Return how Keras should run a training of `steps` steps a pass on a backend."""
+    if backend == "torch":
+        return {"jit_compile": False, "steps_per_execution": 1}  # it can take no more than one
+    # Keras drives JAX by single operations unless it is compiled. TensorFlow on a CPU takes ten seconds to compile the
+    # backward pass with XLA, and then runs it no faster.
+    together = min(GPU_STEPS, steps) if gpu else 1
+    return {"jit_compile": gpu or backend == "jax", "steps_per_execution": together}
 
 
 def shift_phases(curves: Float32, random: np.random.Generator) -> Float32:
