@@ -173,7 +173,7 @@ def preprocessing_with(**changes):
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"format_version": 2}, ["format_version: bundle 2, this code 1"]),
+        ({"format_version": 1}, ["format_version: bundle 1, this code 2"]),
         ({"classes": ["CEP", "RR"]}, ["classes: bundle ['CEP', 'RR'], this code", "outputs: contract 2"]),
         ({"classes": list(reversed(CLASSES))}, ["classes: bundle"]),
         ({"features": ["parallax"]}, ["features: bundle asks for ['parallax']", "input shapes"]),

@@ -128,7 +128,7 @@ def test_every_section_is_there_with_its_numbers(page: Path, reader: CatalogRead
     assert "model.version: 1 -> 2" in found.text
     assert "Failures (1)" in found.text
     assert "<b>cut short</b>" in found.text, "shown as text, not as markup"
-    assert "Architecture paper" in found.text, "the model's card"
+    assert "Architecture survey" in found.text, "the model's card"
 
 
 def test_light_curves_of_the_surest_and_the_most_doubtful_of_each_class(page: Path, reader: CatalogReader) -> None:
