@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 
 from varstar_batch.arithmetic.rules import Preprocessing
 from varstar_batch.errors import InputError
+from varstar_batch.storage.archives import folders
 from varstar_batch.storage.archives.asassn import CAMERA_BANDS
 from varstar_batch.storage.archives.content import UnreadableFileError
 from varstar_batch.storage.archives.fluxes import magnitudes_of
@@ -438,6 +441,54 @@ def test_a_folder_becomes_a_survey_and_everything_is_accounted_for(tmp_path: Pat
     light_curve = table["lightcurve"][0].as_py()
     assert light_curve["time"] == [*HJD, 2458003.51147]
     assert light_curve["camera"] == ["be"] * 4
+
+
+READ = """
+import sys
+from varstar_batch.storage.archives import folders
+from varstar_batch.storage.ingest_archives import ArchiveOptions, ingest_archive
+from varstar_batch.storage.ingest_options import IngestOptions
+folders._UNIT_FILES = 10
+done = 0
+def progress(files):
+    global done
+    done += files
+    if done == 50:
+        print("now", flush=True)
+        sys.stdin.read()
+ingest_archive(sys.argv[1], None, sys.argv[2], ArchiveOptions(band="V", ingest=IngestOptions(workers=1)), progress)
+"""
+
+
+def test_an_archive_whose_reading_was_killed_is_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {f"star-{i:03d}": SKYPATROL_V1 if i % 7 else SKYPATROL_V1[:-50] for i in range(100)}
+    folder = write_archive(tmp_path / "in", **files)
+    monkeypatch.setattr(folders, "_UNIT_FILES", 10)
+    options = ArchiveOptions(band="V", ingest=IngestOptions(workers=1))
+    expected = ingest_archive(folder, None, tmp_path / "whole", options)
+    words = [sys.executable, "-c", READ, str(folder), str(tmp_path / "survey")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == "now\n"
+        killed.kill()
+    assert not (tmp_path / "survey").exists()
+    read: list[str] = []
+    read_batch = folders._read_batch
+
+    def watched(place: Any, keys: Any, forms: Any) -> Any:
+        read.extend(keys)
+        return read_batch(place, keys, forms)
+
+    monkeypatch.setattr(folders, "_read_batch", watched)
+    report = ingest_archive(folder, None, tmp_path / "survey", options)
+    assert report.as_dict() == expected.as_dict()
+    assert report.tally.rejected == expected.tally.rejected
+    assert len(expected.tally.rejected) == 15
+    # What was in flight beside what was done may be done, too.
+    assert 30 <= len(read) <= 50
+    names = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "survey").iterdir())
+    assert all((tmp_path / "whole" / name).read_bytes() == (tmp_path / "survey" / name).read_bytes() for name in names)
 
 
 def test_without_a_table_every_object_that_is_met_is_one(tmp_path: Path) -> None:

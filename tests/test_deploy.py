@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import re
 import shlex
 import shutil
@@ -258,14 +257,12 @@ def options_of(program: str, command: str) -> set[str]:
 
         it: click.Command = {"scheduler": scheduler, "worker": worker}[command]
         return {name for each in it.params for name in [*each.opts, *each.secondary_opts]}
-    done = subprocess.run(
-        [sys.executable, "-m", "varstar_batch", command, "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"COLUMNS": "200"},
-    )
-    return set(re.findall(r"--[a-z-]+", done.stdout))
+    import typer
+
+    from varstar_batch.cli.app import app
+
+    group: Any = typer.main.get_command(app)
+    return {name for each in group.commands[command].params for name in [*each.opts, *each.secondary_opts]}
 
 
 def make_certificates(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -315,6 +312,32 @@ def test_the_guides_commands_and_files_exist() -> None:
         line.split()[1] for line in lines if line.startswith("varstar")
     }
     assert said <= known
+
+
+def guide_commands() -> list[list[str]]:
+    """Return the commands of `varstar` in the guide and beside it, in code blocks and in the text, as words."""
+    found = []
+    for file in (DEPLOY / "README.md", DEPLOY / "SECURITY.md"):
+        text = file.read_text()
+        blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)).splitlines()
+        inline = re.findall(r"`(varstar [^`]+)`", re.sub(r"\s+", " ", re.sub(r"```.*?```", "", text, flags=re.DOTALL)))
+        found += [shlex.split(line) for line in [*blocks, *inline] if line.startswith("varstar ")]
+    return found
+
+
+def wrong_options(commands: list[list[str]]) -> list[str]:
+    """Return the options that the commands do not know."""
+    known = {name: options_of("varstar", name) for name in {words[1] for words in commands}}
+    return [
+        f"{words[1]} {word}" for words in commands for word in words if word[:2] == "--" and word not in known[words[1]]
+    ]
+
+
+def test_the_options_in_the_guide_exist() -> None:
+    commands = guide_commands()
+    assert len(commands) > 12
+    assert wrong_options(commands) == []
+    assert wrong_options([["varstar", "classify", "SURVEY", "CATALOG", "--fresher"]]) == ["classify --fresher"]
 
 
 def test_the_build_context_holds_what_the_dockerfile_copies() -> None:

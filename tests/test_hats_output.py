@@ -15,7 +15,7 @@ from varstar_batch.storage.hats_output import plan_pixels
 from varstar_batch.storage.ingest import ingest
 from varstar_batch.storage.ingest_archives import ArchiveOptions, ingest_archive
 from varstar_batch.storage.ingest_options import IngestOptions
-from varstar_batch.storage.ingest_plan import IngestPlan
+from varstar_batch.storage.ingest_plan import IngestPlan, Widths
 from varstar_batch.storage.reading import read_batches
 from varstar_batch.storage.sky_cells import cells_of
 from varstar_batch.storage.surveys import open_survey
@@ -131,7 +131,7 @@ def test_pixels_are_balanced_by_observations() -> None:
     cells = rng.integers(0, 12 << 58, 5000)
     counts = np.where(np.arange(5000) < 50, 10_000, 10)
     plan = IngestPlan(counts, np.arange(5000), np.array([0, 5000]), int(counts.sum()), ())
-    placed, keys = plan_pixels(plan, cells, 40)
+    placed, keys = plan_pixels(plan, cells, 40, Widths(observation=1, object=1))
     assert len(keys) == placed.partitions
     assert len(set(keys)) == len(keys)
     weights = [int((counts[placed.members(i)] + 1).sum()) for i in range(placed.partitions)]
@@ -140,9 +140,18 @@ def test_pixels_are_balanced_by_observations() -> None:
     assert sorted(placed.order.tolist()) == list(range(5000))
 
 
+def test_pixels_are_balanced_by_bytes() -> None:
+    cells = np.random.default_rng(3).integers(0, 12 << 58, 4000)
+    plan = IngestPlan(np.full(4000, 1), np.arange(4000), np.array([0, 4000]), 4000, ())
+    narrow, _ = plan_pixels(plan, cells, None, Widths(observation=16, object=16))
+    wide, _ = plan_pixels(plan, cells, None, Widths(observation=16, object=2**20))
+    assert narrow.partitions == 12
+    assert max(len(wide.members(i)) for i in range(wide.partitions)) <= 64
+
+
 def test_stars_at_one_place_stay_together() -> None:
     plan = IngestPlan(np.full(9, 100), np.arange(9), np.array([0, 9]), 900, ())
-    placed, keys = plan_pixels(plan, np.full(9, 5 << 50), 9)
+    placed, keys = plan_pixels(plan, np.full(9, 5 << 50), 9, Widths())
     assert len(keys) == placed.partitions == 1
     assert "Norder=11" in keys[0]
 

@@ -314,10 +314,12 @@ def test_partitions_are_balanced_by_observations(tmp_path: Path) -> None:
 
 
 def test_the_default_number_of_partitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest_plan, "PARTITION_OBSERVATIONS", 10)
+    # 16 bytes of an observation, and of an object.
+    monkeypatch.setattr(ingest_plan, "PARTITION_BYTES", 192)
     monkeypatch.setattr(ingest_plan, "PARTITION_OBJECTS", 30)
     report, _ = run(tmp_path / "a", make_observations(sorted(list(range(20)) * 5)), make_objects(list(range(20))))
     assert report.partitions == 10
+    monkeypatch.setattr(ingest_plan, "PARTITION_BYTES", 2**20)
     report, _ = run(tmp_path / "b", make_observations([5]), make_objects(list(range(100))))
     assert report.partitions == 4
 

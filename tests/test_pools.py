@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,11 @@ from tests.runs import read_rows, run, without_run
 from varstar_batch.arithmetic.classes import CLASSES
 from varstar_batch.arithmetic.fold import fold
 from varstar_batch.arithmetic.rules import Limits
+from varstar_batch.cluster import context
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.packing import LEAST_SPAN, LEVELS, pack, unpack
+from varstar_batch.errors import PartitionError
+from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines import open_engine
 from varstar_batch.storage.bundles import read_bundle
@@ -59,6 +63,26 @@ def test_packing_moves_no_probability_by_more_than_a_thousandth() -> None:
     print(f"packed curves: greatest change of a probability {moved:.1e}, {changed} classes of 2,000 changed")
     assert moved < 1e-3
     assert changed <= 1
+
+
+def test_the_model_is_read_once_in_a_process_and_anew_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counted(url: str) -> Bundle:
+        read.append(url)
+        return read_bundle(url)
+
+    monkeypatch.setattr(context, "read_bundle", counted)
+    survey = write_survey(tmp_path / "survey", (5, 5, 5))
+    _, first = run(survey, tmp_path / "catalog")
+    assert read == [str(first.context.run / "model")]
+    _, second = run(survey, tmp_path / "catalog", fresh=True)
+    assert read[1:] == [str(second.context.run / "model")]
+    with pytest.raises(PartitionError, match="that the run was planned with"):
+        context.load_bundle(replace(second.context, bundle_hash="0" * 64))
+    assert len(read) == 3
 
 
 @pytest.mark.slow

@@ -24,6 +24,11 @@ _PEAKS = 5
 _TERMS = (1, 2, 4, 6)
 _DAYS = (1.0, 1.00274)
 _NEARLY = 0.95
+_ONE_WAVE = 0.7
+# Of what four terms explain, one explains more than this where a turn has one wave.
+_TAIL = 0.35
+_SHORT = 3.0
+# Days: the giants' waves come in all shapes.
 
 
 @dataclass(frozen=True)
@@ -97,10 +102,22 @@ def choose_frequency(time: Array, mag: Array, weight: Array, peaks: Array, basel
         return Choice(best, "1 d")
     if _fit(data, best.frequency * 2, baseline).power > _NEARLY * best.power:
         return Choice(best, "P/2 as good")
-    series = harmonic_powers(time, mag, weight, np.array([best.frequency]), 4)[0]
-    sine = harmonic_powers(time, mag, weight, np.array([best.frequency]), 1)[0]
+    at = np.array([best.frequency])
+    sine, series = (float(harmonic_powers(time, mag, weight, at, terms)[0]) for terms in (1, 4))
+    if sine < _ONE_WAVE * series:
+        return Choice(best, None)
+    if best.frequency / 2 > 1 / baseline and 1 / best.frequency < _SHORT and _faint_tail(mag, weight) > _TAIL:
+        # One wave with a tail to the faint side, as eclipses have it and pulsations have not: two alike make a turn.
+        return Choice(Candidate(best.frequency / 2, best.power, best.score), "P/2 as good")
     # A curve that is hardly more than a sine may be two equal waves of a binary.
     return Choice(best, "2P as good" if sine > _NEARLY * series else None)
+
+
+def _faint_tail(mag: Array, weight: Array) -> float:
+    """Return the skewness of magnitudes, those beyond 3 sigma brought to it: positive for a tail to the faint side."""
+    near = np.clip(mag, -3, 3)
+    near = near - weight @ near
+    return float(weight @ near**3 / (weight @ near**2) ** 1.5)
 
 
 def _with_aliases(peaks: Array, baseline: float) -> list[float]:

@@ -28,7 +28,9 @@ def prefect_client() -> Iterator[SyncPrefectClient]:
     """
     import httpx
 
-    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "1")  # a person waits
+    # A person waits, but a server on SQLite answers 503 now and then while it is busy. (A server that is not there at
+    # all is told at once.)
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
     from prefect.settings import PREFECT_API_URL

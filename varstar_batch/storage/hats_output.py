@@ -13,7 +13,7 @@ from varstar_batch.errors import InputError
 from varstar_batch.storage.columns import HEALPIX_COLUMN
 from varstar_batch.storage.files import Location
 from varstar_batch.storage.hats_catalog import METADATA_PARTITIONS, SKYMAP_ORDERS, sky_histogram
-from varstar_batch.storage.ingest_plan import PARTITION_OBJECTS, PARTITION_OBSERVATIONS, IngestPlan, IntArray
+from varstar_batch.storage.ingest_plan import PARTITION_BYTES, PARTITION_OBJECTS, IngestPlan, IntArray, Widths
 from varstar_batch.storage.sky_cells import cells_of
 
 _HIGHEST_ORDER = 11
@@ -46,8 +46,10 @@ def with_cells(objects: pa.Table, where: str) -> pa.Table:
     return objects.add_column(0, pa.field(HEALPIX_COLUMN, pa.int64(), nullable=False), pa.array(cells))
 
 
-def plan_pixels(plan: IngestPlan, cells: IntArray, partitions: int | None) -> tuple[IngestPlan, list[str]]:
-    """Place n objects by HEALPix pixels that hold about equally many observations and never too many objects.
+def plan_pixels(
+    plan: IngestPlan, cells: IntArray, partitions: int | None, widths: Widths
+) -> tuple[IngestPlan, list[str]]:
+    """Place n objects by HEALPix pixels, balanced by bytes, and never with too many objects.
 
     Parameters
     ----------
@@ -58,6 +60,8 @@ def plan_pixels(plan: IngestPlan, cells: IntArray, partitions: int | None) -> tu
     partitions : int or None
         Aimed at; pixels are divided by four, so that there may be several times as many. None for a number that suits
         the observations.
+    widths : Widths
+        Bytes of rows.
 
     Returns
     -------
@@ -66,8 +70,8 @@ def plan_pixels(plan: IngestPlan, cells: IntArray, partitions: int | None) -> tu
     """
     order = np.argsort(cells, kind="stable")
     ascending = cells[order]
-    ends = np.append(0, np.cumsum(plan.counts[order] + 1))
-    most = PARTITION_OBSERVATIONS if partitions is None else -(-int(ends[-1]) // partitions)
+    ends = np.append(0, np.cumsum(widths.of(plan.counts[order])))
+    most = PARTITION_BYTES if partitions is None else -(-int(ends[-1]) // partitions)
     bounds, keys = [0], []
     waiting = [(0, pixel) for pixel in range(11, -1, -1)]
     while waiting:

@@ -24,7 +24,7 @@ from varstar_batch.storage.columns import HEALPIX_COLUMN, TIME_SYSTEM_KEY
 from varstar_batch.storage.files import Location, locate, writable
 from varstar_batch.storage.hats_output import finish_hats_survey, plan_pixels, with_cells
 from varstar_batch.storage.ingest_options import IngestOptions, IngestReport, check_options
-from varstar_batch.storage.ingest_plan import IngestPlan, IntArray, make_plan
+from varstar_batch.storage.ingest_plan import IngestPlan, IntArray, Widths, make_plan
 from varstar_batch.storage.ingest_positions import Positions
 from varstar_batch.storage.ingest_shuffle import Shuffle
 from varstar_batch.storage.ingest_tables import Observations, read_objects
@@ -124,7 +124,9 @@ def write_survey(
     keys = [f"part-{number:05d}.parquet" for number in range(plan.partitions)]
     if options.hats:
         objects = with_cells(objects, "table of objects")
-        plan, keys = plan_pixels(plan, objects[HEALPIX_COLUMN].to_numpy(), options.partitions)
+        plan, keys = plan_pixels(
+            plan, objects[HEALPIX_COLUMN].to_numpy(), options.partitions, _widths(observations, objects)
+        )
     search = PeriodSearch(options.config.limits(time_system), options.workers) if options.find_periods else None
     shuffle = Shuffle(observations, positions, plan, target.work.folder / "shuffle", correct)
     out = target.out
@@ -175,7 +177,7 @@ def _count(
         counted = in_order(
             lambda unit: list(observations.positions(positions, unit)), observations.units, options.workers
         )
-        plan = make_plan(chain.from_iterable(counted), len(objects), options.partitions)
+        plan = make_plan(chain.from_iterable(counted), len(objects), options.partitions, _widths(observations, objects))
         work.save_plan(plan)
     return plan
 
@@ -229,9 +231,8 @@ class _Writer:
         if self._search is not None:
             example = with_found(example, np.zeros(0, np.bool_), [])
         self.schema = _survey_schema(example, nothing, time_system)
-        width = sum(8 if pa.types.is_large_string(kind) else kind.bit_width / 8 for kind in _widths(nothing))
         # Pieces, their sum, and what is sorted.
-        self.largest = max(1, int(3 * width * shuffle.rows_of_partitions.max()))
+        self.largest = max(1, 3 * _bytes_of(nothing) * int(shuffle.rows_of_partitions.max()))
 
     def __call__(self, number: int) -> int:
         """Write the partition of this number and return its objects."""
@@ -250,8 +251,13 @@ class _Writer:
         return int(table.num_rows)
 
 
-def _widths(rows: pa.Table) -> list[pa.DataType]:
-    return [kind if pa.types.is_primitive(kind) else pa.large_string() for kind in rows.schema.types]
+def _widths(observations: Observations, objects: pa.Table) -> Widths:
+    return Widths(observation=_bytes_of(observations.nothing), object=max(1, objects.nbytes // len(objects)))
+
+
+def _bytes_of(rows: pa.Table) -> int:
+    """Return the bytes of an observation; texts, which are short names, count for eight."""
+    return sum(kind.bit_width // 8 if pa.types.is_primitive(kind) else 8 for kind in rows.schema.types)
 
 
 def _report(plan: IngestPlan, written: int, schema: pa.Schema, time_system: str) -> IngestReport:

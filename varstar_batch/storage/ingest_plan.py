@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-PARTITION_OBSERVATIONS = 4 * 2**20
+PARTITION_BYTES = 64 * 2**20
+"""Of a partition uncompressed, where nobody says how many there are to be: 4 million observations of 16 bytes."""
+
 PARTITION_OBJECTS = 2**20
 ORPHANS_SHOWN = 5
 
@@ -56,8 +58,20 @@ class IngestPlan:
         return self.order[self.bounds[partition] : self.bounds[partition + 1]]
 
 
+@dataclass(frozen=True)
+class Widths:
+    """Bytes of an observation and of an object without them, uncompressed; at least 1 each."""
+
+    observation: int = 16
+    object: int = 16
+
+    def of(self, counts: IntArray) -> IntArray:
+        """Return the bytes of objects with so many observations, int64."""
+        return counts * self.observation + self.object
+
+
 def make_plan(
-    positions: Iterable[tuple[IntArray, tuple[str, ...]]], n_objects: int, partitions: int | None
+    positions: Iterable[tuple[IntArray, tuple[str, ...]]], n_objects: int, partitions: int | None, widths: Widths
 ) -> IngestPlan:
     """Count observations and place the objects.
 
@@ -69,6 +83,8 @@ def make_plan(
         At least 1.
     partitions : int or None
         Number of partitions; None for a number that suits the observations.
+    widths : Widths
+        Bytes of rows.
     """
     tally = _Tally(n_objects)
     for index, orphan_ids in positions:
@@ -79,7 +95,11 @@ def make_plan(
         anchor = np.maximum.accumulate(np.where(tally.counts > 0, objects, -1))
         order = np.lexsort((objects, np.where(anchor >= 0, tally.first[anchor], -1)))
     return IngestPlan(
-        tally.counts, order, _bounds(tally.counts[order], partitions), tally.observations, tuple(tally.orphan_ids)
+        tally.counts,
+        order,
+        _bounds(widths.of(tally.counts[order]), partitions),
+        tally.observations,
+        tuple(tally.orphan_ids),
     )
 
 
@@ -116,12 +136,12 @@ class _Tally:
         self._met += len(met)
 
 
-def _bounds(counts: IntArray, partitions: int | None) -> IntArray:
-    """Cut objects into runs of about the same number of observations; an object weighs one by itself."""
-    n = len(counts)
+def _bounds(weights: IntArray, partitions: int | None) -> IntArray:
+    """Cut objects of these bytes into runs of about the same."""
+    n = len(weights)
+    ends = np.cumsum(weights)
     if partitions is None:
-        partitions = max(-(-int(counts.sum()) // PARTITION_OBSERVATIONS), -(-n // PARTITION_OBJECTS))
-    ends = np.cumsum(counts + 1)
+        partitions = max(-(-int(ends[-1]) // PARTITION_BYTES), -(-n // PARTITION_OBJECTS))
     inner = np.searchsorted(ends, ends[-1] * np.arange(1, partitions) / partitions) + 1
     # Bounds fall together where single objects outweigh a partition, or where there are fewer objects than partitions.
     return np.unique(np.concatenate([[0], inner, [n]])).astype(np.int64)

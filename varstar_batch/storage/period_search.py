@@ -62,7 +62,7 @@ def find_period(time: Array, mag: Array, mag_err: Array | None) -> FoundPeriod:
     mag_err : float64 array (m,) or None
         All positive, or None for equal weights.
     """
-    from nifty_ls.finufft import lombscargle
+    from nifty_ls.finufft import lombscargle  # type: ignore[import-untyped]
 
     baseline = float(np.ptp(time)) if len(time) else 0.0
     if len(time) < _LEAST or np.ptp(mag) == 0 or baseline * periods.MAX_FREQUENCY <= 1:
@@ -70,10 +70,10 @@ def find_period(time: Array, mag: Array, mag_err: Array | None) -> FoundPeriod:
     time = time - (time.min() + baseline / 2)
     step, lowest = 1 / (periods.SAMPLES_PER_PEAK * baseline), 1 / baseline
     count = int((periods.MAX_FREQUENCY - lowest) / step) + 1
-    error = np.ones(len(time)) if mag_err is None else mag_err
+    error: Array = np.ones(len(time)) if mag_err is None else mag_err
     power = lombscargle(time, mag, fmin=lowest, df=step, Nf=count, dy=error, nthreads=1)
     peaks = periods.top_peaks(power)
-    weight = error**-2.0
+    weight: Array = error**-2.0
     weight /= weight.sum()
     scaled = mag - weight @ mag
     scaled /= np.sqrt(weight @ scaled**2)

@@ -71,8 +71,10 @@ def with_periods(
                     where=where,
                     fix="leave --periods-radius out, and objects are matched by identifier",
                 )
-        spots = [table[axis].to_numpy() for table in (objects, periods) for axis in ("ra", "dec")]
-        match = match_positions(*spots, radius / 3600)
+        ra, dec, other_ra, other_dec = (
+            table[axis].to_numpy() for table in (objects, periods) for axis in ("ra", "dec")
+        )
+        match = match_positions(ra, dec, other_ra, other_dec, radius / 3600)
         row, ambiguous, shared = match.row, int(match.ambiguous.sum()), match.shared
     there = np.append(periods["period"].to_numpy().astype(np.float64), np.nan)[row]
     taken = np.isfinite(there)

@@ -135,7 +135,7 @@ def _lists(column: Any) -> pa.Array:
     """Return arrays in a column, of fixed or variable length; what is masked in them is null."""
     rows = [np.ma.asarray(one).ravel() for one in column]
     offsets = np.cumsum([0, *(len(one) for one in rows)])
-    values = np.ma.concatenate(rows)
+    values = np.ma.concatenate(rows)  # type: ignore[no-untyped-call]
     data, mask = np.ma.getdata(values), np.ma.getmaskarray(values)
     if data.dtype.kind not in "biuf":
         flat = pa.array([None if hidden else str(value) for value, hidden in zip(data.tolist(), mask, strict=True)])
