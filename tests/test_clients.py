@@ -53,6 +53,20 @@ def test_certificates_come_in_threes_and_ask_for_tls(tmp_path: Path) -> None:
     refused("tls://127.0.0.1:9", "belong together", options=mixed)
 
 
+def test_workers_that_do_not_start_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import distributed
+
+    def fail(**_: object) -> None:
+        raise RuntimeError("Nanny failed to start.") from MemoryError("no memory")
+
+    monkeypatch.setattr(distributed, "LocalCluster", fail)
+    with (
+        pytest.raises(InputError, match=r"worker processes that start, got no memory.*--workers"),
+        open_client(2, None),
+    ):
+        pass
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(150)
 def test_work_is_done_behind_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,8 +224,8 @@ def _local(workers: int, memory: int | None, security: Security | None, dashboar
         # On a fresh machine every worker would compile the kernels for itself, all at once: here one does it for all.
         # Where the machine code is there already, this only overlaps with the start of the cluster.
         compiled = pool.submit(compile_kernels)
-        with (
-            LocalCluster(
+        try:
+            cluster = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
                 processes=True,
@@ -236,9 +236,15 @@ def _local(workers: int, memory: int | None, security: Security | None, dashboar
                 dashboard_address="127.0.0.1:0",
                 scheduler_kwargs={"dashboard": dashboard},
                 silence_logs=logging.ERROR,
-            ) as cluster,
-            Client(cluster, set_as_default=False) as client,
-        ):
+            )
+        except (RuntimeError, TimeoutError) as error:
+            raise InputError(
+                expected="worker processes that start",
+                got=one_line(error.__cause__ or error) or type(error).__name__,
+                where=f"{workers} workers on this machine",
+                fix="see whether there is memory for so many; --workers takes fewer, and 0 does without any",
+            ) from None
+        with cluster, Client(cluster, set_as_default=False) as client:
             compiled.result()
             yield client
 
