@@ -77,7 +77,7 @@ def find_period(time: Array, mag: Array, mag_err: Array | None) -> FoundPeriod:
     weight /= weight.sum()
     scaled = mag - weight @ mag
     scaled /= np.sqrt(weight @ scaled**2)
-    choice = periods.choose_frequency(time, scaled, weight, lowest + step * peaks, baseline)
+    choice = periods.choose_frequency(time, scaled, weight, np.asarray(lowest + step * peaks, np.float64), baseline)
     chance = _false_alarm(time, mag, error, float(power[peaks[0]]))
     return FoundPeriod(1 / choice.best.frequency, -float(np.log10(max(chance, _FLOOR))), choice.alias)
 
