@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
-from tests.flow_site import Site, processes_with, running_site, until
+from tests.flow_site import ROOT, Site, processes_with, running_site, until
 from tests.making import simulated_table, write_partition, write_survey
 
 pytestmark = pytest.mark.slow
@@ -184,22 +185,26 @@ def mailbox() -> Iterator[tuple[str, list[str]]]:
 
 NOTIFY = """\
 import sys
+from pathlib import Path
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
-from flows.deploying import DEPLOY, Deployed, apply_automations
+from flows.deploying import Deployed, apply_automations
 from varstar_batch.cli.prefect_server import prefect_client
 data = {"subject": "{{subject}}", "body": "{{body}}"}
 CustomWebhookNotificationBlock(name="test", url=sys.argv[1], json_data=data).save("test", overwrite=True)
 for _ in range(2):
     done = Deployed()
     with prefect_client() as client:
-        apply_automations(client, DEPLOY / "automations.yaml", "custom-webhook/test", done)
+        apply_automations(client, Path(sys.argv[2]), "custom-webhook/test", done)
 print(len(done.automations), len(done.left_out))
 """
 
 
+AUTOMATIONS = ROOT / "deploy/automations.yaml"
+
+
 def test_a_failure_is_notified(site: Site, tmp_path: Path) -> None:
     with mailbox() as (url, received):
-        applied = site.command(sys.executable, "-c", NOTIFY, url)
+        applied = site.command(sys.executable, "-c", NOTIFY, url, AUTOMATIONS)
         assert applied.stdout.split() == ["4", "0"], applied.stderr
         names = [entry["name"] for entry in site.post("/automations/filter") if entry["name"].startswith("varstar: ")]
         assert len(names) == len(set(names)) == 4  # applied twice, there once
@@ -209,6 +214,50 @@ def test_a_failure_is_notified(site: Site, tmp_path: Path) -> None:
         message = until("the notification", lambda: next((text for text in received if str(nowhere) in text), None))
     assert "varstar: reclassify failed" in message
     assert run in message  # as a link
+
+
+@contextmanager
+def impatient(site: Site, folder: Path) -> Iterator[list[str]]:
+    """The repository's automations, but waiting for seconds only; what they send arrives here."""
+    content = yaml.safe_load(AUTOMATIONS.read_text())
+    for entry in content["automations"]:
+        if entry["trigger"]["posture"] == "Proactive":
+            entry["trigger"]["within"] = 10
+    (folder / "automations.yaml").write_text(yaml.safe_dump(content))
+    with mailbox() as (url, received):
+        applied = site.command(sys.executable, "-c", NOTIFY, url, folder / "automations.yaml")
+        assert applied.returncode == 0, applied.stderr
+        try:
+            yield received
+        finally:  # runs that last longer than that are none the worse
+            restored = site.command(sys.executable, "-c", NOTIFY, url, AUTOMATIONS)
+            assert restored.returncode == 0, restored.stderr
+
+
+def test_a_run_that_falls_silent_is_ended_and_one_that_is_late_is_told_of(
+    site: Site, long_survey: Path, tmp_path: Path
+) -> None:
+    queue = "/work_pools/varstar-local/queues/catalog"
+    with impatient(site, tmp_path) as received:
+        silent = site.start("reclassify/nightly", survey=str(long_survey), catalog=str(tmp_path / "c"), workers=0)
+        until("a sign of life", lambda: [e for e in site.events("prefect.flow-run.heartbeat") if silent in str(e)])
+        site.http.patch(queue, json={"is_paused": True}).raise_for_status()
+        try:
+            for pid in processes_with(silent):
+                os.kill(pid, signal.SIGSTOP)  # its machine is gone, as far as anybody can tell
+            late = site.start("maintain/maintenance", catalog=str(site.catalog))
+            crashed = site.ended(silent, "CRASHED")
+            assert "No sign of life" in crashed["state"]["message"]
+            message = until("the notification", lambda: next((text for text in received if late in text), None))
+            assert "varstar: a run is late" in message
+            assert site.run(late)["state"]["name"] == "Late"
+            assert until("the other one", lambda: [text for text in received if silent in text and "crashed" in text])
+            site.http.delete(f"/flow_runs/{late}").raise_for_status()
+        finally:
+            for pid in processes_with(silent):
+                os.kill(pid, signal.SIGKILL)
+            site.http.patch(queue, json={"is_paused": False}).raise_for_status()
+        until("its processes to end", lambda: not processes_with(silent))
 
 
 def test_what_is_wrong_is_told_in_one_line(site: Site, tmp_path: Path) -> None:
