@@ -50,6 +50,8 @@ def plot_light_curve(
     axes = figure.subplots(1, 2 if has_period else 1, squeeze=False)[0]
     _draw(axes[0], time, mag, error, used, shown & ~used)
     axes[0].set_xlabel(f"time [{time_system or 'days'}]")
+    # Whole Julian dates are wide: more of them would run into each other.
+    axes[0].locator_params(axis="x", nbins=5)
     axes[0].ticklabel_format(style="plain", useOffset=False)
     if has_period:
         phase = ((time - time[used].min()) / period) % 1.0
