@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from varstar_batch.model.weights import read_network
 from varstar_batch.storage.bundles import read_bundle
 
 ENGINES = ["openvino", "keras"]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -315,3 +317,26 @@ def test_options_that_openvino_does_not_get_are_refused(layer, part):
         build_graph(network, 2, where="test")
     assert part in str(caught.value)
     assert "--engine keras" in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_the_shipped_bundle_says_the_same_on_every_backend_of_keras(backend):
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed: the backend cannot be asked")
+    code = (
+        "import sys, numpy as np\n"
+        "from tests.model_helpers import simulated_inputs\n"
+        "from varstar_batch.model.engines import open_engine\n"
+        "from varstar_batch.storage.bundles import read_bundle\n"
+        "shipped = read_bundle()\n"
+        "logits = open_engine(shipped, 'keras').logits(*simulated_inputs(shipped, 200, 79))\n"
+        "sys.stdout.buffer.write(logits.tobytes())\n"
+    )
+    env = os.environ | {"KERAS_BACKEND": backend}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, env=env, cwd=ROOT, check=False)
+    assert run.returncode == 0, run.stderr.decode()
+    shipped = read_bundle()
+    expected = open_engine(shipped, "openvino").logits(*simulated_inputs(shipped, 200, 79))
+    found = np.frombuffer(run.stdout, np.float32).reshape(expected.shape)
+    np.testing.assert_allclose(probabilities(found), probabilities(expected), atol=1e-5)

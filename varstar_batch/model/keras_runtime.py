@@ -38,8 +38,18 @@ def load_keras(threads: int | None = None) -> ModuleType:
         keras = _import_keras()
         if keras.backend.backend() == "tensorflow" and threads is not None:
             _set_tensorflow_threads(threads)
-        keras.distribution.list_devices()  # starts the backend while its complaints are held back
+        _devices(keras)  # starts the backend while its complaints are held back
     return keras
+
+
+def _devices(keras: ModuleType) -> list[str]:
+    """Return the names of the devices that Keras may compute on."""
+    if keras.backend.backend() == "torch":
+        # Keras has no answer for this backend.
+        import torch
+
+        return ["cpu:0", *(f"gpu:{number}" for number in range(torch.cuda.device_count()))]
+    return list(keras.distribution.list_devices())
 
 
 def _import_keras() -> ModuleType:
@@ -74,7 +84,7 @@ def nvidia_driver_is_loaded() -> bool:
 
 def keras_sees_gpu() -> bool:
     """Tell whether Keras would compute on a GPU, no if it is not installed; imports its backend."""
-    return keras_is_installed() and any("gpu" in device.lower() for device in load_keras().distribution.list_devices())
+    return keras_is_installed() and any("gpu" in device.lower() for device in _devices(load_keras()))
 
 
 def _set_tensorflow_threads(threads: int) -> None:
