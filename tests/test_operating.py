@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,18 +12,20 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.flow_site import ROOT
+from tests.clusters import free_port
+from tests.flow_site import ROOT, until
 from tests.making import write_survey
 
 pytestmark = pytest.mark.slow  # each starts a process that imports Prefect
 
 
-def varstar(words: list[object], home: Path, url: str | None) -> subprocess.CompletedProcess[str]:
+def varstar(words: list[object], home: Path, url: str | None, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own: Prefect reads its settings once."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment |= {"PREFECT_HOME": str(home)} | ({"PREFECT_API_URL": url} if url else {})
+    environment |= {"PREFECT_HOME": str(home)} | ({"PREFECT_API_URL": url} if url else {}) | settings
     command = [sys.executable, "-m", "varstar_batch", *map(str, words)]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
@@ -81,6 +84,52 @@ def test_the_server_does_not_accept_the_key(survey: Path, tmp_path: Path) -> Non
     with answering(401) as url:
         done = varstar(["deploy", "--survey", survey, "--catalog", tmp_path / "catalog"], tmp_path, url)
     refused(done, url, "401", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")
+
+
+@contextmanager
+def guarded(home: Path, credentials: str) -> Iterator[str]:
+    """A real Prefect server that asks for credentials."""
+    url = f"http://127.0.0.1:{free_port()}/api"
+    settings = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_API_AUTH_STRING": credentials,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | settings
+    host, port = url.removeprefix("http://").removesuffix("/api").split(":")
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", port]
+    with (home / "server.log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+    def answers() -> bool:
+        assert server.poll() is None, (home / "server.log").read_text()
+        try:
+            return httpx.get(f"{url}/health", timeout=5).is_success
+        except httpx.TransportError:
+            return False
+
+    try:
+        until("the server", answers)
+        yield url
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(60)
+
+
+def test_a_server_that_asks_for_credentials(survey: Path, tmp_path: Path) -> None:
+    words: list[object] = ["release", survey, "--name", "DR2"]
+    with guarded(tmp_path, "operator:r1ght") as url:
+        known = varstar(words, tmp_path, url, PREFECT_API_AUTH_STRING="operator:r1ght")
+        assert (known.returncode, known.stderr) == (0, "")
+        assert "Announced release DR2" in known.stdout
+        unknown = varstar(words, tmp_path, url, PREFECT_API_AUTH_STRING="operator:wr0ng")
+        refused(unknown, url, "401", "PREFECT_API_AUTH_STRING")
+        assert "wr0ng" not in unknown.stderr + unknown.stdout
+        examined = varstar(["doctor"], tmp_path, url)
+        assert examined.returncode == 1
+        assert "failed  server" in examined.stdout
+        assert "set PREFECT_API_AUTH_STRING" in examined.stdout
 
 
 def test_a_release_of_nothing_is_not_announced(tmp_path: Path) -> None:
