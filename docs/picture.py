@@ -47,7 +47,7 @@ def main() -> None:
     """Draw the picture."""
     objects = simulate_objects(0, 2000, 11)
     bundle = read_bundle()
-    folded = fold(objects.light_curves, objects.period, bundle.contract.preprocessing, Limits())
+    folded = fold(objects.light_curves, objects.period, bundle.contract.preprocessing, Limits(), features=True)
     magnitudes = fold(
         objects.light_curves, objects.period, replace(bundle.contract.preprocessing, scale="none"), Limits()
     )

@@ -82,8 +82,12 @@ def test_commands_do_what_they_say(number: int, line: str, workplace: Path) -> N
     with contextlib.ExitStack() as stack:
         if "--scheduler" in line:
             stand_ins["tcp://127.0.0.1:8786"] = stack.enter_context(scheduler())
-        words = [stand_ins.get(word, word) for word in shlex.split(line, comments=True)]
-        assert run(*words[1:]) == 0
+        words = shlex.split(line, comments=True)
+        if words[1] == "train":
+            # 300 stars, once over them: what the command does with thousands takes half an hour.
+            stand_ins["BUNDLE"] = f"bundle-{number}"
+            words += ["--epochs", "1", "--folds", "0", "--min-per-class", "2"]
+        assert run(*(stand_ins.get(word, word) for word in words[1:])) == 0
 
 
 @contextlib.contextmanager
