@@ -113,6 +113,7 @@ def test_real_surveys_need_no_option(shared_data: Path, tmp_path: Path, name: st
         "partitions": 1,
         "time_system": time_system,
         "has_mag_err": True,
+        "periods": None,
     }
     assert sum(seen) == observations == count_observations(source / "observations.parquet")
     survey = open_survey(tmp_path / name)
