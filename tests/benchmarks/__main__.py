@@ -8,6 +8,7 @@ for seeing that everything works).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import logging
@@ -45,6 +46,9 @@ PLOT = ROOT / "docs" / "benchmarks.png"
 README = ROOT / "README.md"
 PART_SECONDS = 1500
 """After which a part is ended and counts as failed."""
+
+STOP_SECONDS = 60
+"""In which a part that is ended early stops what it started."""
 
 
 def main() -> int:
@@ -111,6 +115,11 @@ def _run_apart(name: str) -> dict[str, Any]:
                 return {"failed": f"it took longer than {PART_SECONDS} s"}
             finally:
                 # Also when somebody interrupts the session.
+                if process.poll() is None:
+                    # Asked first: servers that it started in sessions of their own are for it to stop.
+                    os.killpg(process.pid, signal.SIGTERM)
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(STOP_SECONDS)
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
         if process.returncode or not file.exists():
