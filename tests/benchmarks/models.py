@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.benchmarks.harness import ROOT
 from varstar_batch.arithmetic.rules import Preprocessing
-from varstar_batch.model.bundle import Bundle
+from varstar_batch.model.bundle import FORMAT_VERSION, Bundle
 from varstar_batch.storage.bundles import read_bundle, write_bundle
 
 SHIPPED_BUNDLE = ROOT / "varstar_batch/model/bundles/default"
@@ -17,7 +17,7 @@ SHIPPED_BUNDLE = ROOT / "varstar_batch/model/bundles/default"
 
 def paper_bundle(scratch: Path) -> Path:
     """Return the folder of the bundle, made at the first call: what weights say does not change how long they take."""
-    folder = scratch / "paper-model"
+    folder = scratch / f"paper-model-{FORMAT_VERSION}"
     if not (folder / "bundle.json").exists():
         # In a process of its own: what Keras takes of memory and threads must not be in what is measured afterwards.
         subprocess.run([sys.executable, "-m", "tests.benchmarks.models", str(folder)], check=True, cwd=ROOT)
