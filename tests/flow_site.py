@@ -22,6 +22,10 @@ PATIENCE = 120.0
 T = TypeVar("T")
 
 
+SECONDS_TO_ANSWER = 150
+"""SQLite lets a writer wait for another for 60 s, twice in some of Prefect's requests, before the server says 503."""
+
+
 class PatientTransport(httpx.HTTPTransport):
     """Tries again where the server says 503, as Prefect's own client does: SQLite was busy, and nothing was changed."""
 
@@ -68,7 +72,7 @@ class Site:
         self.survey = folder / "survey"
         self.catalog = folder / "catalog"
         self.url = f"http://127.0.0.1:{port}"
-        self.http = httpx.Client(base_url=f"{self.url}/api", timeout=60, transport=PatientTransport())
+        self.http = httpx.Client(base_url=f"{self.url}/api", timeout=SECONDS_TO_ANSWER, transport=PatientTransport())
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
             "PREFECT_HOME": str(folder / "client"),

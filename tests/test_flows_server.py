@@ -38,12 +38,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield running
 
 
+LONG_PARTITIONS = 72
+
+
 @pytest.fixture(scope="module")
 def long_survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Takes some seconds to classify: the same light curves under other names, again and again."""
     folder = tmp_path_factory.mktemp("long") / "survey"
     table = simulated_table(0, 1000)
-    for number in range(24):
+    for number in range(LONG_PARTITIONS):
         names = pa.array([name.as_py() + number * 1000 for name in table["object_id"]], table["object_id"].type)
         column = table.schema.get_field_index("object_id")
         write_partition(folder / f"part-{number:05d}.parquet", table.set_column(column, "object_id", names))
@@ -137,7 +140,7 @@ def test_cancelled_then_killed_then_resumed(site: Site, long_survey: Path, tmp_p
     seconds = time.monotonic() - asked
     site.ended(cancelled, "CANCELLED")
     done = len(written(catalog))
-    assert done < 24
+    assert done < LONG_PARTITIONS
 
     killed = site.start("reclassify/nightly", **parameters)
     until("more partitions", lambda: len(written(catalog)) > done, every=0.05)
@@ -149,13 +152,13 @@ def test_cancelled_then_killed_then_resumed(site: Site, long_survey: Path, tmp_p
     failed = until("the event", lambda: [e for e in site.events("varstar.run.failed") if killed in str(e)])
     assert failed[0]["payload"]["catalog"] == str(catalog)
     done = len(written(catalog))
-    assert done < 24
+    assert done < LONG_PARTITIONS
 
     site.ended(site.start("reclassify/nightly", **parameters), "COMPLETED")
     (record,) = run_records(catalog)  # one run, begun once, ended by the third
     assert record["resumed_partitions"] == done
-    assert (record["rows"], record["failed_partitions"]) == (24_000, 0)
-    print(f"cancelled within {seconds:.1f} s; {done} of 24 partitions were done when the last run began")
+    assert (record["rows"], record["failed_partitions"]) == (1000 * LONG_PARTITIONS, 0)
+    print(f"cancelled within {seconds:.1f} s; {done} of {LONG_PARTITIONS} partitions were done when the last run began")
 
 
 @contextmanager
