@@ -9,7 +9,20 @@ from typing import Any
 from tests.benchmarks.measures import Row, Spread
 
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
-ORDER = ("end_to_end", "fold", "engines", "reading", "scaling", "memory", "estimate", "query", "gpu")
+ORDER = (
+    "end_to_end",
+    "fold",
+    "engines",
+    "reading",
+    "overhead",
+    "s3",
+    "flow",
+    "scaling",
+    "memory",
+    "estimate",
+    "query",
+    "gpu",
+)
 
 
 def table(part: Mapping[str, Any]) -> str:
