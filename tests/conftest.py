@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.command_line import Result, exit_code
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "surveys"
 
@@ -15,3 +18,16 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("needs the real light curves in ../shared/data, which this machine does not have")
     return SHARED_DATA
+
+
+@pytest.fixture
+def varstar(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """`varstar`, called with words in this process."""
+
+    def call(*words: object) -> Result:
+        capsys.readouterr()
+        code = exit_code(*words)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return call

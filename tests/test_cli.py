@@ -13,45 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.command_line import refused
 from tests.making import simulated_table, write_partition, write_survey
 from varstar_batch._version import __version__
-from varstar_batch.cli import main
 from varstar_batch.storage.bundles import read_bundle, write_bundle
-
-
-class Result:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    def __repr__(self) -> str:
-        return f"exit {self.code}\n{self.out}\n{self.err}"
-
-
-@pytest.fixture
-def varstar(capsys: pytest.CaptureFixture[str]):
-    def call(*words: object) -> Result:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exited:
-            main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return Result(int(exited.value.code or 0), captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_survey(tmp_path_factory.mktemp("cli") / "survey")
-
-
-def refused(result: Result, code: int, *words: str) -> None:
-    """The command ended with `code` and exactly one line of error, which has all the words."""
-    assert result.code == code, result
-    lines = [line for line in result.err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, result
-    assert "Traceback" not in result.err + result.out
-    for word in words:
-        assert word in lines[0], result
 
 
 def test_version_and_help(varstar) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.command_line import refused
 from tests.labelled_making import TINY, labelled_sines, texts, write_labelled
-from tests.test_cli import Result, refused
 from varstar_batch.cli import main
 from varstar_batch.model import recipes
 from varstar_batch.storage.bundles import read_bundle
@@ -25,18 +25,6 @@ WORDS = ("--architecture", "tiny", "--folds", 2, "--min-per-class", 10)
 @pytest.fixture(autouse=True)
 def _tiny_recipe(monkeypatch):
     monkeypatch.setattr(recipes, "RECIPES", {"tiny": TINY})
-
-
-@pytest.fixture
-def varstar(capsys: pytest.CaptureFixture[str]):
-    def call(*words: object) -> Result:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exited:
-            main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return Result(int(exited.value.code or 0), captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture(scope="module")
