@@ -94,7 +94,8 @@ def test_a_release_starts_a_run_with_its_name(site: Site) -> None:
     assert run["parameters"]["parameters"]["survey"] == str(site.survey)
     ended = site.ended(run["id"], "COMPLETED")
     assert ended["name"] == "survey DR2 with the shipped model"
-    assert len(site.events("survey.release.published")) == 1
+    # The server stores events some seconds after it acts on them, in batches.
+    assert len(until("the event to be stored", lambda: site.events("survey.release.published"))) == 1
 
 
 def test_runs_of_one_catalog_queue_up_and_leave_what_a_person_wants_to_see(site: Site) -> None:
