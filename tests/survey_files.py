@@ -1,4 +1,4 @@
-"""Small surveys in every form, written by hand for tests."""
+"""Small surveys in every form, written by hand for tests, and what reading them must give."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+
+from varstar_batch.arithmetic.lightcurves import LightCurves
+from varstar_batch.errors import PartitionError
+from varstar_batch.storage.reading import SurveyBatch, read_batches
+from varstar_batch.storage.surveys import Survey
 
 FORMS = ("nested", "lists", "structs", "long")
 
@@ -69,3 +75,32 @@ def write(path: Path, table: pa.Table, row_group_size: int | None = None) -> Pat
 
 def _observed(time: list[Any], mag: list[Any], mag_err: list[Any]) -> list[tuple[str, pa.DataType, list[Any]]]:
     return [("time", pa.float64(), time), ("mag", pa.float32(), mag), ("mag_err", pa.float32(), mag_err)]
+
+
+def read_all(survey: Survey, max_observations: int = 10**6, number: int = 0) -> list[SurveyBatch]:
+    return list(read_batches(survey.source, survey.partitions[number], None, max_observations))
+
+
+def assert_equal(batches: list[SurveyBatch], objects: Objects) -> None:
+    """Batches in order hold exactly these objects, whatever the cuts."""
+    assert [name for batch in batches for name in batch.objects["object_id"].to_pylist()] == objects.object_id
+    periods = np.concatenate([batch.period for batch in batches])
+    np.testing.assert_array_equal(periods, np.array(objects.period, np.float64))
+    curves = LightCurves.concat([batch.light_curves for batch in batches])
+    assert curves.mag_err is not None
+    assert curves.n_obs.tolist() == [len(one) for one in objects.observations]
+    for k, values in enumerate((curves.time, curves.mag, curves.mag_err)):
+        np.testing.assert_array_equal(values, [value for one in objects.field(k) for value in one])
+    for batch in batches:
+        assert batch.objects.num_rows == len(batch.period) == len(batch.light_curves)
+
+
+def fault(survey: Survey, number: int = 0, max_observations: int = 1000) -> PartitionError:
+    """Return the error of reading a partition: one line that names it."""
+    with pytest.raises(PartitionError) as caught:
+        read_all(survey, max_observations, number)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.startswith(f"{survey.source.location}/{survey.partitions[number].key}: expected ")
+    assert caught.value.fix
+    return caught.value
