@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dask.config import collect_env, get
 
 from tests.manifests import LITERALS, SECRET_NAME
 
@@ -263,6 +264,35 @@ def options_of(program: str, command: str) -> set[str]:
 
     group: Any = typer.main.get_command(app)
     return {name for each in group.commands[command].params for name in [*each.opts, *each.secondary_opts]}
+
+
+def dask_variables_of_units() -> dict[str, dict[str, str]]:
+    """Return the variables of Dask in each unit that has any."""
+    found = {}
+    for unit in UNITS:
+        lines = re.findall("^Environment=(.*)", unit.read_text(), re.MULTILINE)
+        said = dict(word.split("=", 1) for line in lines for word in shlex.split(line))
+        if "dask" in unit.name:
+            found[unit.name] = said
+    return found
+
+
+def test_clusters_elsewhere_are_set_as_our_own() -> None:
+    """Without these a scheduler grows with each worker and second, and one death of a worker more ends a task."""
+    from varstar_batch.cluster.clients import DEATHS, LOG_LENGTH
+
+    file = (ROOT / "k8s/base/environment.env").read_text()
+    settings = dask_variables_of_units() | {
+        "kubernetes": dict(line.split("=", 1) for line in file.splitlines()),
+        **{name: COMPOSE["services"][name]["environment"] for name in ("scheduler", "cpu-worker", "gpu-worker")},
+    }
+    assert len(settings) == 6
+    for place, said in settings.items():
+        own = collect_env(said)
+        assert get("distributed.scheduler.allowed-failures", config=own) == DEATHS, place
+        assert get("distributed.admin.low-level-log-length", config=own) == LOG_LENGTH, place
+        assert get("distributed.comm.require-encryption", config=own) is True, place
+        assert get("distributed.comm.timeouts.tcp", config=own) == "30s", place
 
 
 def make_certificates(folder: Path) -> subprocess.CompletedProcess[str]:
