@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 from tests.benchmarks.classifying import Classified, classify
@@ -86,7 +88,7 @@ def rival_commands(survey: Path, model: Path, out: Path, workers: int) -> dict[s
         return {}
     arguments = [str(survey), str(model), str(out)]
     module = [sys.executable, "-m"]
-    return {
+    rivals = {
         NAIVE_NAME: ([sys.executable, str(NAIVE), *arguments], QUIET),
         f"multiprocessing.Pool({workers}) of its functions": (
             [*module, "tests.benchmarks.rivals.pool", *arguments, str(workers)],
@@ -97,6 +99,12 @@ def rival_commands(survey: Path, model: Path, out: Path, workers: int) -> dict[s
             ONE_THREAD,
         ),
     }
+    if importlib.util.find_spec("ray") is not None:  # no dependency of this project: measured where somebody has it
+        rivals[f"Ray Data {version('ray')} on {workers} cores, the same functions"] = (
+            [*module, "tests.benchmarks.rivals.ray_data", *arguments, str(workers)],
+            ONE_THREAD | {"RAY_USAGE_STATS_ENABLED": "0"},
+        )
+    return rivals
 
 
 def printed_rate(run: ProcessRun, objects: int) -> float:
