@@ -28,6 +28,7 @@ from tests.benchmarks.report import draw, section, table, write_section
 PARTS = {
     "end_to_end": ("end_to_end", "measure"),
     "fold": ("stages", "measure_fold"),
+    "features": ("bench_features", "measure"),
     "engines": ("stages", "measure_engines"),
     "reading": ("stages", "measure_reading"),
     "scaling": ("scaling", "measure"),
