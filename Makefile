@@ -23,9 +23,11 @@ help:
 	@echo "make install  the environment in $(VENV) only"
 	@echo "make clean    remove $(VENV), caches and demo output"
 
+# Pip and setuptools, too: those that venv brings are as old as the Python they come with.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "varstar-batch needs CPython >= 3.11, this is " + sys.version.split()[0] + "; set PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools wheel
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev]'
 	touch $@
 

@@ -25,8 +25,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "varstar_batch/model/bundles/default"
-UNPINNED = {"varstar-batch", "pip", "setuptools", "wheel"}
-"""This package, and what virtual environments bring."""
+OURS = "varstar-batch"
 PINNED = re.compile(r"([A-Za-z0-9][\w.-]*)==([\w.!+]+)")
 SECONDS = 120
 
@@ -50,7 +49,7 @@ def read_pins(file: Path) -> tuple[dict[str, str], list[str]]:
 def unpinned(pins: Mapping[str, str], installed: Mapping[str, str]) -> Iterator[str]:
     """Yield what is installed at another version than the pinned one, or pinned nowhere."""
     for name, version in sorted(installed.items()):
-        if name not in UNPINNED and pins.get(name) != version:
+        if name != OURS and pins.get(name) != version:
             yield f"{name} {version} is installed, constraints.txt says {pins.get(name, 'nothing')}"
 
 
@@ -116,11 +115,11 @@ def audit(constraints: Path, advisories: Path) -> tuple[list[str], str]:
     """Return everything that is wrong, one line each, and how far a database was asked."""
     pins, problems = read_pins(constraints)
     packages = list(distributions())
-    installed = {canonicalize_name(package.name): package.version for package in packages}
+    installed: dict[str, str] = {canonicalize_name(package.name): package.version for package in packages}
     floors = tomllib.loads(advisories.read_text())
     problems += unpinned(pins, installed)
     problems += known(pins, floors)
-    problems += changed(package for package in packages if canonicalize_name(package.name) not in UNPINNED)
+    problems += changed(package for package in packages if canonicalize_name(package.name) != OURS)
     problems += other_weights(BUNDLE)
     found, asked = ask_database(constraints)
     return problems + found, f"{len(pins)} pinned, {len(installed)} installed, {len(floors)} advisories; {asked}"

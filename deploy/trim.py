@@ -1,15 +1,18 @@
 """Remove from this interpreter's environment what no run of varstar-batch opens, and compile what every start imports.
 
 For images only, as `python -P`. What goes: the libraries' own tests and headers, OpenVINO's devices other than the CPU,
-and pip, which nobody needs where nothing can be written. Bytecode, since a read-only image cannot keep what it makes:
-without it each start takes 4 s of a core more; of everything it would take 200 MB.
+pip, which nobody needs where nothing can be written, and setuptools, where no package asks for it. Bytecode, since a
+read-only image cannot keep what it makes: without it each start takes 4 s of a core more; of everything it would take
+200 MB.
 """
 
 import importlib
 import py_compile
+import re
 import shutil
 import sys
 import sysconfig
+from importlib.metadata import distributions
 from pathlib import Path
 
 SITE = Path(sysconfig.get_path("purelib"))
@@ -50,7 +53,16 @@ def candidates() -> list[Path]:
     """Return what is to go: folders and files, none within another."""
     folders = [folder for name in TESTED for folder in (SITE / name).rglob("test*") if folder.name in {"test", "tests"}]
     outer = [folder for folder in folders if folder not in WANTED and not set(folder.parents) & set(folders)]
-    return [*outer, *(SITE / name for name in OTHERS), *SITE.glob("pip-*.dist-info")]
+    return [*outer, *(SITE / name for name in OTHERS), *SITE.glob("pip-*.dist-info"), *unasked()]
+
+
+def unasked() -> list[Path]:
+    """Return the folders of setuptools, which venv brings, if no installed package requires it."""
+    lines = [line for package in distributions() for line in package.requires or []]
+    if any(re.match(r"setuptools\b(?!.*extra ==)", line) for line in lines):
+        return []
+    files = [file for package in distributions(name="setuptools") for file in package.files or []]
+    return [SITE / name for name in sorted({file.parts[0] for file in files}) if name != ".."]
 
 
 def size(path: Path) -> int:

@@ -125,7 +125,12 @@ class Here:
             yield
         finally:
             process.terminate()
-            process.wait(60)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                # Prefect's worker now and then waits for ever once told to end; engines kill it after 10 s, too.
+                process.kill()
+                process.wait()
 
 
 def answers(port: int, auth: str | None) -> int:
