@@ -276,15 +276,17 @@ def holders(archive: Path, text: bytes) -> list[str]:
     found = []
     with tarfile.open(archive) as image:
         for member in image:
-            file = image.extractfile(member)
+            file = image.extractfile(member) if member.isreg() else None
             if file is None:
                 continue
             content = file.read()
             if member.name.endswith(".tar"):
                 with tarfile.open(fileobj=io.BytesIO(content)) as layer:
                     for each in layer:
-                        inner = layer.extractfile(each)
-                        if text in each.name.encode() or (inner is not None and text in inner.read()):
+                        # Links may lead to what another layer holds, or nowhere: their names are all they have.
+                        inner = layer.extractfile(each) if each.isreg() else None
+                        names = f"{each.name} {each.linkname}".encode()
+                        if text in names or (inner is not None and text in inner.read()):
                             found.append(f"{member.name}:{each.name}")
             elif text in content:
                 found.append(member.name)
