@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests import survey_files
 from varstar_batch.cli import main
-from varstar_batch.cli.estimating import duration
+from varstar_batch.cli.console import duration, pace
 from varstar_batch.cluster.calibration import Sample, combine, with_rates
 from varstar_batch.cluster.estimate import Prices, Rates, Workload, estimate, measure_workload, read_rates
 from varstar_batch.errors import InputError
@@ -236,3 +236,11 @@ def test_the_command_measures_on_a_cluster_of_its_own(survey: Path, capsys: pyte
     assert found["rates"]["start_up"] > 0
     assert found["rates"]["observations_per_object"] == 60
     assert found["memory"] > found["worker_memory"] > 0
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(16771.2, "16,771 objects/s"), (1.0, "1 objects/s"), (0.066, "15.2 s each"), (0.0, "0 objects/s")],
+)
+def test_what_takes_long_has_its_seconds_not_its_rate(rate: float, text: str) -> None:
+    assert pace(rate, "objects") == text

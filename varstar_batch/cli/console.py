@@ -130,7 +130,7 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         rate = task.finished_speed or task.speed
-        return Text(f"{rate:,.0f} {self.unit}/s" if rate else "", style="progress.data.speed")
+        return Text(pace(rate, self.unit) if rate else "", style="progress.data.speed")
 
 
 class _PlainProgress:
@@ -152,8 +152,26 @@ class _PlainProgress:
         seconds = time.monotonic() - self.start
         rate = self.done / seconds if seconds else 0.0
         of = f" of {self.total:,} ({self.done / self.total:.0%})" if self.total else ""
-        left = f", {(self.total - self.done) / rate:,.0f} s left" if self.total and 0 < self.done < self.total else ""
-        self.log(f"{self.title}: {self.done:,}{of} {self.unit}, {rate:,.0f}/s, {seconds:.1f} s{left}")
+        left = (
+            f", {duration((self.total - self.done) / rate)} left" if self.total and 0 < self.done < self.total else ""
+        )
+        self.log(f"{self.title}: {self.done:,}{of} {self.unit}, {pace(rate)}, {seconds:.1f} s{left}")
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
+def pace(rate: float, unit: str = "") -> str:
+    """Return how many a second, or, of what takes longer than that, how long each takes."""
+    if 0 < rate < 1:
+        return f"{1 / rate:,.1f} s each"
+    return f"{rate:,.0f} {unit}/s" if unit else f"{rate:,.0f}/s"
 
 
 def _cell(value: object) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from varstar_batch.cli.console import out, parse_bytes, print_json
+from varstar_batch.cli.console import duration, out, parse_bytes, print_json
 from varstar_batch.errors import InputError
 
 
@@ -85,15 +85,6 @@ def estimate(
         lines["cost"] = f"{found.cost:,.2f}"
     for name, text in lines.items():
         out.print(f"[bold]{name:>7}[/]  {text}")
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as people say them."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:,.1f} h"
 
 
 def _read(path: str) -> str:
