@@ -90,7 +90,8 @@ def compile_started() -> int:
     for name in STARTED:
         importlib.import_module(name)
     files = {str(getattr(module, "__file__", None)) for module in [*sys.modules.values()]}
-    ours = [file for file in files if file.endswith(".py") and Path(file).is_relative_to(SITE)]
+    # What this process loaded when it started may have been trimmed since.
+    ours = [file for file in files if file.endswith(".py") and Path(file).is_relative_to(SITE) and Path(file).exists()]
     for file in ours:
         # Copies of the files in later layers have other times, by which the usual bytecode would be found out of date.
         mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
