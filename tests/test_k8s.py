@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import functools
-import json
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import AsyncMock
 
 import pytest
 import yaml
 
 from tests.manifests import (
     Manifest,
-    house_problems,
-    kubernetes_problems,
-    literal_problems,
     name_of,
     pods,
     problems,
     problems_of,
-    restricted_problems,
     talks,
     together,
 )
@@ -247,42 +240,3 @@ def test_everything_of_dask_speaks_tls_only(overlay: str) -> None:
             assert "--protocol=tls" in words or variables["DASK_SCHEDULER_ADDRESS"] == "tls://varstar-scheduler:8786"
             (volume,) = (each for each in spec["volumes"] if each["name"] == "tls")
             assert volume["secret"] == {"secretName": "varstar-dask-tls", "defaultMode": 0o440}
-
-
-def job_of_a_flow_run() -> tuple[Manifest, Manifest]:
-    """Return the job that a worker would make, and the work pool's template, as `varstar deploy` fills it in."""
-    kubernetes = pytest.importorskip("prefect_kubernetes.worker", reason="needs prefect-kubernetes")
-    template = json.loads((K8S / "base/job-template.json").read_text())
-    entries = yaml.safe_load((ROOT / "deploy/prefect.yaml").read_text())["deployments"]
-    variables = next(each for each in entries if each["name"] == "nightly-kubernetes")["work_pool"]["job_variables"]
-    variables = copy.deepcopy(variables) | {"image": "varstar-batch:gpu"}
-    make = kubernetes.KubernetesWorkerJobConfiguration.from_template_and_values
-    made = asyncio.run(make(template, variables, client=AsyncMock()))  # nothing in it refers to the server
-    made.command = "python -m prefect.flow_engine"
-    made.env = {name: value for name, value in made.env.items() if name.startswith("PREFECT_FLOWS")}
-    made.prepare_for_flow_run(_flow_run())
-    return made.job_manifest, template
-
-
-def _flow_run() -> Any:
-    from uuid import uuid4
-
-    from prefect.client.schemas.objects import FlowRun
-
-    return FlowRun(id=uuid4(), flow_id=uuid4(), name="a night's run")
-
-
-def test_jobs_of_flow_runs_are_valid_and_restricted() -> None:
-    job, template = job_of_a_flow_run()
-    ((_, labels, spec),) = pods(job | {"metadata": {"name": "flow"}})
-    assert labels.items() >= FLOW.items()
-    assert kubernetes_problems(job) == []
-    assert [*restricted_problems(spec), *house_problems(spec), *literal_problems(job | {"metadata": {}})] == []
-    assert job["spec"]["backoffLimit"] == 0
-    assert job["metadata"]["namespace"] == "varstar"
-    assert spec["containers"][0]["image"] == "varstar-batch:gpu"
-    variables = {each["name"]: each["value"] for each in spec["containers"][0]["env"]}
-    assert variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
-    assert template["variables"]["properties"]["service_account_name"]["default"] == spec["serviceAccountName"]
-    job["spec"]["template"]["spec"]["completions"] = 1
-    assert kubernetes_problems(job) != []
