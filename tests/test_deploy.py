@@ -18,6 +18,7 @@ import yaml
 from dask.config import collect_env, get
 
 from tests.manifests import LITERALS, SECRET_NAME
+from tests.options import options_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
@@ -248,24 +249,6 @@ def test_the_options_in_compose_exist(name: str) -> None:
     assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options_of(words[0], words[1])
 
 
-def options_of(program: str, command: str) -> set[str]:
-    """Return the options that a command of `varstar` or `dask` knows."""
-    import click
-
-    if program == "dask":
-        from distributed.cli.dask_scheduler import main as scheduler
-        from distributed.cli.dask_worker import main as worker
-
-        it: click.Command = {"scheduler": scheduler, "worker": worker}[command]
-        return {name for each in it.params for name in [*each.opts, *each.secondary_opts]}
-    import typer
-
-    from varstar_batch.cli.app import app
-
-    group: Any = typer.main.get_command(app)
-    return {name for each in group.commands[command].params for name in [*each.opts, *each.secondary_opts]}
-
-
 def dask_variables_of_units() -> dict[str, dict[str, str]]:
     """Return the variables of Dask in each unit that has any."""
     found = {}
@@ -312,62 +295,6 @@ def test_certificates_belong_together_and_are_never_overwritten(tmp_path: Path) 
         pytest.skip("needs openssl to check what was made")
     words = ["openssl", "verify", "-CAfile", str(folder / "ca.crt"), str(folder / "tls.crt")]
     assert subprocess.run(words, capture_output=True, check=False).returncode == 0
-
-
-GUIDE = (DEPLOY / "README.md").read_text()
-
-
-def test_the_runbook_knows_every_kind_of_failure() -> None:
-    code = "\n".join(
-        file.read_text() for folder in ("cluster", "storage") for file in (ROOT / "varstar_batch" / folder).glob("*.py")
-    )
-    # Not of partitions: how NumPy sorts.
-    kinds = set(re.findall(r'kind="([a-z_]+)"', code)) - {"stable"}
-    kinds |= {"storage", "disk_full", "credentials", "forbidden", "killed_worker", "memory", "error"}
-    assert len(kinds) > 10
-    assert [kind for kind in sorted(kinds) if f"`{kind}`" not in GUIDE] == []
-
-
-def test_the_guides_commands_and_files_exist() -> None:
-    lines = "\n".join(re.findall(r"```sh\n(.*?)```", GUIDE, flags=re.DOTALL)).splitlines()
-    assert len(lines) > 10
-    for line in lines:
-        for word in shlex.split(line):
-            if word.startswith(("deploy/", "k8s/")):
-                assert (ROOT / word).exists(), word
-    from varstar_batch.cli.app import app
-
-    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    said = set(re.findall(r"`varstar ([a-z]+)", GUIDE)) | {
-        line.split()[1] for line in lines if line.startswith("varstar")
-    }
-    assert said <= known
-
-
-def guide_commands() -> list[list[str]]:
-    """Return the commands of `varstar` in the guide and beside it, in code blocks and in the text, as words."""
-    found = []
-    for file in (DEPLOY / "README.md", DEPLOY / "SECURITY.md"):
-        text = file.read_text()
-        blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)).splitlines()
-        inline = re.findall(r"`(varstar [^`]+)`", re.sub(r"\s+", " ", re.sub(r"```.*?```", "", text, flags=re.DOTALL)))
-        found += [shlex.split(line) for line in [*blocks, *inline] if line.startswith("varstar ")]
-    return found
-
-
-def wrong_options(commands: list[list[str]]) -> list[str]:
-    """Return the options that the commands do not know."""
-    known = {name: options_of("varstar", name) for name in {words[1] for words in commands}}
-    return [
-        f"{words[1]} {word}" for words in commands for word in words if word[:2] == "--" and word not in known[words[1]]
-    ]
-
-
-def test_the_options_in_the_guide_exist() -> None:
-    commands = guide_commands()
-    assert len(commands) > 12
-    assert wrong_options(commands) == []
-    assert wrong_options([["varstar", "classify", "SURVEY", "CATALOG", "--fresher"]]) == ["classify --fresher"]
 
 
 def test_the_build_context_holds_what_the_dockerfile_copies() -> None:

@@ -240,3 +240,28 @@ def test_everything_of_dask_speaks_tls_only(overlay: str) -> None:
             assert "--protocol=tls" in words or variables["DASK_SCHEDULER_ADDRESS"] == "tls://varstar-scheduler:8786"
             (volume,) = (each for each in spec["volumes"] if each["name"] == "tls")
             assert volume["secret"] == {"secretName": "varstar-dask-tls", "defaultMode": 0o440}
+    made = [each["spec"]["secretName"] for each in manifests(overlay) if name_of(each) == "Certificate/varstar-dask"]
+    assert made == (["varstar-dask-tls"] if overlay == "production" else [])
+
+
+def asked(overlay: str) -> tuple[float, float, int]:
+    """Return cores, GiB and GPUs that the pods of an overlay ask for, before the autoscaler adds any."""
+    from kubernetes.utils.quantity import parse_quantity
+
+    cores = memory = gpus = 0
+    for manifest in manifests(overlay):
+        for name, _, spec in pods(manifest):
+            group = manifest["spec"].get("worker", manifest["spec"])
+            replicas = 1 if name.endswith("-scheduler") else group["replicas"]
+            for it in spec["containers"]:
+                wanted = it["resources"]["requests"]
+                cores += replicas * parse_quantity(wanted["cpu"])
+                memory += replicas * parse_quantity(wanted["memory"])
+                gpus += replicas * int(wanted.get("nvidia.com/gpu", 0))
+    return float(cores), float(memory / 2**30), gpus
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_guide_says_what_an_overlay_asks_for(overlay: str) -> None:
+    cores, memory, gpus = asked(overlay)
+    assert f"| `{overlay}` | {cores:g} | {memory:g} | {gpus} |" in (ROOT / "deploy/README.md").read_text()
