@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from flows.reclassify import ReclassifyParameters
@@ -59,6 +60,19 @@ def test_a_local_cluster_listens_on_loopback_only(dashboard: bool) -> None:
 def test_a_scheduler_elsewhere_without_tls_is_refused(address: str) -> None:
     with pytest.raises(InputError, match="without TLS"), open_client(None, address):
         pass
+
+
+@pytest.mark.slow
+def test_a_scheduler_of_ours_does_not_listen_in_the_clear() -> None:
+    """As the compose file sets it, and by another test the units and Kubernetes, with TLS left out of its command."""
+    service = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]["scheduler"]
+    settings = {name: text for name, text in service["environment"].items() if "REQUIRE_ENCRYPTION" in name}
+    words = ["-m", "dask", "scheduler", "--protocol=tcp", "--host=0.0.0.0", "--port=0", "--no-dashboard"]
+    done = subprocess.run(
+        [sys.executable, *words], env=os.environ | settings, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode != 0
+    assert "encryption required by Dask configuration" in done.stderr
 
 
 def openssl(folder: Path, *words: str) -> None:
