@@ -21,6 +21,7 @@ from varstar_batch.model.engines import open_engine
 from varstar_batch.model.keras_runtime import load_keras
 from varstar_batch.model.networks import from_keras_file, logits_model, to_keras_file
 from varstar_batch.model.openvino_graph import build_graph
+from varstar_batch.model.openvino_runtime import load_openvino
 from varstar_batch.model.weights import read_network
 from varstar_batch.storage.bundles import read_bundle
 
@@ -235,8 +236,7 @@ def zoo():
 
 
 def run_graph(model, *inputs):
-    import openvino
-
+    openvino = load_openvino()
     graph = build_graph(read_network(to_keras_file(model), where="test"), len(inputs[0]), where="test")
     compiled = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return compiled([array.transpose(0, 2, 1) if array.ndim == 3 else array for array in inputs])[0]
@@ -340,3 +340,10 @@ def test_the_shipped_bundle_says_the_same_on_every_backend_of_keras(backend):
     expected = open_engine(shipped, "openvino").logits(*simulated_inputs(shipped, 200, 79))
     found = np.frombuffer(run.stdout, np.float32).reshape(expected.shape)
     np.testing.assert_allclose(probabilities(found), probabilities(expected), atol=1e-5)
+
+
+def test_openvino_is_loaded_without_what_tells_its_maker() -> None:
+    code = "import sys; from varstar_batch.model.openvino_runtime import load_openvino; load_openvino();"
+    code += "print(*sorted(name for name in sys.modules if 'telemetry' in name or name.startswith('openvino.tools')))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert set(loaded) <= {"openvino.tools"}

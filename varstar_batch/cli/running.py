@@ -22,6 +22,7 @@ from varstar_batch.cli.outcome import agreement
 from varstar_batch.cluster.clients import ClusterOptions, open_client
 from varstar_batch.cluster.configuration import load_config
 from varstar_batch.cluster.execute import PartitionResult
+from varstar_batch.cluster.forking import load_ahead_of_workers
 from varstar_batch.cluster.outcomes import Failure
 from varstar_batch.cluster.plan import RunPlan
 from varstar_batch.cluster.runs import Prepared, execute_run, expected_objects, plan_run, prepare, publish, verify
@@ -87,6 +88,8 @@ def classify(
     ]
     overrides += [f"chunk_memory={parse_bytes(chunk_memory, '--chunk-memory')}"] if chunk_memory is not None else []
     settings = load_config(config, overrides)
+    if not (plan or scheduler or workers == 0):
+        load_ahead_of_workers()
     run_plan, bundle = plan_run(survey, model, settings)
     if plan:
         _print_plan(run_plan, as_json)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import ssl
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from varstar_batch.arithmetic.fold import compile_kernels
+from varstar_batch.cluster.forking import METHOD, load_ahead_of_workers
 from varstar_batch.errors import InputError, one_line
 
 if TYPE_CHECKING:
@@ -206,12 +206,14 @@ def _connected(address: str, security: Security | None) -> Iterator[Client]:
 
 @contextmanager
 def _local(workers: int, memory: int | None, security: Security | None, dashboard: bool) -> Iterator[Client]:
+    load_ahead_of_workers()
     import dask
     from distributed import Client, LocalCluster
 
     # Loopback only: whoever reaches a Dask scheduler can run code on it. One thread each: the kernels and the engine
     # hold a core for long, and processes survive each other.
     settings = {
+        "distributed.worker.multiprocessing-method": METHOD,
         "distributed.worker.memory.terminate": 0.95,
         "distributed.scheduler.allowed-failures": DEATHS,
         "distributed.admin.tick.limit": "30s",
@@ -220,10 +222,7 @@ def _local(workers: int, memory: int | None, security: Security | None, dashboar
         # What goes wrong in a worker comes back as a failure of its partition; it need not be told twice.
         "logging": {"distributed": "critical", "bokeh": "critical", "tornado": "critical"},
     }
-    with dask.config.set(settings), _quiet("distributed"), ThreadPoolExecutor(1) as pool:
-        # On a fresh machine every worker would compile the kernels for itself, all at once: here one does it for all.
-        # Where the machine code is there already, this only overlaps with the start of the cluster.
-        compiled = pool.submit(compile_kernels)
+    with dask.config.set(settings), _quiet("distributed"):
         try:
             cluster = LocalCluster(
                 n_workers=workers,
@@ -231,6 +230,8 @@ def _local(workers: int, memory: int | None, security: Security | None, dashboar
                 processes=True,
                 host="127.0.0.1",
                 memory_limit="auto" if memory is None else memory,
+                # As it is now: what workers are forked from may be older.
+                env=dict(os.environ),
                 security=security,
                 # A port of its own choice, also for the little that is served without a dashboard: 8787 may be taken.
                 dashboard_address="127.0.0.1:0",
@@ -245,7 +246,6 @@ def _local(workers: int, memory: int | None, security: Security | None, dashboar
                 fix="see whether there is memory for so many; --workers takes fewer, and 0 does without any",
             ) from None
         with cluster, Client(cluster, set_as_default=False) as client:
-            compiled.result()
             yield client
 
 

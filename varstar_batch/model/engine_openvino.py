@@ -28,10 +28,10 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(self, bundle: Bundle, *, precision: str, threads: int) -> None:
-        import openvino
-
         from varstar_batch.model.openvino_graph import build_graph
+        from varstar_batch.model.openvino_runtime import load_openvino
 
+        openvino = load_openvino()
         core = openvino.Core()
         if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             precision = "float32"

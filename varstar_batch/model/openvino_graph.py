@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.errors import RefusedError
+from varstar_batch.model.openvino_runtime import load_openvino
 from varstar_batch.model.weights import Layer, Network
 
 FEW_CHANNELS = 4
@@ -44,8 +45,7 @@ def build_graph(network: Network, batch: int, *, where: str) -> Any:
     RefusedError
         If a layer has an option that is not supported.
     """
-    import openvino
-
+    openvino = load_openvino()
     graph = _Graph(network, batch)
     last = network.logits_layer.name
     for layer in network.layers:
@@ -67,9 +67,7 @@ class _Graph:
     """The translation under way: the OpenVINO output of each layer that is done."""
 
     def __init__(self, network: Network, batch: int) -> None:
-        from openvino import opset13
-
-        self.op = opset13
+        self.op = load_openvino().opset13
         self.batch = batch
         self.network = network
         self.outputs: dict[str, Any] = {}

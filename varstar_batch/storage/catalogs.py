@@ -16,7 +16,6 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from varstar_batch.errors import InputError
@@ -31,6 +30,7 @@ from varstar_batch.storage.run_history import RUN_RECORD, published_runs, resolv
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow.dataset as ds
     from astropy.table import Table
     from dask.dataframe import DataFrame as DaskFrame
     from lsdb import Catalog as LsdbCatalog
@@ -113,6 +113,9 @@ class CatalogReader:
 
     def dataset(self) -> ds.Dataset:
         """Return the rows as an Arrow dataset, which reads nothing yet."""
+        # Takes half a second, since it loads pandas; of the commands only those that ask for rows need it.
+        import pyarrow.dataset as ds
+
         paths = [location.path for location in self.locations]
         fs = None if self.run.is_local else self.run.fs
         return ds.dataset(paths, schema=self.schema, format="parquet", filesystem=fs)

@@ -1,0 +1,20 @@
+"""Imported by the process that workers are forked from: what a chunk needs, loaded and compiled before there are any.
+
+Nothing here may start a thread, which a fork would lose: of OpenVINO only the library is loaded, no device is.
+"""
+
+from __future__ import annotations
+
+from varstar_batch.arithmetic.fold import compile_kernels
+from varstar_batch.cluster import work  # noqa: F401
+from varstar_batch.model.openvino_runtime import load_openvino
+
+
+def _load() -> None:
+    import distributed  # noqa: F401
+
+    compile_kernels()
+    load_openvino()
+
+
+_load()
