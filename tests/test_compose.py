@@ -108,7 +108,7 @@ class Containers:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=280,
+            timeout=700,
         )
 
     def podman(self, *words: str) -> str:
