@@ -219,8 +219,8 @@ def _local(workers: int, memory: int | None, security: Security | None, dashboar
         "distributed.admin.tick.limit": "30s",
         # Every worker keeps a profile of each second, some 80 kB, for this many of them.
         "distributed.admin.low-level-log-length": LOG_LENGTH,
-        # What Dask does by the clock, idle or not, takes 6 % of two cores as it comes: a hundred samples a second for the
-        # profile of the dashboard, fifty looks at each event loop for being late, the system's counters from /proc.
+        # What Dask does by the clock, idle or not, takes 6 % of two cores as it comes: a hundred samples a second for
+        # the profile of the dashboard, fifty looks at each event loop for being late, the counters of /proc.
         "distributed.worker.profile.enabled": dashboard,
         "distributed.admin.tick.interval": "500ms",
         "distributed.admin.system-monitor.interval": "5s",
