@@ -85,13 +85,13 @@ def split_batch(batch: SurveyBatch, max_observations: int) -> Iterator[SurveyBat
 
 
 def to_float64(array: pa.Array) -> npt.NDArray[np.float64]:
-    """Return numbers as float64, NaN where null."""
-    values: npt.NDArray[np.float64] = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    """Return numbers as float64, NaN where null; integers beyond 2^53 are rounded."""
+    values: npt.NDArray[np.float64] = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return values
 
 
 def _optional(record: pa.RecordBatch, name: str | None, kind: pa.DataType) -> pa.Array:
-    return pa.nulls(record.num_rows, kind) if name is None else _decoded(record.column(name)).cast(kind)
+    return pa.nulls(record.num_rows, kind) if name is None else _decoded(record.column(name)).cast(kind, safe=False)
 
 
 def _decoded(array: pa.Array) -> pa.Array:

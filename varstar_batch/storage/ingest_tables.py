@@ -208,7 +208,9 @@ def _stream(unit: Unit, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     with _opened(unit.file) as parquet:
         if unit.row_groups[-1] >= parquet.metadata.num_row_groups:
             raise changed_meanwhile()
-        yield from parquet.iter_batches(batch_size=BATCH_ROWS, columns=columns, row_groups=list(unit.row_groups))
+        for record in parquet.iter_batches(batch_size=BATCH_ROWS, columns=columns, row_groups=list(unit.row_groups)):
+            record.validate(full=True)  # Arrow does not look whether texts are UTF-8 before somebody reads them
+            yield record
 
 
 def read_objects(url: str | os.PathLike[str], config: SurveyConfig, *, by_position: bool = False) -> pa.Table:
@@ -247,6 +249,7 @@ def _read_table(file: Location, config: SurveyConfig, by_position: bool) -> pa.T
     if table is None:
         with _opened(file) as parquet:
             table = parquet.read().replace_schema_metadata(None)
+            table.validate(full=True)
     if by_position and config.object_id not in table.column_names:
         table = table.append_column(config.object_id, pa.array(range(table.num_rows), pa.int64()))
     try:
@@ -279,6 +282,8 @@ def _canonical(table: pa.Table, config: SurveyConfig) -> pa.Table:
 def _observed_columns(schema: pa.Schema, config: SurveyConfig) -> dict[str, str]:
     mag_err = find_mag_err(config, schema.names)
     columns = {"time": config.time, "mag": config.mag} | ({"mag_err": mag_err} if mag_err else {})
+    for name in schema.names:
+        get_type(schema, name, name)  # that of a name that is there once
     for role, name in columns.items():
         check_observed(get_type(schema, role, name), role, name, listed=False)
     taken = {config.object_id, *columns.values()}
@@ -302,7 +307,8 @@ def _stored_type(field: str, kind: pa.DataType) -> pa.DataType:
 
 
 def _cast(column: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
-    return column if column.type == kind else column.cast(kind)
+    # Not safe: an integer beyond 2^53 is rounded, and no reason to refuse a table. Other casts cannot lose anything.
+    return column if column.type == kind else column.cast(kind, safe=False)
 
 
 def _check_ids(ids: pa.ChunkedArray, where: str) -> None:

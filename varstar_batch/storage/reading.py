@@ -162,6 +162,7 @@ class _Reader:
             if path in columns.scalars or any(_is_leaf_of(path, columns, name) for name in columns.observed)
         }
         self._ids = columns.object_id
+        self._names = [name for name in (columns.object_id, columns.class_) if name is not None]
         self._times = next(path for path in self._leaves if _is_leaf_of(path, columns, columns.time))
         self._shapes: dict[int, RowGroupShape] = {}
 
@@ -183,6 +184,8 @@ class _Reader:
         )
         for record in stream:
             rows += record.num_rows
+            for name in self._names:
+                record.column(name).validate(full=True)  # texts may not be UTF-8, which Arrow tells only if asked
             yield record
         self.check_count(f"rows in {len(row_groups)} row groups", expected, rows)
 

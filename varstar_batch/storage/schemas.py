@@ -104,6 +104,7 @@ def check_columns(schema: pa.Schema, form: Form, columns: Columns) -> None:
         if name is not None:
             if name not in inside:
                 raise missing_column(role, name, list(inside))
+            _check_single(schema, form, columns.lightcurve, name)
             check_observed(inside[name], role, name, listed=form in ("nested", "lists"))
 
 
@@ -256,6 +257,17 @@ def _observed_types(schema: pa.Schema, form: Form, lightcurve: str | None) -> di
     if form == "structs" and is_list(kind):
         kind = kind.value_type
     return {field.name: field.type for field in kind} if types.is_struct(kind) else {}
+
+
+def _check_single(schema: pa.Schema, form: Form, lightcurve: str | None, name: str) -> None:
+    names = schema.names
+    if form in ("nested", "structs"):
+        kind = schema.field(lightcurve).type
+        names = [field.name for field in (kind.value_type if form == "structs" else kind)]
+    if names.count(name) > 1:
+        raise SchemaMismatchError(
+            expected=f"one column {name!r}", got=f"{names.count(name)} of that name", fix="rename or remove the others"
+        )
 
 
 def _mistyped(schema: pa.Schema, role: str, name: str, what: str) -> SchemaMismatchError:
