@@ -24,7 +24,7 @@ from varstar_batch.storage.surveys import Partition
 
 def start_partition(context: RunContext, partition: Partition) -> Outcome:
     """Classify a partition whole if it fits into a chunk, else return the chunks to cut it into."""
-    chunks = split(partition, partition_shape(context.source, partition), context.chunk_memory)
+    chunks = split(partition, partition_shape(context.source, partition, read_next=True), context.chunk_memory)
     return chunks if len(chunks) > 1 else classify_chunk(context, chunks[0])
 
 

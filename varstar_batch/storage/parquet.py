@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -120,8 +120,14 @@ def write_survey_file(target: Location, schema: pa.Schema, tables: Iterable[pa.T
 
 
 @contextmanager
-def opened_parquet(file: Location) -> Iterator[GuardedParquetFile]:
+def opened_parquet(file: Location, opener: Callable[[], BinaryIO] | None = None) -> Iterator[GuardedParquetFile]:
     """Open a Parquet file for streamed reading; what is wrong with it, there or inside the block, becomes one error.
+
+    Parameters
+    ----------
+    file : Location
+    opener : callable, optional
+        Opens it in another way than as a stream from storage.
 
     Raises
     ------
@@ -133,7 +139,7 @@ def opened_parquet(file: Location) -> Iterator[GuardedParquetFile]:
     where = str(file)
     try:
         with (
-            _open_stream(file) as stream,
+            _open_stream(file) if opener is None else opener() as stream,
             GuardedParquetFile(
                 stream,
                 buffer_size=_LOCAL_BUFFER if file.is_local else _REMOTE_BUFFER,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
 from varstar_batch.errors import PartitionError
 from varstar_batch.storage.decoding import SurveyBatch, decode_lists, split_batch
+from varstar_batch.storage.fetching import WHOLE, open_fetched
 from varstar_batch.storage.long_form import decode_long
 from varstar_batch.storage.parquet import opened_parquet
 from varstar_batch.storage.parquet_guard import GuardedParquetFile
@@ -58,8 +60,15 @@ class PartitionShape:
     divisible: bool
 
 
-def partition_shape(source: Source, partition: Partition) -> PartitionShape:
+def partition_shape(source: Source, partition: Partition, *, read_next: bool = False) -> PartitionShape:
     """Read the footer of a partition.
+
+    Parameters
+    ----------
+    source : Source
+    partition : Partition
+    read_next : bool
+        Whether this process is about to read the partition, too: a small one is then fetched from a store only once.
 
     Raises
     ------
@@ -68,7 +77,7 @@ def partition_shape(source: Source, partition: Partition) -> PartitionShape:
     OSError
         The storage failed; another try may do.
     """
-    with _opened(source, partition) as parquet:
+    with _opened(source, partition, whole=read_next, keep=read_next) as parquet:
         is_long = source.form == "long"
         reader = _Reader(source, parquet, str(source.location / partition.key))
         row_groups = tuple(reader.row_group(i) for i in range(parquet.num_row_groups))
@@ -108,7 +117,7 @@ def read_batches(
         raise ValueError(f"max_observations: expected at least 1, got {max_observations}")
     if row_groups is not None and source.form == "long":
         raise ValueError("row_groups: expected None for the long form, whose objects cross row groups")
-    with _opened(source, partition) as parquet:
+    with _opened(source, partition, whole=row_groups is None) as parquet:
         where = str(source.location / partition.key)
         reader = _Reader(source, parquet, where)
         groups = range(parquet.num_row_groups) if row_groups is None else row_groups
@@ -125,9 +134,11 @@ def read_batches(
 
 
 @contextmanager
-def _opened(source: Source, partition: Partition) -> Iterator[GuardedParquetFile]:
+def _opened(source: Source, partition: Partition, *, whole: bool, keep: bool = False) -> Iterator[GuardedParquetFile]:
     file = source.location / partition.key
-    with opened_parquet(file) as parquet:
+    is_fetched = whole and not file.is_local and partition.size <= WHOLE
+    opener = partial(open_fetched, file, partition.size, partition.version, keep=keep) if is_fetched else None
+    with opened_parquet(file, opener) as parquet:
         schema = parquet.schema_arrow
         try:
             check_columns(schema, source.form, source.columns)

@@ -51,7 +51,8 @@ def s3_options() -> dict[str, Any]:
         for name in ("REQUEST_CHECKSUM_CALCULATION", "RESPONSE_CHECKSUM_VALIDATION"):
             if f"AWS_{name}" not in os.environ:
                 config[name.lower()] = "when_required"
-    return {"use_listings_cache": False, "config_kwargs": config}
+    # With a concurrency above 1 s3fs asks for the size of each object before it fetches it whole.
+    return {"use_listings_cache": False, "max_concurrency": 1, "config_kwargs": config}
 
 
 @contextmanager
