@@ -17,6 +17,7 @@ from tests.making import write_survey
 from tests.runs import read_rows, run, without_run
 from varstar_batch.cli import main
 from varstar_batch.cluster.configuration import RunConfig
+from varstar_batch.cluster.execute import execute
 from varstar_batch.cluster.runs import execute_run, plan_run, prepare
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.storage.files import locate
@@ -73,6 +74,25 @@ def test_a_run_that_was_cut_off_goes_on_and_an_unchanged_partition_is_copied_on_
     record, _ = run(f"{store}/survey", f"{store}/catalog", incremental=True)
     assert (record["carried_partitions"], record["classified_partitions"]) == (2, 1)
     assert read_rows(f"{store}/catalog").num_rows == 120
+
+
+def test_a_small_partition_costs_one_request_to_read_and_one_to_write(
+    store: str, server: str, local_survey: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3_server.upload(local_survey, f"{store}/survey")
+    proxy = s3_server.FaultyProxy(server)
+    proxy.start()
+    s3_server.use(monkeypatch, proxy.url)
+    plan, bundle = plan_run(f"{store}/survey", None, RunConfig())
+    prepared = prepare(plan, bundle, f"{store}/catalog")
+    requests = []
+    for partition in plan.survey.partitions:
+        before = proxy.requests
+        assert all(isinstance(each, tuple) for each in execute(prepared.context, [partition], (), None, lambda _: None))
+        requests.append(proxy.requests - before)
+    proxy.stop()
+    # With the first, the worker fetches the model.
+    assert requests[1:] == [2] * (len(requests) - 1)
 
 
 def test_of_many_publishers_exactly_one_succeeds(store: str, local_survey: Path) -> None:
