@@ -14,6 +14,7 @@ from varstar_batch.storage.files import TEMPORARY_PREFIX, Location
 from varstar_batch.storage.hats_catalog import finish_hats
 from varstar_batch.storage.publishing import output_key
 from varstar_batch.storage.records import read_table, write_json
+from varstar_batch.storage.remote import listed
 from varstar_batch.storage.row_groups import build_index, write_index
 from varstar_batch.storage.surveys import Survey
 
@@ -41,7 +42,7 @@ def finish_run_files(run: Location, survey: Survey, record: Mapping[str, Any]) -
     """
     files = run_files(run, record["layout"])
     _remove_unfinished(run)
-    write_index(run, build_index(run, files))
+    write_index(run, build_index(listed(run), files))
     write_definitions(run, record)
     if record["layout"] == "hats" and files:
         finish_hats(run, files, survey.hats_properties or {}, record)

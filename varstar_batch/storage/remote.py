@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -53,6 +54,27 @@ def s3_options() -> dict[str, Any]:
                 config[name.lower()] = "when_required"
     # With a concurrency above 1 s3fs asks for the size of each object before it fetches it whole.
     return {"use_listings_cache": False, "max_concurrency": 1, "config_kwargs": config}
+
+
+def listed(folder: Location) -> Location:
+    """Return a folder whose files' sizes are known from one listing, instead of being asked for file by file.
+
+    Parameters
+    ----------
+    folder : Location
+        Where nobody writes as long as the result is used.
+
+    Returns
+    -------
+    Location
+        The same folder through a filesystem of its own, which keeps a listing; a local one as it is.
+    """
+    if folder.is_local or not hasattr(folder.fs, "call_s3"):
+        return folder
+    options = folder.fs.storage_options | {"use_listings_cache": True, "skip_instance_cache": True}
+    fs = type(folder.fs)(**options)
+    fs.find(folder.path)
+    return replace(folder, fs=fs)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from varstar_batch.errors import PartitionError, VarstarError, one_line
 from varstar_batch.storage.files import Location
 from varstar_batch.storage.parquet import opened_parquet
 from varstar_batch.storage.querying import open_duckdb, quoted, scan
+from varstar_batch.storage.remote import listed
 
 SUM_TOLERANCE = 1e-6
 """How far the probabilities of an object may be from adding up to 1: six roundings to float32 stay well below."""
@@ -50,6 +51,7 @@ def verify_run_files(run: Location, rows: Mapping[str, int], expected: Collectio
     missing = sorted(set(expected) - set(rows))
     if missing:
         raise _error(f"all {len(expected)} partitions", f"none of {', '.join(missing[:3])}", run)
+    run = listed(run)
     found = read_footers(run, list(rows))
     sound = {key: footer for key, footer in found.items() if isinstance(footer, Footer)}
     wrong = [
