@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +14,25 @@ import pytest
 from tests.benchmarks import __main__ as bench
 from tests.benchmarks import bench_gpu, end_to_end, scaling
 from tests.benchmarks.classifying import Classified
-from tests.benchmarks.harness import MFLOP, Options, Part, ProcessRun, checked, in_turns, machine, rows_of, run_process
+from tests.benchmarks.gpus import known_gpu, work_of
+from tests.benchmarks.harness import (
+    MFLOP,
+    ROOT,
+    Options,
+    Part,
+    ProcessRun,
+    checked,
+    in_turns,
+    machine,
+    rows_of,
+    run_process,
+)
 from tests.benchmarks.measures import Row, Spread, paired_ratio, slope, spread
 from tests.benchmarks.report import BEGIN, END, draw, section, table, write_section
 from tests.benchmarks.surveys import SurveySize, write_survey
 from varstar_batch.arithmetic.fold import fold
 from varstar_batch.arithmetic.rules import Preprocessing
+from varstar_batch.model.networks import build_paper_network
 from varstar_batch.storage.reading import read_batches
 from varstar_batch.storage.surveys import open_survey
 
@@ -226,7 +238,47 @@ def test_the_gpu_benchmark_skips_cleanly_without_a_gpu(monkeypatch: pytest.Monke
     assert part.rows == []
     assert "No GPU" in part.notes[0]
     assert not list(tmp_path.iterdir())
-    assert math.isfinite(bench_gpu.VALUES)
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_on_a_cpu_from_start_to_end(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.benchmarks.bench_gpu", "--allow-cpu", "--small", "--rounds", "1"]
+    done = subprocess.run(
+        [*command, "--scratch", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    for network in ("paper", "survey"):
+        for what in ("float32, resident", "float32, engine", "bfloat16, resident", "bfloat16, fed with Parquet"):
+            assert f"| {network}, {what}" in done.stdout
+    assert "training, one pass of 64 light curves at batch 16" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "bandwidth"),
+    [
+        ("NVIDIA H200", 4.8),
+        ("NVIDIA H100 80GB HBM3", 3.35),
+        ("NVIDIA H100 PCIe", 2.0),
+        ("NVIDIA A100-SXM4-80GB", 2.0),
+        ("NVIDIA L40S", 0.864),
+        ("NVIDIA GeForce RTX 4090", 1.008),
+        ("Tesla T4", None),
+    ],
+)
+def test_gpus_are_known_by_their_drivers_names(name: str, bandwidth: float | None) -> None:
+    gpu = known_gpu(name)
+    assert (None if gpu is None else gpu.bandwidth) == bandwidth
+    assert gpu is None or gpu.float32 <= gpu.tf32 <= gpu.bfloat16
+
+
+def test_what_the_papers_network_asks_for_is_what_the_floors_count() -> None:
+    operations, moved = work_of(build_paper_network())
+    assert operations / 1e6 == pytest.approx(MFLOP, rel=0.03)
+    assert moved == 512 + 2 * (256 * 128 + 128 * 64 + 64 * 32 + 32 * 32)
 
 
 def test_growth_is_told_by_its_exponent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from types import MappingProxyType
 
 import numpy as np
@@ -50,7 +54,7 @@ class Kept(dict):
 
 @pytest.fixture(scope="module")
 def trained():
-    plan = plan_training(labelled_sines(480, others=60), OPTIONS)
+    plan = plan_training(labelled_sines(240, others=30), OPTIONS)
     kept, passes = Kept(), []
     return train(plan, "sines", kept, passes.append), plan, kept, passes
 
@@ -60,13 +64,13 @@ def test_a_network_learns_and_its_bundle_is_complete(trained):
     bundle, contract = result.bundle, result.bundle.contract
     measures = contract.metrics["held_out"]
     assert measures["accuracy"] > 0.8  # chance: 0.17
-    assert measures["n_objects"] == contract.training["n_objects"] == 480
+    assert measures["n_objects"] == contract.training["n_objects"] == 240
     assert measures["folds"]["folds"] == 2
     assert contract.preprocessing == TINY.preprocessing
     assert contract.ood is not None
     assert contract.architecture == "tiny"
     assert contract.training["fingerprint"] == plan.data.objects.fingerprint
-    assert contract.training["surveys"] == {"sines": dict.fromkeys(CLASSES, 80)}
+    assert contract.training["surveys"] == {"sines": dict.fromkeys(CLASSES, 40)}
     assert json.loads(contract.to_json())["training"]["recipe"]["epochs"] == 8
     assert parse_bundle(contract.to_json(), bundle.keras_file, bundle.card, where="test") == bundle
     assert sum(passes) == plan.passes == 24
@@ -79,7 +83,7 @@ def test_the_evidence_is_of_networks_that_have_not_seen_the_star(trained):
     for number, split in enumerate(plan.splits):
         np.testing.assert_array_equal(np.flatnonzero(evidence.fold == number), split.held)
     np.testing.assert_allclose(evidence.probabilities.sum(axis=1), 1)
-    assert evidence.other_score.shape == (2, 60)
+    assert evidence.other_score.shape == (2, 30)
     assert set(evidence.histories) == {"fold 1", "fold 2", "all"}
     history = evidence.histories["fold 1"]
     assert {name: len(values) for name, values in history.items()} == dict.fromkeys(
@@ -94,7 +98,7 @@ def test_the_evidence_is_of_networks_that_have_not_seen_the_star(trained):
 
 def test_the_card_tells_data_measures_and_limits(trained):
     card = trained[0].bundle.card
-    for part in ("| sines | 80 | 80 |", "## Limits", "**average**", "Licences", "sines: V", "AUROC", "knows no other"):
+    for part in ("| sines | 40 | 40 |", "## Limits", "**average**", "Licences", "sines: V", "AUROC", "knows no other"):
         assert part in card
     assert "no real star" not in card
 
@@ -114,12 +118,12 @@ def test_a_training_that_was_cut_off_ends_as_if_it_had_not_been(trained):
 
 
 def test_a_damaged_checkpoint_counts_as_none():
-    plan = plan_training(labelled_sines(60), replace(OPTIONS, epochs=1, folds=0))
-    for content in (b"", b"PK\x03\x04 nothing", b"text"):
-        kept = Kept()
-        kept["fold-1.npz"] = content
-        train(plan, "sines", kept)
-        assert kept.written == ["fold-1.npz", "all.npz"]
+    plan = plan_training(labelled_sines(60), replace(OPTIONS, epochs=1))
+    kept = Kept()
+    names = ["fold-1.npz", "fold-2.npz", "all.npz"]
+    kept.update(zip(names, (b"", b"PK\x03\x04 nothing", b"text"), strict=True))
+    train(plan, "sines", kept)
+    assert kept.written == names
 
 
 def test_the_plan_is_the_same_for_the_same_data_and_seed():
@@ -260,3 +264,46 @@ def test_inputs_that_are_not_finite_are_refused():
     curves[1, 3] = np.nan
     with pytest.raises(InputError, match="a finite curve"):
         check_finite(Inputs(curves), TINY, "here")
+
+
+@pytest.mark.slow
+def test_a_pass_that_jax_does_in_one_call_is_that_of_fit() -> None:
+    if find_spec("jax") is None:
+        pytest.skip("jax is not installed: its loop over a pass cannot be run")
+    code = """
+import json, numpy as np, keras
+from varstar_batch.model.fitting import passes_of
+from varstar_batch.model.fitting_jax import JaxPasses
+from varstar_batch.model.inputs import Inputs
+from varstar_batch.model.networks import build_paper_network
+random = np.random.default_rng(0)
+inputs = Inputs(random.random((37, 512), dtype=np.float32))
+labels, weights = random.integers(0, 6, 37).astype(np.int32), random.random(37).astype(np.float32)
+found = []
+for make in (lambda model: passes_of(model, 16, gpu=False), lambda model: JaxPasses(model, 16)):
+    keras.utils.set_random_seed(3)
+    model = build_paper_network()
+    model.compile(
+        optimizer=keras.optimizers.Adam(1e-4),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        weighted_metrics=[],
+        jit_compile=True,
+    )
+    model.optimizer.build(model.trainable_variables)
+    one_pass = make(model)
+    found.append([one_pass(inputs, labels, weights) for _ in range(2)])
+print(json.dumps(found))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    by_fit, in_one_call = json.loads(run.stdout)
+    for expected, got in zip(by_fit, in_one_call, strict=True):
+        assert got.keys() == expected.keys()
+        assert got == pytest.approx(expected, rel=1e-4)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.engines import check_inputs, pad_rows
+from varstar_batch.model.keras_forward import compile_forward
 from varstar_batch.model.keras_runtime import keras_sees_gpu, load_keras
 from varstar_batch.model.networks import from_keras_file, logits_model
 
@@ -15,6 +19,9 @@ Float32 = npt.NDArray[np.float32]
 CPU_BATCH = 256
 GPU_BATCH = 8192
 """Light curves of one call: every call has this shape, so that the network is compiled once."""
+
+IN_FLIGHT = 3
+"""Batches under way at once: one comes, one is computed, one goes."""
 
 
 class KerasEngine:
@@ -34,8 +41,7 @@ class KerasEngine:
         if precision == "bfloat16":
             for layer in model.layers:
                 layer.dtype_policy = keras.DTypePolicy("mixed_bfloat16")
-        self._model = logits_model(model)
-        self._model.compile(jit_compile=keras.backend.backend() != "torch")
+        self._forward = compile_forward(logits_model(model))
 
     def logits(self, curves: Float32, features: Float32 | None = None) -> Float32:
         """Return the network's outputs before temperature and softmax, float32 (n, n_classes)."""
@@ -43,8 +49,18 @@ class KerasEngine:
         inputs = [curves[:, :, None]] if features is None else [curves[:, :, None], features]
         n = len(curves)
         logits = np.empty((n, self._n_classes), dtype=np.float32)
+        under_way: deque[tuple[int, Any]] = deque()
+
+        def store_oldest() -> None:
+            start, result = under_way.popleft()
+            rows = logits[start : start + self._batch]
+            rows[:] = self._forward.fetch(result)[: len(rows)]
+
         for start in range(0, n, self._batch):
-            stop = min(start + self._batch, n)
-            batch = [pad_rows(array[start:stop], self._batch) for array in inputs]
-            logits[start:stop] = self._model.predict_on_batch(batch)[: stop - start]
+            if len(under_way) == IN_FLIGHT:
+                store_oldest()
+            batch = [pad_rows(array[start : start + self._batch], self._batch) for array in inputs]
+            under_way.append((start, self._forward.run(self._forward.put(batch))))
+        while under_way:
+            store_oldest()
         return logits

@@ -159,6 +159,7 @@ class _Network:
             **compile_options(keras.backend.backend(), steps, gpu=keras_sees_gpu()),
         )
         self.model.optimizer.build(self.model.trainable_variables)
+        self.passes = passes_of(self.model, recipe.batch_size, gpu=keras_sees_gpu())
         self._logits = logits_model(self.model)
 
     def train_once(self, number: int) -> None:
@@ -169,16 +170,7 @@ class _Network:
         inputs = inputs.take(order)
         if self.recipe.phase_shift:
             inputs = Inputs(shift_phases(inputs.curves, random), inputs.features)
-        result = self.model.fit(
-            inputs.for_keras(),
-            self.labels[order],
-            sample_weight=None if self.weights is None else self.weights[order],
-            batch_size=self.recipe.batch_size,
-            epochs=1,
-            shuffle=False,
-            verbose=0,
-        )
-        values = {name: float(series[0]) for name, series in result.history.items()}
+        values = self.passes(inputs, self.labels[order], None if self.weights is None else self.weights[order])
         if len(self.split.held):
             truth = self.data.objects.class_code[self.split.held]
             values |= _held_measures(self.logits(self.data.inputs.take(self.split.held)), truth)
@@ -243,6 +235,35 @@ def compile_options(backend: str, steps: int, *, gpu: bool) -> dict[str, Any]:
     # backward pass with XLA, and then runs it no faster.
     together = min(GPU_STEPS, steps) if gpu else 1
     return {"jit_compile": gpu or backend == "jax", "steps_per_execution": together}
+
+
+Passes = Callable[[Inputs, npt.NDArray[np.int32], Float32 | None], dict[str, float]]
+"""A pass of training over inputs, labels and weights in their order; loss and metrics over it."""
+
+
+def passes_of(model: Any, batch_size: int, *, gpu: bool) -> Passes:
+    """Return what does a pass with a compiled model: Keras's `fit`, or one call to a GPU that JAX drives.
+
+    On a CPU JAX runs convolutions inside of a loop seven times slower than outside.
+    """
+    if gpu and load_keras().backend.backend() == "jax":
+        from varstar_batch.model.fitting_jax import JaxPasses
+
+        return JaxPasses(model, batch_size)
+
+    def fit_once(inputs: Inputs, labels: npt.NDArray[np.int32], weights: Float32 | None) -> dict[str, float]:
+        result = model.fit(
+            inputs.for_keras(),
+            labels,
+            sample_weight=weights,
+            batch_size=batch_size,
+            epochs=1,
+            shuffle=False,
+            verbose=0,
+        )
+        return {name: float(series[0]) for name, series in result.history.items()}
+
+    return fit_once
 
 
 def shift_phases(curves: Float32, random: np.random.Generator) -> Float32:
