@@ -12,12 +12,14 @@ from flows.events import emit_release
 from flows.running import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
 from flows.watching import key_of, progress_artifact
 from varstar_batch.cli.console import progress
-from varstar_batch.cluster.clients import default_workers
+from varstar_batch.cluster.clients import ClusterOptions, default_workers
+from varstar_batch.cluster.ingesting import open_crew
 from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.ingest import count_observations
 from varstar_batch.storage.ingest import ingest as ingest_tables
 from varstar_batch.storage.ingest_archives import ArchiveOptions, count_files, ingest_archive
 from varstar_batch.storage.ingest_options import IngestOptions, IngestReport
+from varstar_batch.storage.parallel import Crew
 
 TIMEOUT_SECONDS = 20 * 3600
 """Ten thousand million observations, read twice at the speed of one disk, are done in less."""
@@ -66,6 +68,18 @@ class IngestParameters(FlowParameters):
     find_periods: bool = Field(default=False, description="Search periods for objects without one, marked as found")
     partitions: int | None = Field(default=None, ge=1, description="Files; by the observations by default")
     memory: int = Field(default=512 * 2**20, ge=2**20, description="Bytes of partitions that are sorted at once")
+    workers: int | None = Field(
+        default=None, ge=0, description="Processes of a local Dask cluster; by default none: threads"
+    )
+    scheduler: str | None = Field(
+        default=None, description="Address of a Dask scheduler whose workers see the same folders"
+    )
+    cluster: ClusterOptions = Field(
+        default_factory=ClusterOptions, description="TLS of a scheduler elsewhere (files on the worker), memory"
+    )
+    scratch: str | None = Field(
+        default=None, description="Folder for unfinished work, which workers see too; beside the survey by default"
+    )
     columns: SurveyConfig = Field(default_factory=SurveyConfig, description="Column names of the two tables")
 
     @model_validator(mode="after")
@@ -76,14 +90,16 @@ class IngestParameters(FlowParameters):
             raise ValueError("band, radius and flux_unit: expected an archive's format, got long")
         return self
 
-    def options(self) -> IngestOptions:
-        """Return the options of the ingest."""
+    def options(self, crew: Crew | None = None) -> IngestOptions:
+        """Return the options of the ingest, which `crew` does instead of threads."""
         return IngestOptions(
             config=self.columns,
             time_system=self.time_system,
             partitions=self.partitions,
             memory=self.memory,
             workers=default_workers(),
+            crew=crew,
+            scratch=self.scratch,
             correct_to=self.correct_to,
             periods=self.periods,
             periods_radius=self.periods_radius,
@@ -91,10 +107,10 @@ class IngestParameters(FlowParameters):
             find_periods=self.find_periods,
         )
 
-    def archive_options(self) -> ArchiveOptions:
-        """Return the options of the ingest of an archive's files."""
+    def archive_options(self, crew: Crew | None = None) -> ArchiveOptions:
+        """Return the options of the ingest of an archive's files, which `crew` does instead of threads."""
         return ArchiveOptions(
-            format=self.format, band=self.band, radius=self.radius, flux_unit=self.flux_unit, ingest=self.options()
+            format=self.format, band=self.band, radius=self.radius, flux_unit=self.flux_unit, ingest=self.options(crew)
         )
 
 
@@ -135,6 +151,7 @@ def ingest_stage(parameters: IngestParameters) -> IngestReport:
     with (
         progress(title, total, unit, log=logger.info) as in_log,
         progress_artifact(title, total, unit, key_of("progress", out)) as in_ui,
+        open_crew(parameters.workers, parameters.scheduler, parameters.cluster) as crew,
     ):
 
         def advance(amount: int) -> None:
@@ -142,9 +159,9 @@ def ingest_stage(parameters: IngestParameters) -> IngestReport:
             in_ui(amount)
 
         if is_long and objects is not None:
-            report = ingest_tables(source, objects, out, parameters.options(), advance)
+            report = ingest_tables(source, objects, out, parameters.options(crew), advance)
         else:
-            archive = ingest_archive(source, objects, out, parameters.archive_options(), advance)
+            archive = ingest_archive(source, objects, out, parameters.archive_options(crew), advance)
             for one in archive.tally.rejected[:SHOWN]:
                 logger.warning("set aside: %s: %s", one.file, one.error)
             if archive.tally.rejected:

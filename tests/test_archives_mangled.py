@@ -20,6 +20,7 @@ from varstar_batch.storage.archives.folders import list_archive, read_archive
 from varstar_batch.storage.archives.formats import FORMATS, read_file
 from varstar_batch.storage.archives.tally import Tally
 from varstar_batch.storage.files import locate
+from varstar_batch.storage.parallel import Threads
 
 FILES = 1000
 
@@ -119,7 +120,7 @@ def test_a_thousand_mangled_files(tmp_path: Path, only_binary: bool) -> None:
         (folder / f"whole-{i:04d}.csv").write_bytes(SKYPATROL_V1)
     target = tmp_path / "read"
     seen: list[int] = []
-    tally = read_archive(locate(folder, what="archive"), list(FORMATS.values()), None, target, 2, seen.append)
+    tally = read_archive(locate(folder, what="archive"), list(FORMATS.values()), None, target, Threads(2), seen.append)
     assert tally.files == sum(seen) == FILES + len(whole)
     accounted(tally, target)
     assert len(tally.rejected) > FILES // 3
@@ -163,7 +164,7 @@ def test_links_pipes_and_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert keys == ["bomb.csv", "entities.csv", "good.csv", "inside.csv", "members.csv"]
     assert [one.file for one in refused] == ["large.csv", "loop.csv", "nowhere.csv", "out.csv", "pipe.csv"]
     target = tmp_path / "read"
-    tally = read_archive(locate(folder, what="archive"), list(FORMATS.values()), None, target, 1)
+    tally = read_archive(locate(folder, what="archive"), list(FORMATS.values()), None, target, Threads(1))
     accounted(tally, target)
     errors = {one.file: one.error for one in tally.rejected}
     assert "a bomb?" in errors["bomb.csv"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,8 +10,9 @@ import typer
 from varstar_batch.arithmetic.rules import Preprocessing
 from varstar_batch.cli.archives import ingest_files, tell_ingested
 from varstar_batch.cli.console import parse_bytes, print_counts, print_json, progress, say, warning_line
-from varstar_batch.cluster.clients import default_workers
+from varstar_batch.cluster.clients import ClusterOptions, default_workers
 from varstar_batch.cluster.configuration import load_config
+from varstar_batch.cluster.ingesting import open_crew
 from varstar_batch.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,6 +83,21 @@ def ingest(
     ] = False,
     partitions: Annotated[int | None, typer.Option(min=1, help="Files. [default: by the observations]")] = None,
     memory: Annotated[str, typer.Option(help="Of observations that wait for their partition.")] = "512MiB",
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes of a local Dask cluster. [default: none, threads of this one]")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler whose workers see the same folders.")
+    ] = None,
+    scratch: Annotated[
+        str | None, typer.Option(help="Folder for unfinished work, for workers too. [default: beside OUT]")
+    ] = None,
+    tls_ca: Annotated[str | None, typer.Option(help="PEM file of the authority behind the cluster's TLS.")] = None,
+    tls_cert: Annotated[str | None, typer.Option(help="PEM file of this client's certificate.")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="PEM file of its key.")] = None,
+    insecure_scheduler: Annotated[
+        bool, typer.Option("--insecure-scheduler", help="Speak to a scheduler elsewhere without TLS.")
+    ] = False,
     config: Annotated[str | None, typer.Option(help="TOML file: [survey] with the names of the columns.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE on top: survey.mag=Vmag.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -100,13 +116,17 @@ def ingest(
         periods_radius=periods_radius,
         hats=hats,
         workers=default_workers(),
+        scratch=scratch,
         find_periods=find_periods,
     )
+    cluster = ClusterOptions(tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key, insecure=insecure_scheduler)
     if form != LONG:
         from varstar_batch.storage.ingest_archives import ArchiveOptions
 
-        archive = ArchiveOptions(format=form, band=band, radius=radius, flux_unit=flux_unit, ingest=options)
-        ingest_files(observations, objects, out, archive, as_json)
+        with open_crew(workers, scheduler, cluster) as crew:
+            options = replace(options, crew=crew)
+            archive = ArchiveOptions(format=form, band=band, radius=radius, flux_unit=flux_unit, ingest=options)
+            ingest_files(observations, objects, out, archive, as_json)
         return
     chosen = {"--band": band, "--radius": radius, "--flux-unit": flux_unit}
     for name, value in chosen.items():
@@ -118,7 +138,8 @@ def ingest(
         raise InputError(
             expected="a table of objects", got="none", where="--objects", fix="give it; --format auto can do without"
         )
-    _ingest_long(observations, objects, out, options, as_json)
+    with open_crew(workers, scheduler, cluster) as crew:
+        _ingest_long(observations, objects, out, replace(options, crew=crew), as_json)
 
 
 def _ingest_long(observations: str, objects: str, out: str, options: IngestOptions, as_json: bool) -> None:

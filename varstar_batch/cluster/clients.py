@@ -98,7 +98,7 @@ def open_client(
     if scheduler is not None:
         if workers is not None:
             raise InputError(
-                expected="--workers or --scheduler", got="both", where="classify", fix="leave one of them out"
+                expected="--workers or --scheduler", got="both", where="cluster", fix="leave one of them out"
             )
         _check_address(scheduler, options, security)
         with _connected(scheduler, security) as client:

@@ -27,9 +27,8 @@ from varstar_batch.storage.ingest_options import IngestOptions, IngestReport, ch
 from varstar_batch.storage.ingest_plan import IngestPlan, IntArray, Widths, make_plan
 from varstar_batch.storage.ingest_positions import Positions
 from varstar_batch.storage.ingest_shuffle import Shuffle
-from varstar_batch.storage.ingest_tables import Observations, read_objects
+from varstar_batch.storage.ingest_tables import Observations, Unit, read_objects
 from varstar_batch.storage.ingest_workspace import Workspace, open_workspace, stamps_of
-from varstar_batch.storage.parallel import in_order
 from varstar_batch.storage.parquet import nested_light_curves, one_chunk, write_survey_file
 from varstar_batch.storage.period_search import PeriodSearch, with_found
 from varstar_batch.storage.period_tables import with_periods
@@ -75,7 +74,7 @@ def ingest(
     out = locate(out_url, what="survey")
     inputs = {"observations": stamps_of(observations_url, "observations"), "objects": stamps_of(objects_url, "objects")}
     inputs["periods"] = stamps_of(options.periods, "periods")
-    with open_workspace(out, options.scratch, {**inputs, "options": lasting(options)}) as work:
+    with open_workspace(out, options.scratch, {**inputs, "options": repr(options.lasting())}) as work:
         check_vacant(out, work.fingerprint)
         observations = Observations.open(observations_url, options.config)
         objects = read_objects(objects_url, options.config)
@@ -127,19 +126,22 @@ def write_survey(
         plan, keys = plan_pixels(
             plan, objects[HEALPIX_COLUMN].to_numpy(), options.partitions, _widths(observations, objects)
         )
-    search = PeriodSearch(options.config.limits(time_system), options.workers) if options.find_periods else None
+    # Others have threads as they are: each does a partition in one.
+    threads = options.workers if options.crew is None else 1
+    search = PeriodSearch(options.config.limits(time_system), threads) if options.find_periods else None
     shuffle = Shuffle(observations, positions, plan, target.work.folder / "shuffle", correct)
-    out = target.out
+    out, crew = target.out, options.hands()
 
     def write() -> IngestReport:
         with new_folder(out, "survey", target.work.fingerprint) as folder:
             folder.remove_unfinished()
-            for rows in in_order(shuffle.scatter, range(len(observations.units)), options.workers):
+            for rows in crew.in_order(shuffle.scatter, range(len(observations.units)), target.work.folder):
                 if progress is not None:
                     progress(rows)
             writer = _Writer(folder, objects, shuffle, plan, keys, (observations.nothing, time_system, search))
-            at_once = int(max(1, min(options.workers, options.memory // writer.largest)))
-            written = sum(in_order(writer, range(plan.partitions), at_once))
+            at_once = max(1, options.memory // writer.largest)
+            written = sum(crew.in_order(writer, range(plan.partitions), target.work.folder, at_once))
+            _check_written(folder, keys)
             report = _report(plan, written, writer.schema, time_system)
             report = replace(report, periods=None if matched is None else asdict(matched))
             (folder / REPORT).write_bytes(json.dumps(asdict(report), indent=1).encode())
@@ -163,23 +165,34 @@ def count_observations(observations_url: str | os.PathLike[str], options: Ingest
     return Observations.open(observations_url, (options or IngestOptions()).config).total
 
 
-def lasting(options: IngestOptions) -> str:
-    """Return those of the options that a survey shows, as a text."""
-    return repr(replace(options, memory=2**20, workers=1, scratch=None))
-
-
 def _count(
     observations: Observations, positions: Positions, objects: pa.Table, work: Workspace, options: IngestOptions
 ) -> IngestPlan:
     """Return the plan; what an interrupted ingest has counted is not counted again."""
     plan = work.load_plan()
     if plan is None:
-        counted = in_order(
-            lambda unit: list(observations.positions(positions, unit)), observations.units, options.workers
-        )
+        count = partial(_positions, observations, positions)
+        counted = options.hands().in_order(count, observations.units, work.folder)
         plan = make_plan(chain.from_iterable(counted), len(objects), options.partitions, _widths(observations, objects))
         work.save_plan(plan)
     return plan
+
+
+def _positions(observations: Observations, positions: Positions, unit: Unit) -> list[tuple[IntArray, tuple[str, ...]]]:
+    return list(observations.positions(positions, unit))
+
+
+def _check_written(folder: Location, keys: Sequence[str]) -> None:
+    """Leave nothing of workers that were killed, and refuse partitions that went somewhere else."""
+    folder.remove_unfinished()
+    missing = set(keys) - {info.key for info in folder.files(".parquet")}
+    if missing:
+        raise InputError(
+            expected=f"{len(keys)} partitions in the survey",
+            got=f"{len(keys) - len(missing)}: {min(missing)} was written where this process does not see it",
+            where=str(folder),
+            fix="write to storage that this machine and all workers share",
+        )
 
 
 def _corrected(correction: TimeCorrection, index: IntArray, rows: pa.Table) -> pa.Table:

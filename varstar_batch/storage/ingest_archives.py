@@ -139,14 +139,14 @@ def ingest_archive(
     check_options(options.ingest)
     formats = _formats(options)
     place, out = locate(url, what="archive"), locate(out_url, what="survey")
-    chosen = replace(options, ingest=replace(options.ingest, memory=2**20, workers=1, scratch=None))
+    chosen = replace(options, ingest=options.ingest.lasting())
     things = {"files": stamps_of(url, "archive"), "objects": stamps_of(objects_url, "objects"), "options": repr(chosen)}
     things["periods"] = stamps_of(options.ingest.periods, "periods")
     with open_workspace(out, options.ingest.scratch, things) as work:
         check_vacant(out, work.fingerprint)
         objects = None if objects_url is None else read_objects(objects_url, options.ingest.config)
         staged = work.folder / "files"
-        tally = read_archive(place, formats, options.band, staged, options.ingest.workers, progress)
+        tally = read_archive(place, formats, options.band, staged, options.ingest.hands(), progress)
         time_system = _check(tally, options, str(place))
         if objects is None:
             objects, found = _objects_met(tally, str(place)), _Found(0, 0, 0, {})

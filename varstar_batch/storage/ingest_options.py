@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from varstar_batch.errors import InputError
 from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.files import locate
+from varstar_batch.storage.parallel import Crew, Threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class IngestOptions:
         more. Units that are read take about 100 MiB for each worker on top of it.
     workers : int
         Threads, at least 1.
+    crew : Crew or None
+        Others who do the work instead of these threads; they see the inputs, the survey's place and the scratch folder.
     scratch : str or None
         Local folder for observations that wait for their partition, as large as they are uncompressed; None: beside a
         local survey, else the system's.
@@ -47,12 +50,21 @@ class IngestOptions:
     partitions: int | None = None
     memory: int = 512 * 2**20
     workers: int = 2
+    crew: Crew | None = None
     scratch: str | None = None
     correct_to: str | None = None
     periods: str | None = None
     periods_radius: float | None = None
     hats: bool = False
     find_periods: bool = False
+
+    def hands(self) -> Crew:
+        """Return who does the work."""
+        return self.crew or Threads(self.workers)
+
+    def lasting(self) -> IngestOptions:
+        """Return these options with those that a survey does not show as they are by default."""
+        return replace(self, memory=2**20, workers=1, crew=None, scratch=None)
 
 
 @dataclass(frozen=True, kw_only=True)

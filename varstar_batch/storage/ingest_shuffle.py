@@ -7,6 +7,7 @@ are done that are missing.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,14 +90,16 @@ class Shuffle:
         pieces: list[tuple[int, int]] = []
         types = self._observations.types
         schema = pa.schema([*types.items(), (_SLOT, pa.int32())])
-        with pa.ipc.new_file(str(self._rows_file(number)), schema) as sink:
+        # Names of its own: a worker that is taken for dead may still be writing when another one does the same.
+        temporary = self._folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}.npy"
+        with pa.ipc.new_file(str(temporary.with_suffix(".arrow")), schema) as sink:
             for index, read in self._observations.rows(self._positions, unit):
                 partition, rows = self._grouped(index, read)
                 for start, stop in _runs(partition):
                     sink.write_table(rows.slice(start, stop - start))
                     pieces.append((int(partition[start]), stop - start))
         # The index comes last: with it the unit is complete.
-        temporary = self._folder / f"{TEMPORARY_PREFIX}{number}.npy"
+        temporary.with_suffix(".arrow").replace(self._rows_file(number))
         np.save(temporary, np.array(pieces, np.int64).reshape(-1, 2))
         temporary.replace(index_file)
         return unit.rows

@@ -20,6 +20,7 @@ from varstar_batch._version import __version__
 from varstar_batch.errors import InputError, VarstarError
 from varstar_batch.storage.files import TEMPORARY_PREFIX, Location, locate, writable
 from varstar_batch.storage.ingest_plan import IngestPlan
+from varstar_batch.storage.parallel import WorkersLostError
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ def open_workspace(out: Location, scratch: str | None, things: Mapping[str, Any]
         writable(str(out), "survey", lambda: folder.mkdir(exist_ok=True))
         try:
             yield Workspace(folder, fingerprint)
+        except WorkersLostError:
+            raise
         except VarstarError:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -1,16 +1,67 @@
-"""Work in threads whose results come in order: Arrow, which does the work, lets go of the interpreter meanwhile."""
+"""Work whose results come in order: in threads of this process, or by whoever else is handed in for it."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from varstar_batch.errors import VarstarError
 
 _WINDOW = 2
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+
+
+class WorkersLostError(VarstarError):
+    """Those who did the work are gone. What they have done stays: the same command goes on from there."""
+
+    exit_code = 1
+
+
+class Crew(Protocol):
+    """Who does the work of an ingest. An item may be done twice, also at the same time: the work has to bear that."""
+
+    def in_order(
+        self, function: Callable[[_Item], _Result], items: Iterable[_Item], folder: Path, at_once: int | None = None
+    ) -> Iterator[_Result]:
+        """Yield ``function(item)`` of every item, in their order.
+
+        Parameters
+        ----------
+        function : callable
+            May raise: what it raises ends the iteration.
+        items : iterable
+        folder : Path
+            That all who work can see; the function may be left there for them.
+        at_once : int or None
+            Items that have memory in this process at the same time, at least 1; None for as many as there are hands.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Threads of this process: Arrow, which does the work, lets go of the interpreter meanwhile.
+
+    Attributes
+    ----------
+    workers : int
+        At least 1.
+    """
+
+    workers: int
+
+    def in_order(
+        self, function: Callable[[_Item], _Result], items: Iterable[_Item], folder: Path, at_once: int | None = None
+    ) -> Iterator[_Result]:
+        """Yield ``function(item)`` of every item, in their order; as `Crew` says."""
+        del folder  # threads see all that this process does
+        return in_order(function, items, self.workers if at_once is None else min(at_once, self.workers))
 
 
 def in_order(function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int) -> Iterator[_Result]:

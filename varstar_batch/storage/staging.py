@@ -13,6 +13,7 @@ from pathlib import Path
 
 from varstar_batch.errors import InputError, VarstarError
 from varstar_batch.storage.files import TEMPORARY_PREFIX, Location, writable
+from varstar_batch.storage.parallel import WorkersLostError
 from varstar_batch.storage.parquet import UNFINISHED
 
 
@@ -76,7 +77,7 @@ def _staged(out: Location, what: str, resume: str | None) -> Iterator[Location]:
                 raise
             raise _occupied(out, "one that was filled meanwhile") from error
     except BaseException as error:
-        kept = resume is not None and not isinstance(error, VarstarError)
+        kept = resume is not None and _can_go_on(error)
         raise
     finally:
         if not kept:
@@ -102,7 +103,7 @@ def _marked(out: Location, what: str, resume: str | None) -> Iterator[Location]:
     try:
         yield out
     except BaseException as error:
-        if resume is not None and not isinstance(error, VarstarError):
+        if resume is not None and _can_go_on(error):
             raise
         # What cannot be removed now keeps its mark, and is no survey for anybody.
         with suppress(OSError):
@@ -112,6 +113,10 @@ def _marked(out: Location, what: str, resume: str | None) -> Iterator[Location]:
             mark.remove()
         raise
     mark.remove()
+
+
+def _can_go_on(error: BaseException) -> bool:
+    return isinstance(error, WorkersLostError) or not isinstance(error, VarstarError)
 
 
 def _occupied(out: Location, got: str) -> InputError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from varstar_batch.storage.archives.content import OBSERVATIONS, Format, Unreada
 from varstar_batch.storage.archives.formats import MAX_BYTES, Reading, read_files
 from varstar_batch.storage.archives.tally import Rejected, Tally, line_of
 from varstar_batch.storage.files import TEMPORARY_PREFIX, Location
-from varstar_batch.storage.parallel import in_order
+from varstar_batch.storage.parallel import Crew
 
 ALL_BANDS = "all"
 """Instead of a band: all of them in one light curve."""
@@ -88,7 +89,7 @@ def read_archive(
     formats: Sequence[Format],
     band: str | None,
     target: Path,
-    workers: int,
+    crew: Crew,
     progress: Callable[[int], None] | None = None,
 ) -> Tally:
     """Read all files of a folder and write their observations to Parquet files, but those that are there already.
@@ -104,8 +105,8 @@ def read_archive(
     target : Path
         Folder for the files that are written, with the columns of `OBSERVATIONS`, and the tally of each. What an
         earlier reading of the same files has left there is not read again.
-    workers : int
-        Threads, at least 1. A few batches of files for each are in memory at once.
+    crew : Crew
+        Who reads; a few batches of files for each are in memory at once.
     progress : callable, optional
         Takes the number of files that were read since its last call.
 
@@ -125,7 +126,7 @@ def read_archive(
             _read_unit(place, units[number], formats, band, done)
         return Tally.from_json(done.read_text())
 
-    for part in in_order(read, range(len(units)), workers):
+    for part in crew.in_order(read, range(len(units)), target):
         tally.add(part)
         if progress is not None:
             progress(part.files)
@@ -135,8 +136,10 @@ def read_archive(
 def _read_unit(place: Location, keys: Sequence[str], formats: Sequence[Format], band: str | None, done: Path) -> None:
     """Read some files into one Parquet file; their tally comes last, and says that it is complete."""
     tally = Tally(files=len(keys))
+    # Names of its own: a worker that is taken for dead may still be writing when another one does the same.
+    temporary = done.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{done.name}")
     with pq.ParquetWriter(
-        done.with_suffix(".parquet"), OBSERVATIONS, compression="lz4", write_statistics=False
+        temporary.with_suffix(".parquet"), OBSERVATIONS, compression="lz4", write_statistics=False
     ) as writer:
         for start in range(0, len(keys), _BATCH_FILES):
             tables = [
@@ -146,7 +149,7 @@ def _read_unit(place: Location, keys: Sequence[str], formats: Sequence[Format], 
             rows = [table for table in tables if table is not None and table.num_rows]
             if rows:
                 writer.write_table(pa.concat_tables(rows))
-    temporary = done.with_name(f"{TEMPORARY_PREFIX}{done.name}")
+    temporary.with_suffix(".parquet").replace(done.with_suffix(".parquet"))
     temporary.write_text(tally.to_json())
     temporary.replace(done)
 
