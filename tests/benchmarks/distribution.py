@@ -10,13 +10,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import s3fs
 
 from tests import s3_server
 from tests.benchmarks.harness import Options, Part, checked, in_turns, rows_of, run_process, varstar
-from tests.benchmarks.measures import Row, paired_ratio, spread
+from tests.benchmarks.measures import Row, Spread, paired_ratio, spread
+from tests.benchmarks.models import paper_bundle
 from tests.benchmarks.surveys import SurveySize, write_survey
 from tests.clusters import ROOT, free_port
 from tests.flow_site import Site, running_site
@@ -36,8 +39,8 @@ import sys
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.execute import PartitionResult, execute
 from varstar_batch.cluster.runs import plan_run, prepare
-survey, catalog, first, step = sys.argv[1:]
-plan, bundle = plan_run(survey, None, RunConfig())
+survey, catalog, first, step, model = sys.argv[1:]
+plan, bundle = plan_run(survey, model or None, RunConfig())
 prepared = prepare(plan, bundle, catalog, fresh=True)
 warm, rest = plan.survey.partitions[:1], plan.survey.partitions[2:][int(first)::int(step)]
 assert all(isinstance(each, tuple) for each in execute(prepared.context, warm, (), None, lambda rows: None))
@@ -62,7 +65,7 @@ def survey_of(options: Options, objects: int) -> Path:
 
 
 def measure_overhead(options: Options) -> Part:
-    """Measure Dask workers beside as many plain processes, and beside one."""
+    """Measure Dask workers beside as many plain processes, and beside one; with the network that ships, and another."""
     survey, many = survey_of(options, options.objects), options.workers
     place = options.scratch / "catalog-distribution"
     one, plain, dask = "one process without Dask", f"{many} processes without Dask", f"{many} Dask workers"
@@ -73,7 +76,7 @@ def measure_overhead(options: Options) -> Part:
     }
     values = in_turns(calls, options.rounds)
     part = Part(f"Cost of distribution: {options.objects:,} light curves, after a warm-up", rows_of(values))
-    overhead = spread([base / rate - 1 for base, rate in zip(values[plain], values[dask], strict=True)])
+    overhead = _overhead(values[plain], values[dask])
     part.facts["overhead"] = round(overhead.median, 4)
     part.notes.append(
         f"Overhead of Dask: {overhead.median:+.1%} ({overhead.low:+.1%} - {overhead.high:+.1%}) over {plain}, of which "
@@ -81,27 +84,41 @@ def measure_overhead(options: Options) -> Part:
     )
     speedup = paired_ratio(values[dask], values[one])
     part.notes.append(f"{dask} are {speedup.median:.2f} ({speedup.low:.2f} - {speedup.high:.2f}) times {one}.")
+    fewer, model = survey_of(options, max(2_000, options.objects // 4)), str(paper_bundle(options.scratch))
+    calls = {
+        plain: lambda: _without_dask(fewer, place, many, model),
+        dask: lambda: _with_dask(str(fewer), str(place), many, model),
+    }
+    values = in_turns(calls, options.rounds)
+    part.rows += [replace(row, name=f"{row.name}, the paper's network") for row in rows_of(values)]
+    overhead = _overhead(values[plain], values[dask])
+    part.facts["overhead_paper"] = round(overhead.median, 4)
+    part.notes.append(
+        f"With the paper's network: {overhead.median:+.1%} ({overhead.low:+.1%} - {overhead.high:+.1%}), with a "
+        "quarter of the light curves."
+    )
     return part
 
 
 def measure_s3(options: Options) -> Part:
-    """Measure a survey and a catalog on an object store beside the same on a disk."""
+    """Measure a survey and a catalog on an object store beside the same on a disk, with two networks."""
     objects = max(2_000, options.objects // 4)
     survey = survey_of(options, objects)
+    part = Part(f"On an object store beside a disk: {objects:,} light curves, {options.workers} workers")
+    models = {"": None, ", the paper's network": str(paper_bundle(options.scratch))}
     with tempfile.TemporaryDirectory() as folder, _store(Path(folder)) as (store, url), _environment(url):
         s3_server.make_bucket("bench")
         s3_server.upload(survey, "s3://bench/survey")
-        calls: dict[str, Callable[[], float]] = {
-            "disk": lambda: _with_dask(str(survey), str(options.scratch / "catalog-disk"), options.workers),
-            store: lambda: _with_dask("s3://bench/survey", "s3://bench/catalog", options.workers),
-        }
-        values = in_turns(calls, options.rounds)
-    ratio = paired_ratio(values[store], values["disk"])
-    part = Part(
-        f"On an object store beside a disk: {objects:,} light curves, {options.workers} workers", rows_of(values)
-    )
-    part.facts["ratio"] = round(ratio.median, 4)
-    part.notes.append(f"The store runs on the same cores as the workers: {ratio.median:.0%} of the disk. Aim: 80 %.")
+        for suffix, model in models.items():
+            disk = partial(_with_dask, str(survey), str(options.scratch / "catalog-disk"), options.workers, model)
+            remote = partial(_with_dask, "s3://bench/survey", "s3://bench/catalog", options.workers, model)
+            values = in_turns({"disk": disk, store: remote}, options.rounds)
+            ratio = paired_ratio(values[store], values["disk"])
+            part.rows += [replace(row, name=row.name + suffix) for row in rows_of(values)]
+            part.facts["ratio_paper" if suffix else "ratio"] = round(ratio.median, 4)
+            part.notes.append(
+                f"The store runs on the same cores as the workers{suffix}: {ratio.median:.0%} of the disk. Aim: 80 %."
+            )
     return part
 
 
@@ -133,8 +150,12 @@ def measure_flow(options: Options) -> Part:
     return part
 
 
-def _with_dask(survey: str, catalog: str, workers: int) -> float:
-    plan, bundle = plan_run(survey, None, RunConfig())
+def _overhead(plain: list[float], dask: list[float]) -> Spread:
+    return spread([base / rate - 1 for base, rate in zip(plain, dask, strict=True)])
+
+
+def _with_dask(survey: str, catalog: str, workers: int, model: str | None = None) -> float:
+    plan, bundle = plan_run(survey, model, RunConfig())
     prepared = prepare(plan, bundle, catalog, fresh=True)
     partitions = plan.survey.partitions
     with open_client(workers, None) as client:
@@ -147,10 +168,10 @@ def _with_dask(survey: str, catalog: str, workers: int) -> float:
     return sum(record.rows for record in records) / seconds
 
 
-def _without_dask(survey: Path, catalog: Path, count: int) -> float:
+def _without_dask(survey: Path, catalog: Path, count: int, model: str = "") -> float:
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", ALONE, str(survey), f"{catalog}-{number}", str(number), str(count)],
+            [sys.executable, "-c", ALONE, str(survey), f"{catalog}-{number}", str(number), str(count), model],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
