@@ -98,7 +98,7 @@ class Here:
             capture_output=True,
             text=True,
             check=False,
-            timeout=240,
+            timeout=500,
         )
         assert done.returncode == 0, f"{name}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
         return done.stdout + done.stderr

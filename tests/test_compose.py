@@ -57,6 +57,7 @@ def check_what_was_said(said: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_site_of_the_compose_file_on_this_machine(tmp_path: Path) -> None:
     with moto_server() as store, contextlib.ExitStack() as up:
         here = Here(tmp_path, store)
