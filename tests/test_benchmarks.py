@@ -17,7 +17,6 @@ from tests.benchmarks.classifying import Classified
 from tests.benchmarks.gpus import known_gpu, work_of
 from tests.benchmarks.harness import (
     MFLOP,
-    ROOT,
     Options,
     Part,
     ProcessRun,
@@ -238,23 +237,6 @@ def test_the_gpu_benchmark_skips_cleanly_without_a_gpu(monkeypatch: pytest.Monke
     assert part.rows == []
     assert "No GPU" in part.notes[0]
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_the_gpu_benchmark_runs_on_a_cpu_from_start_to_end(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.benchmarks.bench_gpu", "--allow-cpu", "--small", "--rounds", "1"]
-    done = subprocess.run(
-        [*command, "--scratch", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    for network in ("paper", "survey"):
-        for what in ("float32, resident", "float32, engine", "bfloat16, resident", "bfloat16, fed with Parquet"):
-            assert f"| {network}, {what}" in done.stdout
-    assert "training, one pass of 64 light curves at batch 16" in done.stdout
 
 
 @pytest.mark.parametrize(
