@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,10 @@ def test_a_schedule_fires_by_itself(site: Site) -> None:
     assert [entry["schedule"]["cron"] for entry in deployment["schedules"]] == ["30 2 * * *"]
     # The deployment's own parameters, but in the flow's process: Dask workers take a while to start.
     parameters = {"parameters": deployment["parameters"]["parameters"] | {"workers": 0}}
-    schedule = {"schedule": {"interval": 10}, "active": True, "parameters": parameters}
+    # Soon, and again only when that run is over.
+    soon = datetime.now(UTC) + timedelta(seconds=6)
+    when = {"interval": 40, "anchor_date": soon.isoformat()}
+    schedule = {"schedule": when, "active": True, "parameters": parameters}
     made = site.post(f"/deployments/{deployment['id']}/schedules", [schedule])
     try:
 
@@ -206,7 +209,7 @@ print(len(done.automations), len(done.left_out))
 AUTOMATIONS = ROOT / "deploy/automations.yaml"
 
 
-def test_a_failure_is_notified(site: Site, tmp_path: Path) -> None:
+def test_a_failure_is_notified_and_told_in_one_line(site: Site, tmp_path: Path) -> None:
     with mailbox() as (url, received):
         applied = site.command(sys.executable, "-c", NOTIFY, url, AUTOMATIONS)
         assert applied.stdout.split() == ["4", "0"], applied.stderr
@@ -214,10 +217,15 @@ def test_a_failure_is_notified(site: Site, tmp_path: Path) -> None:
         assert len(names) == len(set(names)) == 4  # applied twice, there once
         nowhere = tmp_path / "nowhere"
         run = site.start("reclassify/nightly", survey=str(nowhere), catalog=str(tmp_path / "catalog"))
-        site.ended(run, "FAILED")
+        state = site.ended(run, "FAILED")["state"]
         message = until("the notification", lambda: next((text for text in received if str(nowhere) in text), None))
     assert "varstar: reclassify failed" in message
     assert run in message  # as a link
+    assert str(nowhere) in state["message"]
+    assert "check the path" in state["message"]
+    logs = until("its last log", lambda: (text := site.logs_of(run)) and "Finished in state" in text and text)
+    assert "Traceback" not in logs
+    assert until("the event", lambda: [e for e in site.events("varstar.run.failed") if run in str(e)])
 
 
 @contextmanager
@@ -262,17 +270,6 @@ def test_a_run_that_falls_silent_is_ended_and_one_that_is_late_is_told_of(
                 os.kill(pid, signal.SIGKILL)
             site.http.patch(queue, json={"is_paused": False}).raise_for_status()
         until("its processes to end", lambda: not processes_with(silent))
-
-
-def test_what_is_wrong_is_told_in_one_line(site: Site, tmp_path: Path) -> None:
-    nowhere = tmp_path / "nowhere"
-    run = site.start("reclassify/nightly", survey=str(nowhere), catalog=str(tmp_path / "catalog"))
-    message = site.ended(run, "FAILED")["state"]["message"]
-    assert str(nowhere) in message
-    assert "check the path" in message
-    logs = until("its last log", lambda: (text := site.logs_of(run)) and "Finished in state" in text and text)
-    assert "Traceback" not in logs
-    assert until("the event", lambda: [e for e in site.events("varstar.run.failed") if run in str(e)])
 
 
 @pytest.mark.parametrize(

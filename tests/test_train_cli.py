@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,7 +145,7 @@ def test_refusals(varstar, surveys, bundle, tmp_path):
 def test_replacing_a_bundle(varstar, surveys, bundle, tmp_path):
     out = tmp_path / "old"
     words = ("train", surveys[0], "--out", out, *WORDS, "--folds", 0, "--epochs", 1)
-    assert varstar(*words).code == 0
+    shutil.copytree(bundle, out)
     before = read_bundle(out).hash
     refused(varstar(*words), 2, "--replace")
     result = varstar(*words, "--replace", "--seed", 7)
