@@ -214,6 +214,8 @@ def _local(workers: int, memory: int | None, security: Security | None, dashboar
     # hold a core for long, and processes survive each other.
     settings = {
         "distributed.worker.multiprocessing-method": METHOD,
+        # Set in this process for good, while the workers have it from what they are forked from.
+        "distributed.nanny.pre-spawn-environ": {},
         "distributed.worker.memory.terminate": 0.95,
         "distributed.scheduler.allowed-failures": DEATHS,
         "distributed.admin.tick.limit": "30s",
