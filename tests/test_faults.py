@@ -234,7 +234,8 @@ def test_a_store_that_is_gone_for_20_seconds(proxy: s3_server.FaultyProxy, small
     stop = threading.Event()
 
     def outage() -> None:
-        wait_until(lambda: proxy.requests > 40)
+        # Planning takes some 50 requests; then the chunks begin.
+        wait_until(lambda: proxy.requests > 55)
         with s3_server.stopped_for(proxy, 20.0 if FULL else 8.0):
             stop.set()
 
