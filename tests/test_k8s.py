@@ -244,6 +244,29 @@ def test_everything_of_dask_speaks_tls_only(overlay: str) -> None:
     assert made == (["varstar-dask-tls"] if overlay == "production" else [])
 
 
+def templates(value: Any) -> list[dict[str, Any]]:
+    """Return every template of a pod within a manifest: what has metadata beside containers."""
+    if isinstance(value, list):
+        return [found for each in value for found in templates(each)]
+    if not isinstance(value, dict):
+        return []
+    is_one = "metadata" in value and "containers" in value.get("spec", {})
+    return [value] * is_one + [found for each in value.values() for found in templates(each)]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_monitoring_is_told_where_to_look_and_may(overlay: str) -> None:
+    reached = {(name, port) for caller, name, port in TALKS if caller == "monitoring"}
+    for kind, names in (("DaskCluster", ["scheduler", "worker"]), ("DaskWorkerGroup", ["gpu"])):
+        found = [each for each in manifests(overlay) if each["kind"] == kind]
+        for template, name in zip(templates(found), names, strict=bool(found)):
+            said = template["metadata"]["annotations"]
+            ports = [port["containerPort"] for port in template["spec"]["containers"][0]["ports"]]
+            assert (said["prometheus.io/scrape"], said["prometheus.io/path"]) == ("true", "/metrics")
+            assert int(said["prometheus.io/port"]) in ports
+            assert (f"varstar-{name}", int(said["prometheus.io/port"])) in reached
+
+
 def asked(overlay: str) -> tuple[float, float, int]:
     """Return cores, GiB and GPUs that the pods of an overlay ask for, before the autoscaler adds any."""
     from kubernetes.utils.quantity import parse_quantity

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from tests.benchmarks.bench_fold import make_light_curves
 from tests.benchmarks.harness import Options, Part, in_turns, rate_of, rows_of
@@ -106,5 +107,6 @@ def measure(options: Options) -> Part:
         part.notes.append("SCoPe and light-curve are not on this machine: see tests/benchmarks/bench_features.py.")
     calls[f"varstar-batch: folded, and {len(FEATURES)} features"] = rate_of(folded, n)
     calls["varstar-batch: and classified"] = rate_of(lambda: classify(bundle, engine, folded()), n)
-    part.rows = rows_of(in_turns(calls, options.rounds))
+    with threadpool_limits(1):
+        part.rows = rows_of(in_turns(calls, options.rounds))
     return part

@@ -26,6 +26,7 @@ from tests.flow_site import Site, running_site
 from varstar_batch.cluster.clients import open_client
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.execute import PartitionResult, execute
+from varstar_batch.cluster.forking import ENVIRONMENT
 from varstar_batch.cluster.outcomes import ChunkRecord, Failure
 from varstar_batch.cluster.runs import plan_run, prepare
 from varstar_batch.storage.reading import partition_shape
@@ -173,6 +174,7 @@ def _without_dask(survey: Path, catalog: Path, count: int, model: str = "") -> f
         subprocess.Popen(
             [sys.executable, "-c", ALONE, str(survey), f"{catalog}-{number}", str(number), str(count), model],
             cwd=ROOT,
+            env=os.environ | ENVIRONMENT,  # or their libraries' threads would fight for the cores, as Dask's do not
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

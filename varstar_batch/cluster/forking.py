@@ -15,13 +15,13 @@ METHOD = "forkserver"
 
 _PRELOADED = "varstar_batch.cluster.nursery"
 
-_ENVIRONMENT = {
-    # What Dask sets for its workers, and libraries read when they are loaded: here that is before there is a worker.
+ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "65536",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+"""What Dask sets for its workers, and libraries read when they are loaded: here that is before there is a worker."""
 
 
 def load_ahead_of_workers() -> None:
@@ -30,8 +30,8 @@ def load_ahead_of_workers() -> None:
     What does it ends with this process.
     """
     forkserver.set_forkserver_preload([_PRELOADED])
-    added = _ENVIRONMENT.keys() - os.environ.keys()
-    os.environ.update({name: _ENVIRONMENT[name] for name in added})
+    added = ENVIRONMENT.keys() - os.environ.keys()
+    os.environ.update({name: ENVIRONMENT[name] for name in added})
     try:
         forkserver.ensure_running()
     finally:
