@@ -45,6 +45,7 @@ def estimate(
     from varstar_batch.cluster.configuration import load_config
     from varstar_batch.cluster.estimate import Prices, read_rates
     from varstar_batch.cluster.estimate import estimate as foretell
+    from varstar_batch.cluster.forking import load_ahead_of_workers
     from varstar_batch.cluster.preparing import plan_run
     from varstar_batch.storage.files import locate
 
@@ -53,7 +54,10 @@ def estimate(
     overrides += [f"{key}={value}" for key, value in (("engine", engine), ("precision", precision)) if value]
     overrides += [f"chunk_memory={parse_bytes(chunk_memory, '--chunk-memory')}"] if chunk_memory is not None else []
     count = default_workers() if workers is None else workers
-    plan, bundle = plan_run(survey, model, load_config(config, overrides))
+    settings = load_config(config, overrides)
+    if rates is None:
+        load_ahead_of_workers()  # as `varstar classify` does
+    plan, bundle = plan_run(survey, model, settings)
     workload = survey_workload(plan)
     measured = calibrate(plan, bundle, count) if rates is None else read_rates(_read(rates), rates)
     measured = with_rates(measured, classify_rate=rate, gpu_rate=gpu_rate)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 
 from varstar_batch.arithmetic.fold import fold
@@ -21,7 +22,7 @@ from varstar_batch.cluster.plan import RunPlan, batch_observations, split
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.classify import classify
-from varstar_batch.model.engines import EngineName, Precision, open_engine
+from varstar_batch.model.engines import Engine, EngineName, Precision, open_engine
 from varstar_batch.storage.catalog_schema import Provenance, catalog_rows, sort_rows, write_options
 from varstar_batch.storage.finishing import load_ahead
 from varstar_batch.storage.reading import PartitionShape, SurveyBatch, partition_shape, read_batches
@@ -35,6 +36,12 @@ SAMPLE_OBJECTS = 6_000
 
 FIRST_OBJECTS = 64
 """Light curves that a worker starts with, untimed: imports, compiled kernels, the engine."""
+
+WARM_OBJECTS = 500
+"""Light curves that its engine sees before the clock runs."""
+
+CANDIDATES = 16
+"""Partitions that the sample may come from."""
 
 MAX_OBSERVATIONS = 3_000_000
 """Of the sample, however long its light curves are."""
@@ -114,9 +121,10 @@ def calibrate(plan: RunPlan, bundle: Bundle, workers: int) -> Rates:
         loading = load_ahead(plan.survey)  # as a run does: it is part of what the command holds
         everywhere(FIRST_OBJECTS)
         start_up = _process_age()
+        loading.join()  # which would take a core from the workers: little of a long run, much of this short one
         found = [sample for sample in everywhere(SAMPLE_OBJECTS) if sample is not None]
-        loading.join()
-        command = _memory()
+        # Beside it there is the process that workers are forked from.
+        command = _memory() + sum(child.memory_full_info().pss for child in psutil.Process().children())
     if not found:
         raise InputError(
             expected="a partition with light curves to measure with",
@@ -151,39 +159,58 @@ def measure(
     objects: int,
     chunk_memory: int,
 ) -> Sample | None:
-    """Read, fold, classify and write `objects` light curves of the first partition that can be read, and time it."""
+    """Read, fold, classify and write `objects` light curves, those of several partitions if need be, and time it."""
     opened = open_engine(bundle, engine, precision, 1)
-    contract = bundle.contract
-    provenance = Provenance(classes=contract.classes, model_version=contract.model_version, run_id="estimate")
+    warm, sample = False, None
     for partition in partitions:
+        start = time.perf_counter()
         try:
-            start = time.perf_counter()
-            found = _first_rows(source, partition, objects, chunk_memory)
-            read = time.perf_counter() - start
+            found = _first_rows(source, partition, objects - (sample.objects if sample else 0), chunk_memory)
         except (PartitionError, OSError):
             continue
         if found is None:
             continue
         batch, share = found
-        start = time.perf_counter()
-        features = bool(contract.features)
-        folded = fold(batch.light_curves, batch.period, contract.preprocessing, source.limits, features=features)
-        folding = time.perf_counter() - start
-        start = time.perf_counter()
-        result = classify(bundle, opened, folded)
-        classifying = time.perf_counter() - start
-        start = time.perf_counter()
-        rows = sort_rows(catalog_rows(batch, folded, result, provenance))
-        pq.write_table(rows, io.BytesIO(), **write_options(rows.num_rows))
-        return Sample(
-            objects=len(batch.period),
-            observations=int(folded.n_obs.sum()),
-            prepare=read * share + folding,
-            classify=classifying,
-            write=time.perf_counter() - start,
-            idle_memory=_memory(),
-        )
-    return None
+        reading = (time.perf_counter() - start) * share
+        if not warm:
+            # What a run does only once, too: memory is asked for, the engine lays out its weights.
+            _work(_first(batch, WARM_OBJECTS), source, bundle, opened)
+            warm = True
+        each = _work(batch, source, bundle, opened)
+        each = replace(each, prepare=each.prepare + reading)
+        sample = each if sample is None else _sum(sample, each)
+        if sample.objects >= objects:
+            break
+    return sample
+
+
+def _work(batch: SurveyBatch, source: Source, bundle: Bundle, engine: Engine) -> Sample:
+    """Fold, classify and write a batch, and time it."""
+    contract = bundle.contract
+    times = [time.perf_counter()]
+    features = bool(contract.features)
+    folded = fold(batch.light_curves, batch.period, contract.preprocessing, source.limits, features=features)
+    times.append(time.perf_counter())
+    result = classify(bundle, engine, folded)
+    times.append(time.perf_counter())
+    provenance = Provenance(classes=contract.classes, model_version=contract.model_version, run_id="estimate")
+    rows = sort_rows(catalog_rows(batch, folded, result, provenance))
+    pq.write_table(rows, io.BytesIO(), **write_options(rows.num_rows))
+    times.append(time.perf_counter())
+    prepare, classifying, write = np.diff(times).tolist()
+    return Sample(
+        objects=len(batch.period),
+        observations=int(folded.n_obs.sum()),
+        prepare=prepare,
+        classify=classifying,
+        write=write,
+        idle_memory=_memory(),
+    )
+
+
+def _sum(one: Sample, other: Sample) -> Sample:
+    counted = ("objects", "observations", "prepare", "classify", "write")
+    return replace(other, **{name: getattr(one, name) + getattr(other, name) for name in counted})
 
 
 def with_rates(rates: Rates, *, classify_rate: float | None, gpu_rate: float | None) -> Rates:
@@ -209,8 +236,8 @@ def with_rates(rates: Rates, *, classify_rate: float | None, gpu_rate: float | N
 def _candidates(plan: RunPlan) -> tuple[Partition, ...]:
     """Return the partitions to take a sample from: those of middling size, which are the least peculiar."""
     by_size = sorted(plan.survey.partitions, key=lambda partition: partition.size)
-    middle = len(by_size) // 2
-    return tuple(by_size[middle : middle + 3] or by_size[-1:])
+    first = max(0, len(by_size) // 2 - CANDIDATES // 2)
+    return tuple(by_size[first : first + CANDIDATES])
 
 
 def _first_rows(
@@ -219,12 +246,16 @@ def _first_rows(
     """Return the first objects of a partition, and which share they are of what was read for them."""
     for batch in read_batches(source, partition, None, min(batch_observations(chunk_memory), MAX_OBSERVATIONS)):
         read = int(batch.light_curves.offsets[-1])
-        n = min(objects, len(batch.period))
-        if n == 0:
+        if len(batch.period) == 0:
             continue
-        kept = SurveyBatch(batch.objects.slice(0, n), batch.light_curves.slice(0, n), batch.period[:n])
+        kept = _first(batch, objects)
         return kept, int(kept.light_curves.offsets[-1]) / max(1, read)
     return None
+
+
+def _first(batch: SurveyBatch, n: int) -> SurveyBatch:
+    n = min(n, len(batch.period))
+    return SurveyBatch(batch.objects.slice(0, n), batch.light_curves.slice(0, n), batch.period[:n])
 
 
 def _process_age() -> float:

@@ -80,7 +80,7 @@ class Rates:
     write: float
     partition_seconds: float = 0.02
     start_up: float = 5.0
-    finish: float = 2.0
+    finish: float = 0.7
     finish_partition: float = 0.002
     worker_memory: int = WORKER_MEMORY
     command_memory: int = 250 * 2**20
