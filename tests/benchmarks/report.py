@@ -12,6 +12,7 @@ BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 ORDER = (
     "end_to_end",
     "fold",
+    "features",
     "engines",
     "reading",
     "overhead",
