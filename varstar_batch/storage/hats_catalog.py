@@ -17,8 +17,9 @@ from varstar_batch.storage.columns import HEALPIX_COLUMN
 from varstar_batch.storage.files import Location
 from varstar_batch.storage.sky_cells import cells_of
 
-METADATA_PARTITIONS = 10_000
-"""Beyond this `_metadata`, which holds every footer, would be larger than a reader wants; HATS does without it then."""
+METADATA_PARTITIONS = 2_000
+"""Beyond this there is no `_metadata`, which holds every footer, and HATS does without it: to write it takes 100 kB of
+memory for each, and to read it as much."""
 
 SKYMAP_ORDERS = (6, 10)
 """Least and greatest HEALPix order of the map of the sky: cells of 0.9 degrees (400 kB) to 3.4 arcmin (100 MB)."""
