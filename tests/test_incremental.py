@@ -154,10 +154,13 @@ def test_runs_begun_in_the_same_second_are_two(tmp_path: Path) -> None:
     survey, catalog = write_survey(tmp_path / "survey", (10,)), tmp_path / "catalog"
     plan, bundle = plan_run(str(survey), None, RunConfig())
     found: list[str] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(prepare(plan, bundle, str(catalog), fresh=True).run_id))
-        for _ in range(3)
-    ]
+    together = threading.Barrier(3)
+
+    def begin() -> None:
+        together.wait()
+        found.append(prepare(plan, bundle, str(catalog), fresh=True).run_id)
+
+    threads = [threading.Thread(target=begin) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

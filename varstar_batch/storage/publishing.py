@@ -161,10 +161,10 @@ def check_catalog_root(url: str | os.PathLike[str]) -> Catalog:
         The place holds something else.
     """
     catalog = Catalog(check_reachable(locate(url, what="catalog"), "catalog"))
-    if (catalog.root / MARKER).is_file():
-        return catalog
+    # One look at the folder decides: asked for the marker first and for the rest after, a catalog that another run
+    # makes in between would be taken for something else.
     there = [catalog.root.name] if catalog.root.is_file() else catalog.root.children()
-    if there:
+    if there and MARKER not in there:
         raise InputError(
             expected="an empty place or a catalog",
             got="something else: " + ", ".join(there[:3]) + (", ..." if len(there) > 3 else ""),
