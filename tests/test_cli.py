@@ -251,3 +251,29 @@ def test_a_partition_written_by_others(varstar, tmp_path: Path) -> None:
     write_partition(tmp_path / "canonical" / "x.parquet", table)
     other = varstar("classify", tmp_path / "canonical", tmp_path / "second", "--workers", 0, "--json")
     assert json.loads(other.out)["classes"] == json.loads(result.out)["classes"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"),
+    [("sys.exit(3)", 3), ("sys.exit()", 0), ("sys.exit('why')", 1), ("pass", 0), ("1 / 0", 1)],
+    ids=["exit", "nothing", "text", "return", "error"],
+)
+def test_a_command_leaves_with_its_code_and_all_that_it_wrote(ends: str, code: int) -> None:
+    """It leaves without Python's own end, so that what happens there has to be seen to."""
+    script = f"""
+import sys
+from varstar_batch import cli
+
+def main():
+    import atexit
+    atexit.register(sys.stdout.write, "last")
+    sys.stdout.write("x" * 300_000)
+    {ends}
+
+cli.main = main
+cli.program()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (code, "x" * 300_000 + "last")
+    assert ("ZeroDivisionError" in done.stderr) == ("1 / 0" in ends)
+    assert ("why" in done.stderr) == ("why" in ends)

@@ -1,5 +1,5 @@
 """`python -m varstar_batch` is `varstar`."""
 
-from varstar_batch.cli import main
+from varstar_batch.cli import program
 
-main()
+program()

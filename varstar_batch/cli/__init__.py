@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -13,4 +17,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run(arguments)
 
 
-__all__ = ["main"]
+def program() -> None:
+    """Run the command line as a process of its own: `main`, and out, without taking Python's world down by pieces.
+
+    That takes 0.7 s after a run, all of it for memory that the process gives back anyway. Whatever asked to be called
+    at exit is called first.
+    """
+    code = 1  # of an exception that is no exit
+
+    def leave() -> None:
+        with suppress(BrokenPipeError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+    atexit.register(leave)  # the first registered is the last called
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
+
+
+__all__ = ["main", "program"]
