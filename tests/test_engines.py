@@ -17,10 +17,11 @@ from varstar_batch.arithmetic.features import FEATURES
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.model import engines
 from varstar_batch.model.classify import temperature_softmax
+from varstar_batch.model.engine_openvino import batch_of
 from varstar_batch.model.engines import open_engine
 from varstar_batch.model.keras_runtime import load_keras
 from varstar_batch.model.networks import from_keras_file, logits_model, to_keras_file
-from varstar_batch.model.openvino_graph import build_graph
+from varstar_batch.model.openvino_graph import build_graph, largest_tensor
 from varstar_batch.model.openvino_runtime import load_openvino
 from varstar_batch.model.weights import read_network
 from varstar_batch.storage.bundles import read_bundle
@@ -104,13 +105,30 @@ def test_bfloat16_changes_no_more_than_the_bundle_says(name):
     assert np.mean(changed.argmax(axis=1) != exact.argmax(axis=1)) <= stored.changed_classes + 0.01
 
 
-@pytest.mark.parametrize("n", [0, 1, 31, 32, 33, 255, 257])
+@pytest.mark.parametrize("n", [0, 1, 15, 16, 17, 255, 256, 257])
 def test_any_number_of_light_curves(engine, n):
     curves = random_curves(300)
     every = engine.logits(curves)
     got = engine.logits(curves[:n])
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, every[:n], atol=1e-5)
+
+
+def test_any_number_of_light_curves_for_the_shipped_network():
+    """Its batches are the largest."""
+    shipped = read_bundle()
+    engine = open_engine(shipped, "openvino", threads=2)
+    numbers = np.random.default_rng(3).normal(size=(600, len(shipped.contract.features)))
+    curves, features = random_curves(600), numbers.astype(np.float32)
+    every = engine.logits(curves, features)
+    for n in (0, 1, 255, 256, 257, 513):
+        np.testing.assert_allclose(engine.logits(curves[:n], features[:n]), every[:n], atol=1e-5)
+
+
+def test_a_batch_is_as_large_as_the_cache_allows(bundle):
+    largest = [largest_tensor(build_graph(b.network(), 1, where="")) for b in (bundle, read_bundle())]
+    assert largest == [128 * 256, 32 * 64]
+    assert [batch_of(floats) for floats in (*largest, 1, 2**30)] == [16, 256, 256, 16]
 
 
 def test_an_answer_depends_on_its_own_curve_only(engine):

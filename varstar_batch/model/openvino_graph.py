@@ -63,6 +63,12 @@ def build_graph(network: Network, batch: int, *, where: str) -> Any:
     return openvino.Model([graph.outputs[last]], inputs, "network")
 
 
+def largest_tensor(model: Any) -> int:
+    """Return the number of values of the largest result of a model's operations, weights left out."""
+    results = (node.output(0) for node in model.get_ordered_ops() if node.get_type_name() not in {"Constant", "Result"})
+    return max(int(np.prod(result.get_shape())) for result in results)
+
+
 class _Graph:
     """The translation under way: the OpenVINO output of each layer that is done."""
 
