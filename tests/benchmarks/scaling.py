@@ -25,7 +25,7 @@ def measure(options: Options) -> Part:
 
 
 def _by_workers(part: Part, options: Options) -> None:
-    size = _size(options.scaling_objects // 4)
+    size = _size(options.scaling_objects)  # fewer, and a run is half fixed costs, which no second worker takes on
     counts = [1, options.workers]
     # In turns, and pair by pair: the machine may be slower in the second minute than in the first.
     rates: dict[int, list[float]] = {count: [] for count in counts}
