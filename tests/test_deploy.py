@@ -261,8 +261,8 @@ def dask_variables_of_units() -> dict[str, dict[str, str]]:
 
 
 def test_clusters_elsewhere_are_set_as_our_own() -> None:
-    """Without these a scheduler grows with each worker and second, and one death of a worker more ends a task."""
-    from varstar_batch.cluster.clients import DEATHS, LOG_LENGTH
+    """Without these a scheduler grows, an idle worker is not idle, and one death of a worker more ends a task."""
+    from varstar_batch.cluster.clients import SETTINGS
 
     file = (ROOT / "k8s/base/environment.env").read_text()
     settings = dask_variables_of_units() | {
@@ -272,10 +272,22 @@ def test_clusters_elsewhere_are_set_as_our_own() -> None:
     assert len(settings) == 6
     for place, said in settings.items():
         own = collect_env(said)
-        assert get("distributed.scheduler.allowed-failures", config=own) == DEATHS, place
-        assert get("distributed.admin.low-level-log-length", config=own) == LOG_LENGTH, place
+        assert {name: get(name, default=None, config=own) for name in SETTINGS} == SETTINGS, place
         assert get("distributed.comm.require-encryption", config=own) is True, place
         assert get("distributed.comm.timeouts.tcp", config=own) == "30s", place
+
+
+def test_workers_everywhere_count_and_look_for_their_gpu_before_they_begin() -> None:
+    manifests = [*yaml.safe_load_all((ROOT / "k8s/base/dask-cluster.yaml").read_text())]
+    manifests += yaml.safe_load_all((ROOT / "k8s/components/gpu/worker-group.yaml").read_text())
+    workers = [each["spec"]["worker"]["spec"]["containers"][0]["args"] for each in manifests if "worker" in each["spec"]]
+    workers += [COMPOSE["services"][name]["command"] for name in ("cpu-worker", "gpu-worker")]
+    workers += [re.split("[ =]", unit.read_text()) for unit in UNITS if "dask-worker" in unit.name]
+    assert len(workers) == 5
+    for words in workers:
+        said = " ".join(words).replace("--preload=", "--preload ")
+        assert "--preload varstar_batch.cluster.preload" in said
+    assert sum("--resources=GPU=1" in words for words in workers) == 2
 
 
 def make_certificates(folder: Path) -> subprocess.CompletedProcess[str]:

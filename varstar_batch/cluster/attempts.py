@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
+from varstar_batch.cluster.metrics import count_failure, count_retry
 from varstar_batch.cluster.outcomes import ChunkRecord, Failure
 from varstar_batch.errors import PartitionError, VarstarError, one_line
 from varstar_batch.storage.remote import kind_of, storage_errors
@@ -50,11 +51,14 @@ def attempt(function: Callable[..., Any], partition: str, *arguments: Any) -> An
             with storage_errors():
                 outcome = function(*arguments)
         except PartitionError as error:
+            count_failure(error.kind)
             return Failure(partition, error.kind, str(error))
         except OSError as error:
             kind = kind_of(error)
             if retries == TRIES - 1 or kind != "storage":
+                count_failure(kind)
                 return Failure(partition, kind, f"{partition}: {type(error).__name__}: {one_line(error)}")
+            count_retry()
             time.sleep(FIRST_PAUSE * 2**retries)
         else:
             return replace(outcome, retries=retries) if isinstance(outcome, ChunkRecord) and retries else outcome

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from varstar_batch.arithmetic.fold import Folded, fold
 from varstar_batch.arithmetic.status import DropReason
 from varstar_batch.cluster.context import RunContext, load_bundle, peak_memory, this_worker
+from varstar_batch.cluster.metrics import count_chunk
 from varstar_batch.cluster.outcomes import STAGES, ChunkRecord, with_records
 from varstar_batch.cluster.plan import Chunk, batch_observations
 from varstar_batch.errors import PartitionError
@@ -125,6 +126,7 @@ def write_chunk(context: RunContext, chunk: Chunk, tables: Iterable[pa.Table], t
         table = table.cast(with_records(table.schema, [record]))
         pq.write_table(table, sink, row_group_size=ROW_GROUP_ROWS, **write_options(table.num_rows))
     record = replace(record, seconds=dict(tally.seconds))
+    count_chunk(record)
     return replace(record, bytes_out=sink.size, sha256=sink.hexdigest()) if chunk.total == 1 else record
 
 

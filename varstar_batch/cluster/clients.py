@@ -28,8 +28,18 @@ CONNECT_SECONDS = 15
 DEATHS = 2
 """Workers that may die under a task before Dask gives it up; it is then tried once more on its own."""
 
-LOG_LENGTH = 100
-"""Seconds and messages for which Dask's schedulers and workers keep what only its developers look at."""
+SETTINGS = {
+    "distributed.scheduler.allowed-failures": DEATHS,
+    # Seconds and messages for which schedulers and workers keep what only Dask's developers look at: every worker keeps
+    # a profile of each second, some 80 kB, for this many of them.
+    "distributed.admin.low-level-log-length": 100,
+    # What Dask does by the clock, idle or not, takes 6 % of two cores as it comes: a hundred samples a second for the
+    # profile of the dashboard, fifty looks at each event loop for being late, the counters of /proc.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "5s",
+}
+"""Dask's settings on every cluster: a local one here, others in deploy/ and k8s/ by variables of the environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,15 +227,9 @@ def _local(workers: int, memory: int | None, security: Security | None, dashboar
         # Set in this process for good, while the workers have it from what they are forked from.
         "distributed.nanny.pre-spawn-environ": {},
         "distributed.worker.memory.terminate": 0.95,
-        "distributed.scheduler.allowed-failures": DEATHS,
         "distributed.admin.tick.limit": "30s",
-        # Every worker keeps a profile of each second, some 80 kB, for this many of them.
-        "distributed.admin.low-level-log-length": LOG_LENGTH,
-        # What Dask does by the clock, idle or not, takes 6 % of two cores as it comes: a hundred samples a second for
-        # the profile of the dashboard, fifty looks at each event loop for being late, the counters of /proc.
+        **SETTINGS,
         "distributed.worker.profile.enabled": dashboard,
-        "distributed.admin.tick.interval": "500ms",
-        "distributed.admin.system-monitor.interval": "5s",
         # What goes wrong in a worker comes back as a failure of its partition; it need not be told twice.
         "logging": {"distributed": "critical", "bokeh": "critical", "tornado": "critical"},
     }

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from varstar_batch.cluster.chunks import Tally, batch_rows, check_unique, folded_batches, hashed_output, write_chunk
 from varstar_batch.cluster.context import RunContext, load_bundle, load_engine, this_worker
+from varstar_batch.cluster.metrics import count_partition
 from varstar_batch.cluster.outcomes import ChunkRecord, Failure, Outcome, read_records, with_records
 from varstar_batch.cluster.plan import Chunk, split
 from varstar_batch.errors import PartitionError
@@ -79,6 +80,7 @@ def assemble(context: RunContext, chunks: tuple[Chunk, ...], records: list[Chunk
             )
     for part in parts:
         part.remove()
+    count_partition("classified")
     last = records[-1]
     seconds = last.seconds | {"write": last.seconds["write"] + time.perf_counter() - started}
     return (*records[:-1], replace(last, seconds=seconds, sha256=sink.hexdigest(), bytes_out=sink.size))
@@ -122,6 +124,7 @@ def carry_over(context: RunContext, partition: Partition, sha256: str) -> tuple[
     if records[-1].sha256 != sha256:
         target.remove()
         return Failure(partition.key, "not_carried", f"{source}: the file is not what was published")
+    count_partition("carried")
     return records
 
 
