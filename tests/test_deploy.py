@@ -280,7 +280,9 @@ def test_clusters_elsewhere_are_set_as_our_own() -> None:
 def test_workers_everywhere_count_and_look_for_their_gpu_before_they_begin() -> None:
     manifests = [*yaml.safe_load_all((ROOT / "k8s/base/dask-cluster.yaml").read_text())]
     manifests += yaml.safe_load_all((ROOT / "k8s/components/gpu/worker-group.yaml").read_text())
-    workers = [each["spec"]["worker"]["spec"]["containers"][0]["args"] for each in manifests if "worker" in each["spec"]]
+    workers = [
+        each["spec"]["worker"]["spec"]["containers"][0]["args"] for each in manifests if "worker" in each["spec"]
+    ]
     workers += [COMPOSE["services"][name]["command"] for name in ("cpu-worker", "gpu-worker")]
     workers += [re.split("[ =]", unit.read_text()) for unit in UNITS if "dask-worker" in unit.name]
     assert len(workers) == 5
