@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.storage.files import FileInfo, Location
 from varstar_batch.storage.parquet_guard import GuardedParquetFile
+from varstar_batch.storage.parquet_texts import OversizedError
 from varstar_batch.storage.remote import kind_of, refusal
 
 ROW_GROUP_OBSERVATIONS = 2**20
@@ -132,7 +133,7 @@ def opened_parquet(file: Location, opener: Callable[[], BinaryIO] | None = None)
     Raises
     ------
     PartitionError
-        Kind ``"missing"``, ``"forbidden"``, or ``"unreadable"`` (cut short, not Parquet, a bad page).
+        Kind ``"missing"``, ``"forbidden"``, or ``"unreadable"`` (cut short, not Parquet, a bad page, a bomb).
     OSError
         The storage failed; another try may do.
     """
@@ -160,6 +161,14 @@ def opened_parquet(file: Location, opener: Callable[[], BinaryIO] | None = None)
             got=str(reason),
             where=where,
             fix="allow reading it, or renew the credentials",
+        ) from error
+    except OversizedError as error:
+        raise PartitionError(
+            kind="unreadable",
+            expected=error.expected,
+            got=error.got,
+            where=where,
+            fix="shorten or leave out the column",
         ) from error
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         # Arrow reports damaged content as OSError too, but without an error number: those with one are the storage's.

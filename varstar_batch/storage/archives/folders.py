@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import stat
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, groupby
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from varstar_batch.errors import InputError, one_line
+from varstar_batch.errors import InputError, PartitionError, one_line
 from varstar_batch.storage.archives.content import OBSERVATIONS, Format, UnreadableFileError, stem_of
 from varstar_batch.storage.archives.formats import MAX_BYTES, Reading, read_files
+from varstar_batch.storage.archives.parquet_files import read_parquet
 from varstar_batch.storage.archives.tally import Rejected, Tally, line_of
 from varstar_batch.storage.files import TEMPORARY_PREFIX, Location
 from varstar_batch.storage.parallel import Crew
+from varstar_batch.storage.parquet import opened_parquet
 
 ALL_BANDS = "all"
 """Instead of a band: all of them in one light curve."""
@@ -25,6 +29,8 @@ ALL_BANDS = "all"
 _BATCH_FILES = 64
 _BATCH_BYTES = 2**23
 _UNIT_FILES = 1024
+_STREAMED = ".parquet"
+_UNIT_STREAMED = 16
 _HATS = ("hats.properties", "properties")
 # Of a HATS catalog, whose folder holds more than light curves.
 
@@ -47,7 +53,10 @@ def list_archive(place: Location) -> tuple[list[str], list[Rejected]]:
         keys = [info.key for info in (place / "dataset").files(".parquet") if not _is_hidden(info.key)]
         return [f"dataset/{key}" for key in keys], []
     if not place.is_local:
-        return [info.key for info in place.files() if not _is_hidden(info.key)], []
+        infos = [info for info in place.files() if not _is_hidden(info.key)]
+        too_large = {info.key: line for info in infos if (line := _too_large(info.key, info.size)) is not None}
+        keys = [info.key for info in infos if info.key not in too_large]
+        return keys, [Rejected(key, line) for key, line in too_large.items()]
     root = Path(place.path).resolve()
     keys, refused = [], []
     for folder, _, names in os.walk(root):
@@ -79,8 +88,12 @@ def _problem(path: Path, root: Path) -> str | None:
         return line_of("a file of the folder", "a link that leads out of it")
     if not stat.S_ISREG(status.st_mode):
         return line_of("a file", "something else (a pipe, a device or a socket)")
-    if status.st_size > MAX_BYTES:
-        return line_of(f"at most {MAX_BYTES} bytes", str(status.st_size))
+    return _too_large(path.name, status.st_size)
+
+
+def _too_large(key: str, size: int) -> str | None:
+    if size > MAX_BYTES and not key.endswith(_STREAMED):
+        return line_of(f"at most {MAX_BYTES} bytes, or a name in {_STREAMED}", str(size))
     return None
 
 
@@ -118,7 +131,7 @@ def read_archive(
     keys, refused = list_archive(place)
     tally = Tally(files=len(refused), rejected=refused)
     target.mkdir(exist_ok=True)
-    units = [keys[start : start + _UNIT_FILES] for start in range(0, len(keys), _UNIT_FILES)]
+    units = list(_units(keys))
 
     def read(number: int) -> Tally:
         done = target / f"part-{number:06d}.json"
@@ -133,6 +146,14 @@ def read_archive(
     return tally
 
 
+def _units(keys: Sequence[str]) -> Iterator[list[str]]:
+    """Yield runs of files to read in one go: fewer of those that may be large."""
+    for is_streamed, run in groupby(keys, lambda key: key.endswith(_STREAMED)):
+        files = list(run)
+        step = _UNIT_STREAMED if is_streamed else _UNIT_FILES
+        yield from (files[start : start + step] for start in range(0, len(files), step))
+
+
 def _read_unit(place: Location, keys: Sequence[str], formats: Sequence[Format], band: str | None, done: Path) -> None:
     """Read some files into one Parquet file; their tally comes last, and says that it is complete."""
     tally = Tally(files=len(keys))
@@ -141,14 +162,18 @@ def _read_unit(place: Location, keys: Sequence[str], formats: Sequence[Format], 
     with pq.ParquetWriter(
         temporary.with_suffix(".parquet"), OBSERVATIONS, compression="lz4", write_statistics=False
     ) as writer:
-        for start in range(0, len(keys), _BATCH_FILES):
+        plain = [key for key in keys if not (key or place.name).endswith(_STREAMED)]
+        for start in range(0, len(plain), _BATCH_FILES):
             tables = [
                 _count(reading, band, tally)
-                for reading in _read_batch(place, keys[start : start + _BATCH_FILES], formats)
+                for reading in _read_batch(place, plain[start : start + _BATCH_FILES], formats)
             ]
             rows = [table for table in tables if table is not None and table.num_rows]
             if rows:
                 writer.write_table(pa.concat_tables(rows))
+        for number, key in enumerate(keys[len(plain) :]):
+            file = place / key if key else place
+            tally.add(_read_streamed(file, key or place.name, formats, band, (writer, done, number)))
     temporary.with_suffix(".parquet").replace(done.with_suffix(".parquet"))
     temporary.write_text(tally.to_json())
     temporary.replace(done)
@@ -168,6 +193,57 @@ def _read_batch(place: Location, keys: Sequence[str], formats: Sequence[Format])
             done += read_files(files, formats)
             files = []
     return done + list(read_files(files, formats))
+
+
+def _read_streamed(
+    file: Location, key: str, formats: Sequence[Format], band: str | None, target: tuple[pq.ParquetWriter, Path, int]
+) -> Tally:
+    """Read a Parquet file in slices: a small one is written with the others, a large one to a file of its own.
+
+    A file that turns out to be damaged leaves nothing, whatever was good in it.
+    """
+    writer, done, number = target
+    tally = Tally()
+    tables = _stream(file, key, formats, band, tally)
+    try:
+        first, second = next(tables), next(tables, None)
+        if second is None:
+            writer.write_table(first)
+        else:
+            _write_apart(done.with_name(f"{done.stem}-{number:04d}.parquet"), chain((first, second), tables))
+    except UnreadableFileError as error:
+        return Tally(rejected=[Rejected(key, line_of(error.expected, error.got))])
+    return tally
+
+
+def _stream(file: Location, key: str, formats: Sequence[Format], band: str | None, tally: Tally) -> Iterator[pa.Table]:
+    """Yield the observations of a Parquet file that go on, in slices, and count them."""
+    try:
+        with opened_parquet(file) as parquet:
+            for form, content in read_parquet(parquet, key, formats):
+                tally.formats[form.name] = 1
+                new = {name: spot for name, spot in content.positions.items() if name not in tally.positions}
+                rows = content.observations.num_rows + sum(content.left_out.values())
+                table = _count(Reading((), (rows,), form, replace(content, positions=new), None), band, tally)
+                if table is not None:
+                    yield table
+    except PartitionError as error:
+        raise UnreadableFileError(error.expected, error.got) from error
+    except OSError as error:
+        raise UnreadableFileError("a file that can be read", one_line(error)) from error
+    if not tally.observations:
+        tally.object_ids[stem_of(key)] = None
+
+
+def _write_apart(target: Path, tables: Iterable[pa.Table]) -> None:
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{target.name}")
+    try:
+        with pq.ParquetWriter(temporary, OBSERVATIONS, compression="lz4", write_statistics=False) as writer:
+            for table in tables:
+                writer.write_table(table)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _count(reading: Reading, band: str | None, tally: Tally) -> pa.Table | None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from varstar_batch.storage.archives import asas3, asassn, gaia, kepler, ogle, ztf
 from varstar_batch.storage.archives.astropy_tables import kind_of, read_with_astropy
-from varstar_batch.storage.archives.content import OBSERVATIONS, FileContent, Format, UnreadableFileError, stem_of
-from varstar_batch.storage.archives.nested import exploded, spread
+from varstar_batch.storage.archives.content import FileContent, Format, UnreadableFileError, stem_of
+from varstar_batch.storage.archives.parquet_files import read_parquet
+from varstar_batch.storage.archives.recognising import checked, of_table, unknown_format, wanted_columns
 from varstar_batch.storage.archives.texts import Head, find_head, read_text
+from varstar_batch.storage.parquet_guard import GuardedParquetFile
+from varstar_batch.storage.parquet_texts import OversizedError
 
 FORMATS: Mapping[str, Format] = {
     form.name: form for module in (asassn, ztf, gaia, asas3, kepler, ogle) for form in module.FORMATS
@@ -22,7 +27,7 @@ FORMATS: Mapping[str, Format] = {
 """Formats of archives by the name that the command line has for them."""
 
 MAX_BYTES = 2**29
-"""Largest file, once decompressed, that is read: what is larger is no light curve, but perhaps a bomb."""
+"""Largest file but of Parquet, once decompressed, that is read: what is larger is no light curve, perhaps a bomb."""
 
 _GZIP = b"\x1f\x8b"
 _PARQUET = b"PAR1"
@@ -79,12 +84,12 @@ def read_file(content: bytes, key: str, formats: Sequence[Format]) -> tuple[Form
     name = stem_of(key)
     try:
         if content.startswith(_PARQUET):
-            form, table = _of_table(_read_parquet(content), formats)
-        elif kind is not None:
-            form, table = _of_table(read_with_astropy(content, kind), formats)
+            return _of_parquet(content, key, formats)
+        if kind is not None:
+            form, table = of_table(read_with_astropy(content, kind), formats)
         else:
             form, table = _of_text(content, formats)
-        return form, _checked(form.build(table, name))
+        return form, checked(form.build(table, name))
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise UnreadableFileError("numbers and texts where they belong", str(error)) from error
 
@@ -141,13 +146,13 @@ def _read_together(group: Sequence[tuple[str, bytes]], formats: Sequence[Format]
         if head.start != start:
             return None
         form, names = _find_text_format(head, formats)
-        table = read_text(content, head, names, _wanted(form, names))
+        table = read_text(content, head, names, wanted_columns(form, names))
         if table.num_rows != lines.sum():
             return None
         ids = pa.array([stem_of(key) for key, _ in group], pa.large_string()).take(
             pa.array(np.repeat(np.arange(len(group)), lines))
         )
-        found = _checked(form.build(table, ids))
+        found = checked(form.build(table, ids))
     except (UnreadableFileError, pa.ArrowException):
         return None
     return Reading(tuple(key for key, _ in group), tuple(lines.tolist()), form, found, None)
@@ -157,23 +162,10 @@ def _rows(content: FileContent) -> int:
     return int(content.observations.num_rows) + sum(content.left_out.values())
 
 
-def _wanted(form: Format, names: Sequence[str]) -> dict[str, pa.DataType]:
-    return {name: kind for name, kind in {**form.columns, **form.optional}.items() if name in names}
-
-
-def _checked(content: FileContent) -> FileContent:
-    table = content.observations
-    if table["object_id"].null_count:
-        raise UnreadableFileError("an object of every observation", f"{table['object_id'].null_count} without one")
-    if table.schema != OBSERVATIONS:
-        raise UnreadableFileError(str(OBSERVATIONS), str(table.schema))
-    return content
-
-
 def _of_text(content: bytes, formats: Sequence[Format]) -> tuple[Format, pa.Table]:
     head = find_head(content)
     form, names = _find_text_format(head, formats)
-    return form, read_text(content, head, names, _wanted(form, names))
+    return form, read_text(content, head, names, wanted_columns(form, names))
 
 
 def _find_text_format(head: Head, formats: Sequence[Format]) -> tuple[Format, tuple[str, ...]]:
@@ -186,45 +178,29 @@ def _find_text_format(head: Head, formats: Sequence[Format]) -> tuple[Format, tu
             return form, head.names
         if form.headerless and not set(head.names) & _known_names() and head.width == len(form.headerless):
             return form, form.headerless
-    raise _unknown(head.names or (f"{head.width} columns without names",), formats)
+    raise unknown_format(head.names or (f"{head.width} columns without names",), formats)
 
 
 def _known_names() -> set[str]:
     return {name for form in FORMATS.values() if not form.headerless for name in form.columns}
 
 
-def _of_table(table: pa.Table, formats: Sequence[Format]) -> tuple[Format, pa.Table]:
-    table = spread(table)
-    for form in formats:
-        if set(form.columns) <= set(table.column_names) and not form.headerless:
-            types = {**form.columns, **form.optional}
-            names = [name for name in types if name in table.column_names]
-            rows = exploded(table.select(names))
-            columns = [_cast(rows[name], types[name]) for name in names]
-            return form, pa.table(columns, names=names).replace_schema_metadata(table.schema.metadata)
-    raise _unknown(tuple(table.column_names), formats)
-
-
-def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    return column if column.type == kind else column.cast(kind)
-
-
-def _unknown(names: Sequence[str], formats: Sequence[Format]) -> UnreadableFileError:
-    wanted = (
-        "; ".join(f"{form.name}: {', '.join(form.columns)}" for form in formats)
-        if len(formats) == 1
-        else ("a known format (" + ", ".join(form.name for form in formats) + ")")
-    )
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    return UnreadableFileError(wanted, shown[:300])
-
-
-def _read_parquet(content: bytes) -> pa.Table:
+def _of_parquet(content: bytes, key: str, formats: Sequence[Format]) -> tuple[Format, FileContent]:
     try:
-        table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(use_threads=False)
+        with GuardedParquetFile(io.BytesIO(content), page_checksum_verification=True) as parquet:
+            if sum(parquet.decoded_sizes()) > MAX_BYTES:
+                raise UnreadableFileError(f"at most {MAX_BYTES} bytes once decoded, or a name in .parquet", "more")
+            slices = list(read_parquet(parquet, key, formats))
+    except OversizedError as error:
+        raise UnreadableFileError(error.expected, error.got) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UnreadableFileError("a whole Parquet file", str(error)) from error
-    return table.replace_schema_metadata(None)
+    contents = [content for _, content in slices]
+    left_out: Counter[str] = Counter()
+    for one in contents:
+        left_out.update(one.left_out)
+    positions = dict(chain.from_iterable(one.positions.items() for one in reversed(contents)))
+    return slices[0][0], FileContent(pa.concat_tables([one.observations for one in contents]), left_out, positions)
 
 
 def _gunzip(content: bytes) -> bytes:

@@ -7,6 +7,9 @@ import pyarrow.compute as pc
 
 from varstar_batch.storage.archives.content import UnreadableFileError
 
+MAX_REPEATED = 2**30
+"""Bytes of a text's repetitions beside the elements of arrays: short names of many millions of observations."""
+
 
 def is_list(kind: pa.DataType) -> bool:
     """Whether values of a type are arrays."""
@@ -31,7 +34,7 @@ def exploded(table: pa.Table) -> pa.Table:
     Raises
     ------
     UnreadableFileError
-        The arrays of a row differ in length.
+        The arrays of a row differ in length, or a long text would be repeated for each of many elements.
     """
     lists = [field.name for field in table.schema if is_list(field.type)]
     if not lists:
@@ -42,12 +45,21 @@ def exploded(table: pa.Table) -> pa.Table:
     for name in lists[1:]:
         if not lengths[name].equals(lengths[first]):
             raise UnreadableFileError("arrays of one length in each row", f"{first} and {name} of different ones")
+    for name in table.column_names:
+        _check_repeated(name, table[name], lengths[first])
     parents = pc.list_parent_indices(arrays[first])
     columns = {
         name: pc.list_flatten(arrays[name]) if name in arrays else table[name].combine_chunks().take(parents)
         for name in table.column_names
     }
     return pa.table(columns).replace_schema_metadata(table.schema.metadata)
+
+
+def _check_repeated(name: str, column: pa.ChunkedArray, times: pa.ChunkedArray) -> None:
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        size = pc.sum(pc.multiply(pc.binary_length(column).cast(pa.int64()), times.cast(pa.int64()))).as_py() or 0
+        if size > MAX_REPEATED:
+            raise UnreadableFileError(f"at most {MAX_REPEATED} bytes of {name}, once for each observation", str(size))
 
 
 def _as_list(array: pa.Array) -> pa.Array:
