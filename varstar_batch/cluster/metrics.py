@@ -11,6 +11,7 @@ import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from varstar_batch.arithmetic.status import STATUS_LABELS
 from varstar_batch.cluster.outcomes import STAGES, ChunkRecord
 
 if TYPE_CHECKING:
@@ -96,8 +97,11 @@ def _counters() -> Counters:
         retries=Counter("varstar_retries", "Tries that storage refused and that were made again"),
         failures=Counter("varstar_failures", "Partitions, or chunks, that failed for good, by kind", ["kind"]),
     )
-    made.objects.labels("ok")
-    made.partitions.labels("classified")
+    # What begins at 0 is missed by no rate; kinds of failures are told as they come.
+    for status in STATUS_LABELS:
+        made.objects.labels(status)
+    for outcome in ("classified", "carried"):
+        made.partitions.labels(outcome)
     for stage in STAGES:
         made.seconds.labels(stage)
     return made
