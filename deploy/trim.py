@@ -34,6 +34,7 @@ STARTED = (
     "distributed.cli.dask_scheduler",
     "distributed.cli.dask_worker",
     "distributed.http.scheduler.prometheus.core",
+    "distributed.http.worker.prometheus.core",
     "flows.deploying",
     "flows.reclassify",
     "openvino",
@@ -44,6 +45,7 @@ STARTED = (
     "prefect_kubernetes",
     "s3fs",
     "varstar_batch.cli.app",
+    "varstar_batch.cluster.preload",
     "varstar_batch.cluster.runs",
 )
 """What the commands of a site import when they start."""
