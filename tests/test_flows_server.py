@@ -345,6 +345,7 @@ def test_an_ingested_release_is_reclassified_and_looked_after(site: Site, tmp_pa
             release="DR9",
             time_system="HJD",
             partitions=2,
+            workers=2,
         ),
         "COMPLETED",
     )
