@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from tests.certificate_schemas import SCHEMAS
+
 Manifest = dict[str, Any]
 
 VERSIONS = ("1.30", "1.34")
@@ -22,8 +24,6 @@ VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persiste
 SECRET_NAME = re.compile(r"(KEY|SECRET|PASSW|TOKEN|AUTH|CREDENTIAL|CONNECTION_URL)", re.IGNORECASE)
 HARMLESS = re.compile(r"(_SECRET_NAME|_SECRET_KEY)$")
 LITERALS = re.compile(r"AKIA[0-9A-Z]{12}|-----BEGIN|://[^/\s{}()]+:[^/\s]+@|xox[bp]-|ghp_[0-9A-Za-z]{20}")
-NO_SCHEMA = {"cert-manager.io/v1"}
-"""Of which no schema can be had without a network; `certificate_problems` stands in."""
 
 
 def name_of(manifest: Manifest) -> str:
@@ -63,9 +63,7 @@ def problems_of(manifest: Manifest) -> list[str]:
 
 
 def schema_problems(manifest: Manifest) -> list[str]:
-    if manifest["apiVersion"] in NO_SCHEMA:
-        return certificate_problems(manifest)
-    if manifest["apiVersion"].startswith("kubernetes.dask.org/"):
+    if manifest["apiVersion"].startswith(("kubernetes.dask.org/", "cert-manager.io/")):
         return custom_problems(manifest)
     return kubernetes_problems(manifest)
 
@@ -101,12 +99,12 @@ def _definitions(folder: str, version: str) -> Any:
 
 @functools.cache
 def custom_schemas() -> dict[tuple[str, str], Any]:
-    """Return the schemas of the Dask operator's kinds, made strict: the server drops unknown fields."""
+    """Return the schemas of the Dask operator's kinds, made strict: the server drops unknown fields; cert-manager's."""
     spec = importlib.util.find_spec("dask_kubernetes")
     assert spec is not None
     assert spec.origin is not None
     folder = Path(spec.origin).parent / "operator/deployment/helm/dask-kubernetes-operator/crds"
-    schemas = {}
+    schemas = dict(SCHEMAS)
     for file in folder.glob("*.yaml"):
         for found in yaml.load_all(file.read_text(), Loader=yaml.CSafeLoader):
             if found and found["kind"] == "CustomResourceDefinition":
@@ -135,38 +133,9 @@ def custom_problems(manifest: Manifest) -> list[str]:
 
     schema = custom_schemas().get((manifest["apiVersion"], manifest["kind"]))
     if schema is None:
-        return [f"no {manifest['kind']} in {manifest['apiVersion']} of the Dask operator"]
+        return [f"no schema of {manifest['kind']} in {manifest['apiVersion']}"]
     errors = jsonschema.Draft202012Validator(schema).iter_errors(manifest)
     return [f"{error.json_path}: {error.message[:200]}" for error in errors]
-
-
-CERTIFICATE_FIELDS = {
-    "Issuer": ({"selfSigned", "ca"}, set()),
-    "Certificate": (
-        {
-            "isCA",
-            "commonName",
-            "secretName",
-            "duration",
-            "renewBefore",
-            "privateKey",
-            "issuerRef",
-            "dnsNames",
-            "usages",
-        },
-        {"secretName", "issuerRef"},
-    ),
-}
-
-
-def certificate_problems(manifest: Manifest) -> list[str]:
-    known, needed = CERTIFICATE_FIELDS[manifest["kind"]]
-    spec = manifest.get("spec", {})
-    extra = [f"unknown field {name}" for name in [*(set(spec) - known), *(set(manifest) - TOP)]]
-    return extra + [f"no {name}" for name in needed - set(spec)]
-
-
-TOP = {"apiVersion", "kind", "metadata", "spec"}
 
 
 def restricted_problems(spec: Manifest) -> list[str]:
