@@ -70,6 +70,11 @@ def test_workers_count_what_they_did(samples: list[Sample]) -> None:
     assert all(value(samples, "varstar_stage_seconds_total", stage=stage) > 0 for stage in counting.STAGES)
 
 
+def test_the_guide_has_every_metric_of_ours(samples: list[Sample]) -> None:
+    ours = {each.name for each in samples if re.fullmatch(r"varstar_\w+_total", each.name)}
+    assert set(re.findall(r"`(varstar_\w+_total)`", (K8S.parent / "deploy/README.md").read_text())) == ours
+
+
 def test_nothing_is_counted_where_nobody_serves_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "prometheus_client")
     monkeypatch.setattr(counting, "_counters", lambda: pytest.fail("counted"))
