@@ -23,11 +23,12 @@ from varstar_batch.errors import InputError
 from varstar_batch.storage.columns import HEALPIX_COLUMN, TIME_SYSTEM_KEY
 from varstar_batch.storage.files import Location, locate, writable
 from varstar_batch.storage.hats_output import finish_hats_survey, plan_pixels, with_cells
+from varstar_batch.storage.ingest_objects import read_objects
 from varstar_batch.storage.ingest_options import IngestOptions, IngestReport, check_options
 from varstar_batch.storage.ingest_plan import IngestPlan, IntArray, Widths, make_plan
 from varstar_batch.storage.ingest_positions import Positions
 from varstar_batch.storage.ingest_shuffle import Shuffle
-from varstar_batch.storage.ingest_tables import Observations, Unit, read_objects
+from varstar_batch.storage.ingest_tables import Observations, Unit
 from varstar_batch.storage.ingest_workspace import Workspace, open_workspace, stamps_of
 from varstar_batch.storage.parquet import nested_light_curves, one_chunk, write_survey_file
 from varstar_batch.storage.period_search import PeriodSearch, with_found

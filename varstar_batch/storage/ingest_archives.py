@@ -8,9 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from varstar_batch.arithmetic.times import parse_time_system
@@ -18,16 +16,17 @@ from varstar_batch.errors import InputError
 from varstar_batch.storage.archives.content import Format
 from varstar_batch.storage.archives.folders import ALL_BANDS, list_archive, read_archive
 from varstar_batch.storage.archives.formats import FORMATS
+from varstar_batch.storage.archives.objects import Matched, match_objects, objects_met, with_band
 from varstar_batch.storage.archives.tables import NAME as TABLE
 from varstar_batch.storage.archives.tables import table_format
 from varstar_batch.storage.archives.tally import Tally
 from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.files import Location, locate
 from varstar_batch.storage.ingest import Target, write_survey
+from varstar_batch.storage.ingest_objects import read_objects
 from varstar_batch.storage.ingest_options import IngestOptions, IngestReport, check_options
-from varstar_batch.storage.ingest_tables import Observations, read_objects
+from varstar_batch.storage.ingest_tables import Observations
 from varstar_batch.storage.ingest_workspace import open_workspace, stamps_of
-from varstar_batch.storage.object_tables import match_positions
 from varstar_batch.storage.staging import check_vacant
 
 AUTO = "auto"
@@ -149,10 +148,10 @@ def ingest_archive(
         tally = read_archive(place, formats, options.band, staged, options.ingest.hands(), progress)
         time_system = _check(tally, options, str(place))
         if objects is None:
-            objects, found = _objects_met(tally, str(place)), _Found(0, 0, 0, {})
+            objects, found = objects_met(tally, str(place)), Matched()
         else:
-            objects, found = _match(objects, tally, options, str(objects_url))
-        objects = _with_band(objects, tally, options.band)
+            objects, found = match_objects(objects, tally, options.radius, str(objects_url))
+        objects = with_band(objects, tally, options.band)
         observations = replace(Observations.open(staged, SurveyConfig()), renamed=found.names)
         observations = observations if tally.has_cameras else observations.without(["camera"])
         reports: list[ArchiveReport] = []
@@ -169,14 +168,6 @@ def ingest_archive(
 def count_files(url: str | os.PathLike[str]) -> int:
     """Return the number of files of an archive, for a display of progress."""
     return len(list_archive(locate(url, what="archive"))[0])
-
-
-@dataclass(frozen=True)
-class _Found:
-    unmatched: int
-    ambiguous: int
-    shared: int
-    names: dict[str, str]
 
 
 def _formats(options: ArchiveOptions) -> list[Format]:
@@ -251,59 +242,6 @@ def _check(tally: Tally, options: ArchiveOptions, where: str) -> str:
 def _only_adds_scale(said: str, system: str) -> bool:
     told, known = parse_time_system(said), parse_time_system(system)
     return (told.jd_offset, told.reference, known.scale) == (known.jd_offset, known.reference, None)
-
-
-def _objects_met(tally: Tally, where: str) -> pa.Table:
-    names = sorted(tally.object_ids)
-    if not names:
-        raise InputError(expected="at least one object", got="none", where=where, fix="check the folder")
-    nowhere = (np.nan, np.nan)
-    spots = np.array([tally.positions.get(name, nowhere) for name in names])
-    return pa.table(
-        {
-            "object_id": pa.array(names, pa.large_string()),
-            "period": pa.nulls(len(names), pa.float64()),
-            "ra": pa.array(spots[:, 0], from_pandas=True),
-            "dec": pa.array(spots[:, 1], from_pandas=True),
-        }
-    )
-
-
-def _match(objects: pa.Table, tally: Tally, options: ArchiveOptions, where: str) -> tuple[pa.Table, _Found]:
-    """Return the objects with identifiers as texts, and how those of the files are called there."""
-    ids = objects["object_id"].cast(pa.large_string())
-    objects = objects.set_column(objects.column_names.index("object_id"), "object_id", ids)
-    met = list(tally.object_ids)
-    if options.radius is None:
-        unmatched = int(pc.sum(pc.invert(pc.is_in(pa.array(met, pa.large_string()), ids))).as_py() or 0)
-        return objects, _Found(unmatched, 0, 0, {})
-    if not tally.positions or not {"ra", "dec"} <= set(objects.column_names):
-        lacking = where if tally.positions else "the files"
-        raise InputError(
-            expected="positions in the files and in the table of objects",
-            got=f"none in {lacking}",
-            where="--radius",
-            fix="leave --radius out, and objects are matched by identifier",
-        )
-    nowhere = (np.nan, np.nan)
-    spots = np.array([tally.positions.get(name, nowhere) for name in met])
-    rows = [objects[name].to_numpy() for name in ("ra", "dec")]
-    match = match_positions(spots[:, 0], spots[:, 1], rows[0], rows[1], options.radius / 3600)
-    names = ids.to_pylist()
-    called = {name: names[row] for name, row in zip(met, match.row.tolist(), strict=True) if row >= 0}
-    unmatched = int((match.row < 0).sum())
-    # One that is not matched must not fall on an object that happens to have its identifier.
-    called |= {name: f"{name} (not matched)" for name in met if name not in called}
-    return objects, _Found(unmatched, int(match.ambiguous.sum()), match.shared, called)
-
-
-def _with_band(objects: pa.Table, tally: Tally, band: str | None) -> pa.Table:
-    """Say of every object which band its light curve is of, where there is just one."""
-    bands = [band] if band not in (None, ALL_BANDS) else [name for name, count in tally.bands.items() if count]
-    if len(bands) > 1 or "band" in objects.column_names:
-        return objects
-    known = None if not bands or bands[0] == "unknown" else bands[0]
-    return objects.append_column("band", pa.repeat(pa.scalar(known, pa.large_string()), objects.num_rows))
 
 
 def _leave_records(folder: Location, report: ArchiveReport) -> None:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from varstar_batch.errors import InputError
 from varstar_batch.storage.columns import SurveyConfig
-from varstar_batch.storage.ingest_tables import read_objects
+from varstar_batch.storage.ingest_objects import read_objects
 from varstar_batch.storage.object_tables import match_positions
 
 
