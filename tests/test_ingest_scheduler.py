@@ -13,7 +13,7 @@ import pytest
 
 from tests.clusters import cluster, wait_for_workers
 from tests.command_line import exit_code
-from varstar_batch.cli import surveys
+from varstar_batch.cli import ingesting
 from varstar_batch.storage import ingest_tables
 
 ROWS, OBJECTS = 30_000, 300
@@ -50,7 +50,7 @@ def test_a_scheduler_that_is_killed_midway_leaves_what_is_done(
         def progress(*_: object) -> Iterator[Callable[[int], None]]:
             yield lambda amount: act()
 
-        monkeypatch.setattr(surveys, "progress", progress)
+        monkeypatch.setattr(ingesting, "progress", progress)
 
     with cluster(one=()) as site:
         dask = [*base, str(tmp_path / "dask"), *more, "--scheduler", site.address]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from varstar_batch.cli.cluster_words import InsecureScheduler, TlsCa, TlsCert, TlsKey
 from varstar_batch.cli.console import (
     note,
     out,
@@ -61,12 +62,10 @@ def classify(
         str | None, typer.Option(help="cpu or wait: when the last GPU worker is gone. [default: cpu]")
     ] = None,
     worker_memory: Annotated[str | None, typer.Option(help="Memory of a worker process, e.g. 2GiB.")] = None,
-    tls_ca: Annotated[str | None, typer.Option(help="PEM file of the authority behind the cluster's TLS.")] = None,
-    tls_cert: Annotated[str | None, typer.Option(help="PEM file of this client's certificate.")] = None,
-    tls_key: Annotated[str | None, typer.Option(help="PEM file of its key.")] = None,
-    insecure_scheduler: Annotated[
-        bool, typer.Option("--insecure-scheduler", help="Speak to a scheduler elsewhere without TLS.")
-    ] = False,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    insecure_scheduler: InsecureScheduler = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print what would be done and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run's record as JSON.")] = False,
 ) -> None:
