@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.test_archives import GOLDEN, SKYPATROL_V1, write_archive
+from tests.archive_files import GOLDEN, SKYPATROL_V1, write_archive
 from varstar_batch.cli.app import main
 from varstar_batch.storage.archives import folders, formats
 from varstar_batch.storage.archives.content import UnreadableFileError

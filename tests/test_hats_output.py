@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.test_archives import ERRORS, GOLDEN, HJD, MAGS, ZTF, write_archive
+from tests.archive_files import ERRORS, GOLDEN, HJD, MAGS, ZTF, write_archive
 from varstar_batch.errors import InputError
 from varstar_batch.storage.hats_output import plan_pixels
 from varstar_batch.storage.ingest import ingest

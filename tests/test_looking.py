@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.archive_files import SKYPATROL_V1, ZTF, write_archive
 from tests.survey_files import FORMS, make_objects, make_table, write
-from tests.test_archives import SKYPATROL_V1, ZTF, write_archive
 from varstar_batch.arithmetic.rules import Preprocessing
 from varstar_batch.cli.app import main
 from varstar_batch.errors import InputError
