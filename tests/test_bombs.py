@@ -148,6 +148,27 @@ def test_texts_are_counted_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert pa.Table.from_batches(parquet.iter_batches(2000))["t"].combine_chunks().equals(column)
 
 
+def test_damaged_texts_are_counted_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "t.parquet", {"t": [f"star-{i // 10:05d}" for i in range(3000)]}, row_group_size=500)
+    raw = path.read_bytes()
+    monkeypatch.setattr(parquet_texts, "_SMALL", 0)
+    monkeypatch.setattr(parquet_texts, "MAX_TEXTS", 1000)
+    refused = 0
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        damaged = bytearray(raw)
+        for _ in range(5):
+            damaged[int(rng.integers(len(raw)))] = int(rng.integers(256))
+        path.write_bytes(damaged)
+        try:
+            with opened_parquet(locate(path, what="table")) as parquet:
+                parquet.decoded_sizes()
+                list(parquet.iter_batches(2000))
+        except PartitionError:
+            refused += 1
+    assert refused == 150
+
+
 def test_what_is_decoded_at_once_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = locate(write(tmp_path / "t.parquet", {"t": ["x" * 100] * 1000}), what="table")
     monkeypatch.setattr(parquet_texts, "MAX_TEXTS", 20_000)

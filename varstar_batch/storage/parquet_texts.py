@@ -144,6 +144,7 @@ def _leaf(column: pa.Array) -> pa.Array:
 def _bytes_of(texts: pa.Array) -> int:
     if not pa.types.is_dictionary(texts.type):
         return int(pc.sum(pc.binary_length(texts)).as_py() or 0)
+    texts.validate(full=True)  # in a damaged file a text may be none of the dictionary's
     lengths = pc.binary_length(texts.dictionary).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     counts = np.bincount(texts.indices.drop_null().to_numpy(zero_copy_only=False), minlength=len(lengths))
     return int(counts @ lengths)
