@@ -7,6 +7,7 @@ of a million objects goes neither through the scheduler nor into its memory, and
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import pickle
 import socket
@@ -37,6 +38,8 @@ _PER_THREAD = 2
 _LEAST = 4
 # Items in flight.
 
+_CLIENT_LOG = "distributed.client"
+
 
 @contextmanager
 def open_crew(
@@ -58,8 +61,13 @@ def open_crew(
         As `open_client` says.
     """
     chosen = 0 if workers is None and scheduler is None else workers
-    with open_client(chosen, scheduler, options) as client:
-        yield None if client is None else DaskCrew(client)
+    logger = logging.getLogger(_CLIENT_LOG)
+    level = logger.level
+    try:
+        with open_client(chosen, scheduler, options) as client:
+            yield None if client is None else DaskCrew(client)
+    finally:
+        logger.setLevel(level)
 
 
 @dataclass(frozen=True)
@@ -191,6 +199,8 @@ def _unseen(job: Job, got: str) -> InputError:
 
 
 def _lost(client: Client) -> WorkersLostError:
+    # It would complain, while it is closed, of what the error says.
+    logging.getLogger(_CLIENT_LOG).setLevel(logging.CRITICAL)
     return WorkersLostError(
         expected="a Dask scheduler that stays",
         got=f"a connection that is {client.status}",
