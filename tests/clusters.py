@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
+PORTS_OF_CLIENTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 QUIET = {"DASK_LOGGING__DISTRIBUTED": "critical", "DASK_DISTRIBUTED__DASHBOARD__ENABLED": "False"}
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody listens on, for a server that begins to in a moment, or again after a while.
+
+    It is below those that the system gives to whoever connects: any of these may be taken in between, also by a client
+    that asks the very port for its server, which then speaks to itself.
+    """
+    first = int(PORTS_OF_CLIENTS.read_text().split()[0]) if PORTS_OF_CLIENTS.is_file() else 32_768
+    while True:
+        port = random.SystemRandom().randrange(min(10_000, first - 1_000), first)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Cluster:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+
+from tests.clusters import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 120.0
@@ -155,9 +156,7 @@ class Site:
 @contextmanager
 def running_site(folder: Path) -> Iterator[Site]:
     """Start a site for the survey in `folder`/survey; afterwards nothing of it runs."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     site = Site(folder, port)
     words = ["serve", "--survey", site.survey, "--catalog", site.catalog, "--models", folder / "models"]
     words += ["--folder", folder / "site", "--port", port]

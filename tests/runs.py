@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,27 @@ def run(
     config: RunConfig | None = None,
     workers: int | None = 0,
     scheduler: str | None = None,
+    on_partition: Callable[[object], None] = lambda _: None,
     **how: bool,
 ) -> tuple[dict[str, Any], Prepared]:
     """Classify a survey and publish its catalog."""
     plan, bundle = plan_run(os.fspath(survey), None, config or RunConfig())
     prepared = prepare(plan, bundle, os.fspath(catalog), **how)
     with open_client(workers if scheduler is None else None, scheduler) as client:
-        executed = execute_run(prepared, client, lambda _: None, lambda _: None)
+        executed = execute_run(prepared, client, lambda _: None, on_partition)
     verify(prepared, executed)
     return publish(prepared, executed), prepared
+
+
+def at_the_first(action: Callable[[], None]) -> Callable[[object], None]:
+    """Return an `on_partition` that does something once, when the first is done: the run takes no other meanwhile."""
+    left = [action]
+
+    def on_partition(_: object) -> None:
+        if left:
+            left.pop()()
+
+    return on_partition
 
 
 def read_rows(catalog: str | Path) -> pa.Table:

@@ -25,7 +25,7 @@ import s3fs
 from tests import s3_server
 from tests.clusters import ROOT, Cluster, cluster, family, wait_until
 from tests.making import write_survey
-from tests.runs import read_rows, run, without_run
+from tests.runs import at_the_first, read_rows, run, without_run
 from varstar_batch.cluster.attempts import StorageLostError
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.dask_runner import ClusterLostError
@@ -138,15 +138,9 @@ def test_a_scheduler_that_is_killed_ends_the_run_and_the_next_one_goes_on(
         prepared = prepare(plan, bundle, str(catalog))
         from distributed import Client
 
-        def kill() -> None:
-            wait_until(lambda: list(catalog.glob("runs/*/dataset/part-*.parquet")))
-            processes.kill("scheduler")
-
-        thread = threading.Thread(target=kill)
-        thread.start()
+        kill = at_the_first(lambda: processes.kill("scheduler"))
         with Client(processes.address, set_as_default=False) as client, pytest.raises(ClusterLostError):
-            execute_run(prepared, client, lambda _: None, lambda _: None)
-        thread.join()
+            execute_run(prepared, client, lambda _: None, kill)
     record, again = run(survey, catalog)
     assert again.run_id == prepared.run_id
     assert record["resumed_partitions"] > 0
@@ -158,16 +152,12 @@ def test_a_scheduler_that_comes_back_is_worked_with_again(survey: Path, undistur
     with cluster(a=()) as processes:
 
         def restart() -> None:
-            wait_until(lambda: list(catalog.glob("runs/*/dataset/part-*.parquet")))
             processes.kill("scheduler")
             processes.kill("a")
             processes.start_scheduler()
             processes.start_worker("b")
 
-        thread = threading.Thread(target=restart)
-        thread.start()
-        record, _ = run(survey, catalog, scheduler=processes.address)
-        thread.join()
+        record, _ = run(survey, catalog, scheduler=processes.address, on_partition=at_the_first(restart))
     assert record["retries"] > 0
     check(catalog, undisturbed)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from tests.clusters import cluster, wait_until
+from tests.clusters import cluster
 from tests.making import simulated_table, write_partition, write_survey
-from tests.runs import read_rows, run, without_run
+from tests.runs import at_the_first, read_rows, run, without_run
 from varstar_batch.arithmetic.classes import CLASSES
 from varstar_batch.arithmetic.fold import fold
 from varstar_batch.arithmetic.rules import Limits
@@ -118,18 +117,17 @@ def test_a_lost_gpu_pool_is_replaced_or_waited_for(tmp_path: Path, then: str) ->
     config = RunConfig.model_validate({"lost_gpus": then, "lost_gpus_seconds": 2})
     catalog = tmp_path / "catalog"
     with cluster(cpu=(), gpu=("--resources", "GPU=1")) as processes:
+        later = threading.Timer(4, processes.start_worker, ("gpu2", "--resources", "GPU=1"))
 
         def lose() -> None:
-            wait_until(lambda: list(catalog.glob("runs/*/dataset/part-*.parquet")))
             processes.kill("gpu")
             if then == "wait":
-                time.sleep(4)
-                processes.start_worker("gpu2", "--resources", "GPU=1")
+                later.start()
 
-        thread = threading.Thread(target=lose)
-        thread.start()
-        record, prepared = run(survey, catalog, config=config, scheduler=processes.address)
-        thread.join()
+        lose_one = at_the_first(lose)
+        record, prepared = run(survey, catalog, config=config, scheduler=processes.address, on_partition=lose_one)
+        if then == "wait":
+            later.join()
     assert record["rows"] == read_rows(catalog).num_rows == 3000
     tasks = pq.read_table(f"{prepared.context.run}/tasks.parquet")
     on_cpu = pc.sum(pc.equal(tasks["worker"], tasks["classifier"])).as_py()

@@ -74,11 +74,17 @@ class DaskRunner:
 
     def run(self, tasks: Iterator[Task | None]) -> Iterator[tuple[Task, Any]]:
         """Yield each task with its outcome, in the order in which they finish."""
+        from distributed.client import ClosedClientError
+
         self.reached = time.monotonic()
         try:
             while True:
                 self._look()
-                self._fill(tasks)
+                try:
+                    self._fill(tasks)
+                except ClosedClientError:  # it gave the scheduler up since that was looked at
+                    self._check_patience(time.monotonic())
+                    raise
                 if not self.flights:
                     return
                 for future in self._take_finished():

@@ -124,22 +124,39 @@ def stamps_of(url: str | os.PathLike[str] | None, what: str) -> list[str]:
 @contextmanager
 def _locked(path: Path, out: Location) -> Iterator[None]:
     # The system lets go of it when the process dies, however it dies.
-    descriptor = writable(str(out), "survey", lambda: os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    descriptor = _take(path, out)
     try:
+        yield
+        path.unlink(missing_ok=True)
+    except VarstarError:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _take(path: Path, out: Location) -> int:
+    """Return the descriptor of a file that nobody else holds, and that is the one of this name."""
+    while True:
+        descriptor = writable(str(out), "survey", lambda: os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Who held it may have removed it since it was opened here, and a third may hold one of the same name.
+            if _is_named(descriptor, path):
+                return descriptor
         except BlockingIOError as error:
+            os.close(descriptor)
             raise InputError(
                 expected="one ingest into a place at a time",
                 got="another one that is going on",
                 where=str(out),
                 fix="wait for it, or choose another output",
             ) from error
-        yield
-        path.unlink(missing_ok=True)
-    except VarstarError as error:
-        if not isinstance(error.__cause__, BlockingIOError):
-            path.unlink(missing_ok=True)
-        raise
-    finally:
         os.close(descriptor)
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

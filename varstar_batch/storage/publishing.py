@@ -161,10 +161,10 @@ def check_catalog_root(url: str | os.PathLike[str]) -> Catalog:
         The place holds something else.
     """
     catalog = Catalog(check_reachable(locate(url, what="catalog"), "catalog"))
-    # One look at the folder decides: asked for the marker first and for the rest after, a catalog that another run
-    # makes in between would be taken for something else.
+    # The marker is written before anything else, so it is asked for last: in any other order a catalog that another run
+    # makes in between would be taken for something else. A listing alone is no single look on every filesystem.
     there = [catalog.root.name] if catalog.root.is_file() else catalog.root.children()
-    if there and MARKER not in there:
+    if there and MARKER not in there and not (catalog.root / MARKER).is_file():
         raise InputError(
             expected="an empty place or a catalog",
             got="something else: " + ", ".join(there[:3]) + (", ..." if len(there) > 3 else ""),
