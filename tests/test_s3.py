@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 import s3fs
 
 from tests import s3_server
+from tests.catalog_making import RunSpec, in_pixels, run_name, sky_rows, write_run
 from tests.making import write_survey
 from tests.runs import read_rows, run, without_run
 from varstar_batch.cli import main
@@ -21,6 +25,7 @@ from varstar_batch.cluster.execute import execute
 from varstar_batch.cluster.runs import execute_run, plan_run, prepare
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.storage.files import locate
+from varstar_batch.storage.finishing import finish_run_files
 from varstar_batch.storage.publishing import open_catalog_root
 
 
@@ -93,6 +98,33 @@ def test_a_small_partition_costs_one_request_to_read_and_one_to_write(
     proxy.stop()
     # With the first, the worker fetches the model.
     assert requests[1:] == [2] * (len(requests) - 1)
+
+
+def test_publishing_a_hats_catalog_asks_twice_for_a_partition(
+    store: str, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: Counter[str] = Counter()
+
+    class Counting(s3_server.FaultyProxy):
+        def handle(self, request: BaseHTTPRequestHandler) -> None:
+            if request.command != "PUT" and (found := re.search(r"Norder(?:=|%3D)\d.*", request.path)):
+                asked[found[0]] += 1
+            super().handle(request)
+
+    def finish(*what: Any) -> None:
+        asked.clear()
+        finish_run_files(*what)
+
+    monkeypatch.setattr("tests.catalog_making.finish_run_files", finish)
+    proxy = Counting(server)
+    proxy.start()
+    s3_server.use(monkeypatch, proxy.url)
+    pixels = in_pixels(sky_rows(200, seed=8), order=0)
+    write_run(f"{store}/catalog", run_name(1), RunSpec(partitions=pixels, layout="hats"))
+    proxy.stop()
+    # Once for the index of row groups, once for the map of the sky and the common metadata; no listing names a pixel.
+    assert len(asked) == len(pixels)
+    assert set(asked.values()) == {2}
 
 
 def test_of_many_publishers_exactly_one_succeeds(store: str, local_survey: Path) -> None:

@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from varstar_batch.storage.columns import HEALPIX_COLUMN
+from varstar_batch.storage.fetching import WHOLE
 from varstar_batch.storage.files import Location
+from varstar_batch.storage.remote import listed
 from varstar_batch.storage.sky_cells import cells_of
 
 METADATA_PARTITIONS = 2_000
@@ -57,58 +63,114 @@ def finish_hats(run: Location, files: Sequence[str], properties: Mapping[str, st
         The run's record (``run.json``).
     """
     from hats.catalog import PartitionInfo, TableProperties
-    from hats.io.parquet_metadata import write_parquet_metadata
     from hats.io.paths import get_healpix_from_path
     from hats.io.skymap import write_skymap
+    from hats.pixel_math.healpix_pixel_function import get_pixel_argsort
     from upath import UPath
 
     base = UPath(str(run), **({} if run.is_local else run.fs.storage_options))
-    pixels = PartitionInfo([get_healpix_from_path(key) for key in files])
+    cells = [get_healpix_from_path(key) for key in files]
+    pixels = PartitionInfo(cells)
     order = int(np.clip(pixels.get_highest_order(), *SKYMAP_ORDERS))
-    write_parquet_metadata(base, create_thumbnail=True, create_metadata=len(files) <= METADATA_PARTITIONS)
-    columns = _write_common_metadata(run, files[0])
+    parts, counts = _look(run, files, order)
+    schema = _write_metadata(run, [parts[number] for number in get_pixel_argsort(cells)], parts[0].schema)
     pixels.write_to_file(catalog_path=base)
-    write_skymap(sky_histogram(run, files, order), base)
-    described = _properties(properties, record, base, order=order, coverage=pixels.calculate_fractional_coverage())
-    if HEALPIX_COLUMN in columns:
+    write_skymap(counts, base)
+    described = _properties(properties, record, run, order=order, coverage=pixels.calculate_fractional_coverage())
+    if HEALPIX_COLUMN in schema.names:
         described |= {"hats_col_healpix": HEALPIX_COLUMN, "hats_col_healpix_order": 29}
     TableProperties(**described).to_properties_file(base)
 
 
 def sky_histogram(run: Location, files: Sequence[str], order: int) -> npt.NDArray[np.int64]:
     """Return the number of objects in every HEALPix cell of an order (nested): int64 (12 * 4**order,)."""
+
+    def count(key: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        with (run / key).open_input() as stream, pq.ParquetFile(stream) as parquet:
+            return _cell_counts(parquet, order)
+
     counts = np.zeros(12 * 4**order, np.int64)
     with ThreadPoolExecutor(_READERS) as pool:
-        for cells, found in pool.map(lambda key: _cell_counts(run / key, order), files):
+        for cells, found in pool.map(count, files):
             counts[cells] += found
     return counts
 
 
-def _cell_counts(file: Location, order: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    with file.open_input() as stream, pq.ParquetFile(stream) as parquet:
-        if HEALPIX_COLUMN in parquet.schema_arrow.names:
-            column = parquet.read(columns=[HEALPIX_COLUMN])[HEALPIX_COLUMN]
-            cells = column.drop_null().to_numpy() >> (2 * (29 - order))
-        else:
-            rows = parquet.read(columns=["ra", "dec"])
-            cells = cells_of(rows["ra"].to_numpy(), rows["dec"].to_numpy(), order)
-            cells = cells[cells >= 0]
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What a catalog's own files say of one of the dataset: its schema, its first row, its footer if that is kept."""
+
+    schema: pa.Schema
+    first: pa.RecordBatch | None
+    footer: pq.FileMetaData | None
+
+
+def _look(run: Location, files: Sequence[str], order: int) -> tuple[list[_Part], npt.NDArray[np.int64]]:
+    # hats' own function asks an object store nine times for each file, one file after the other.
+    look = partial(_look_at, listed(run), order=order, keep_footer=len(files) <= METADATA_PARTITIONS)
+    counts = np.zeros(12 * 4**order, np.int64)
+    parts = []
+    with ThreadPoolExecutor(_READERS) as pool:
+        for part, (cells, found) in pool.map(look, files):
+            parts.append(part)
+            counts[cells] += found
+    return parts, counts
+
+
+def _look_at(
+    run: Location, key: str, *, order: int, keep_footer: bool
+) -> tuple[_Part, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    with _opened(run / key) as stream, pq.ParquetFile(stream) as parquet:
+        first = next(parquet.iter_batches(batch_size=1), None)
+        footer = parquet.metadata if keep_footer else None
+        if footer is not None:
+            footer.set_file_path(key.removeprefix("dataset/"))
+        return _Part(parquet.schema_arrow, first, footer), _cell_counts(parquet, order)
+
+
+def _opened(file: Location) -> BinaryIO:
+    """Open a file of a folder that is `listed`: one request, unless it is large."""
+    is_small = not file.is_local and file.fs.size(file.path) <= WHOLE
+    return BytesIO(file.read_bytes()) if is_small else file.open_input()
+
+
+def _cell_counts(parquet: pq.ParquetFile, order: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    if HEALPIX_COLUMN in parquet.schema_arrow.names:
+        column = parquet.read(columns=[HEALPIX_COLUMN])[HEALPIX_COLUMN]
+        cells = column.drop_null().to_numpy() >> (2 * (29 - order))
+    else:
+        rows = parquet.read(columns=["ra", "dec"])
+        cells = cells_of(rows["ra"].to_numpy(), rows["dec"].to_numpy(), order)
+        cells = cells[cells >= 0]
     unique, counts = np.unique(cells, return_counts=True)
     return unique.astype(np.int64), counts.astype(np.int64)
 
 
-def _write_common_metadata(run: Location, first: str) -> list[str]:
-    # hats takes the schema of the first file with all its metadata; what belongs to that one file must not stay.
-    with (run / first).open_input() as stream:
-        schema = pq.read_schema(stream)
-    kept = {key: value for key, value in schema.metadata.items() if not key.startswith(b"varstar.")}
+def _write_metadata(run: Location, parts: Sequence[_Part], schema: pa.Schema) -> pa.Schema:
+    """Write `_metadata` (where footers are kept), `_common_metadata` and the thumbnail, in the order of `parts`."""
+    # What belongs to one file must not stand for all.
+    kept = {key: value for key, value in (schema.metadata or {}).items() if not key.startswith(b"varstar.")}
+    schema = schema.with_metadata(kept)
     with (run / "dataset/_common_metadata").atomic_output() as sink:
-        pq.write_metadata(schema.with_metadata(kept), sink)
-    return list(schema.names)
+        pq.write_metadata(schema, sink)
+    footers = [part.footer for part in parts if part.footer is not None]
+    if footers:
+        empty = BytesIO()
+        pq.write_metadata(schema, empty)
+        together = pq.read_metadata(BytesIO(empty.getvalue()))
+        for footer in footers:
+            together.append_row_groups(footer)
+        with (run / "dataset/_metadata").atomic_output() as sink:
+            together.write_metadata_file(sink)
+    batches = [part.first.replace_schema_metadata(kept) for part in parts if part.first is not None]
+    thumbnail = pa.Table.from_batches(batches, schema)
+    with (run / "data_thumbnail.parquet").atomic_output() as sink:
+        pq.write_table(thumbnail, sink, compression="zstd")
+    return schema
 
 
 def _properties(
-    survey: Mapping[str, str], record: Mapping[str, Any], base: Any, *, order: int, coverage: float
+    survey: Mapping[str, str], record: Mapping[str, Any], run: Location, *, order: int, coverage: float
 ) -> dict[str, Any]:
     from hats.catalog import TableProperties
 
@@ -133,7 +195,9 @@ def _properties(
         "varstar_fingerprint": record["fingerprint"],
     }
     builder = f"varstar-batch v{record['code_version']}"
-    provenance: dict[str, Any] = TableProperties.new_provenance_dict(base, builder=builder)
+    provenance: dict[str, Any] = TableProperties.new_provenance_dict(builder=builder)
+    # Given the folder, that library asks a store twice for each file's size, where a listing has them all.
+    provenance["hats_estsize"] = sum(info.size for info in run.files()) // 1024
     # That library dates every catalog's release to one fixed day.
     provenance["hats_release_date"] = record["finished"][:10]
     return inherited | mine | provenance
