@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
+from itertools import islice
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -31,6 +32,9 @@ SKYMAP_ORDERS = (6, 10)
 """Least and greatest HEALPix order of the map of the sky: cells of 0.9 degrees (400 kB) to 3.4 arcmin (100 MB)."""
 
 _READERS = 4
+
+_THUMBNAIL_ROWS = 1_000
+"""Written at once."""
 
 _NOT_INHERITED = {
     # Of columns and sizes that the survey has and its catalog has not.
@@ -72,8 +76,8 @@ def finish_hats(run: Location, files: Sequence[str], properties: Mapping[str, st
     cells = [get_healpix_from_path(key) for key in files]
     pixels = PartitionInfo(cells)
     order = int(np.clip(pixels.get_highest_order(), *SKYMAP_ORDERS))
-    parts, counts = _look(run, files, order)
-    schema = _write_metadata(run, [parts[number] for number in get_pixel_argsort(cells)], parts[0].schema)
+    schema, parts, counts = _look(run, files, order)
+    _write_metadata(run, [parts[number] for number in get_pixel_argsort(cells)], schema)
     pixels.write_to_file(catalog_path=base)
     write_skymap(counts, base)
     described = _properties(properties, record, run, order=order, coverage=pixels.calculate_fractional_coverage())
@@ -98,34 +102,44 @@ def sky_histogram(run: Location, files: Sequence[str], order: int) -> npt.NDArra
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """What a catalog's own files say of one of the dataset: its schema, its first row, its footer if that is kept."""
+    """What a catalog's own files take from one of the dataset.
 
-    schema: pa.Schema
-    first: pa.RecordBatch | None
+    Attributes
+    ----------
+    first : bytes
+        Its first row as Arrow's IPC has it (an open record batch of one row takes 40 kB); nothing where it has no rows.
+    footer : FileMetaData or None
+        None where footers are not kept.
+    """
+
+    first: bytes
     footer: pq.FileMetaData | None
 
 
-def _look(run: Location, files: Sequence[str], order: int) -> tuple[list[_Part], npt.NDArray[np.int64]]:
+def _look(run: Location, files: Sequence[str], order: int) -> tuple[pa.Schema, list[_Part], npt.NDArray[np.int64]]:
+    """Read what is needed of each file; return the schema of the first, and the objects in every cell of the sky."""
     # hats' own function asks an object store nine times for each file, one file after the other.
     look = partial(_look_at, listed(run), order=order, keep_footer=len(files) <= METADATA_PARTITIONS)
     counts = np.zeros(12 * 4**order, np.int64)
+    schema: pa.Schema | None = None
     parts = []
     with ThreadPoolExecutor(_READERS) as pool:
-        for part, (cells, found) in pool.map(look, files):
+        for its_schema, part, (cells, found) in pool.map(look, files):
+            schema = schema or its_schema
             parts.append(part)
             counts[cells] += found
-    return parts, counts
+    return schema, parts, counts
 
 
 def _look_at(
     run: Location, key: str, *, order: int, keep_footer: bool
-) -> tuple[_Part, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+) -> tuple[pa.Schema, _Part, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     with _opened(run / key) as stream, pq.ParquetFile(stream) as parquet:
-        first = next(parquet.iter_batches(batch_size=1), None)
+        first = b"".join(batch.serialize().to_pybytes() for batch in islice(parquet.iter_batches(batch_size=1), 1))
         footer = parquet.metadata if keep_footer else None
         if footer is not None:
             footer.set_file_path(key.removeprefix("dataset/"))
-        return _Part(parquet.schema_arrow, first, footer), _cell_counts(parquet, order)
+        return parquet.schema_arrow, _Part(first, footer), _cell_counts(parquet, order)
 
 
 def _opened(file: Location) -> BinaryIO:
@@ -146,7 +160,7 @@ def _cell_counts(parquet: pq.ParquetFile, order: int) -> tuple[npt.NDArray[np.in
     return unique.astype(np.int64), counts.astype(np.int64)
 
 
-def _write_metadata(run: Location, parts: Sequence[_Part], schema: pa.Schema) -> pa.Schema:
+def _write_metadata(run: Location, parts: Sequence[_Part], schema: pa.Schema) -> None:
     """Write `_metadata` (where footers are kept), `_common_metadata` and the thumbnail, in the order of `parts`."""
     # What belongs to one file must not stand for all.
     kept = {key: value for key, value in (schema.metadata or {}).items() if not key.startswith(b"varstar.")}
@@ -162,11 +176,14 @@ def _write_metadata(run: Location, parts: Sequence[_Part], schema: pa.Schema) ->
             together.append_row_groups(footer)
         with (run / "dataset/_metadata").atomic_output() as sink:
             together.write_metadata_file(sink)
-    batches = [part.first.replace_schema_metadata(kept) for part in parts if part.first is not None]
-    thumbnail = pa.Table.from_batches(batches, schema)
-    with (run / "data_thumbnail.parquet").atomic_output() as sink:
-        pq.write_table(thumbnail, sink, compression="zstd")
-    return schema
+    rows = [part.first for part in parts if part.first]
+    with (
+        (run / "data_thumbnail.parquet").atomic_output() as sink,
+        pq.ParquetWriter(sink, schema, compression="zstd") as writer,
+    ):
+        for start in range(0, len(rows), _THUMBNAIL_ROWS):
+            batches = [pa.ipc.read_record_batch(pa.py_buffer(row), schema) for row in rows[start:][:_THUMBNAIL_ROWS]]
+            writer.write_table(pa.Table.from_batches(batches, schema))
 
 
 def _properties(
