@@ -23,6 +23,7 @@ import yaml
 
 from tests.flow_site import ROOT, Site, processes_with, running_site, until
 from tests.making import simulated_table, write_partition, write_survey
+from varstar_batch.storage.files import TEMPORARY_PREFIX
 
 pytestmark = pytest.mark.slow
 
@@ -53,12 +54,24 @@ def long_survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def endless_survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Takes longer to classify than any test looks at it, on any machine: one partition under 2,000 names."""
+    folder = tmp_path_factory.mktemp("endless") / "survey"
+    write_partition(folder / "part-00000.parquet", simulated_table(0, 1000))
+    for number in range(1, 2000):
+        os.link(folder / "part-00000.parquet", folder / f"part-{number:05d}.parquet")
+    return folder
+
+
 def run_records(catalog: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(catalog.glob("runs/*/run.json"))]
 
 
 def written(catalog: Path) -> list[Path]:
-    return list(catalog.glob("runs/*/dataset/**/*.parquet"))
+    """The partitions that are done: a process that is killed while it writes one leaves a file of another name."""
+    files = catalog.glob("runs/*/dataset/**/*.parquet")
+    return [file for file in files if not file.name.startswith(TEMPORARY_PREFIX)]
 
 
 def moment(text: str) -> datetime:
@@ -247,11 +260,11 @@ def impatient(site: Site, folder: Path) -> Iterator[list[str]]:
 
 
 def test_a_run_that_falls_silent_is_ended_and_one_that_is_late_is_told_of(
-    site: Site, long_survey: Path, tmp_path: Path
+    site: Site, endless_survey: Path, tmp_path: Path
 ) -> None:
     queue = "/work_pools/varstar-local/queues/catalog"
     with impatient(site, tmp_path) as received:
-        silent = site.start("reclassify/nightly", survey=str(long_survey), catalog=str(tmp_path / "c"), workers=0)
+        silent = site.start("reclassify/nightly", survey=str(endless_survey), catalog=str(tmp_path / "c"), workers=0)
         until("a sign of life", lambda: [e for e in site.events("prefect.flow-run.heartbeat") if silent in str(e)])
         site.http.patch(queue, json={"is_paused": True}).raise_for_status()
         try:
