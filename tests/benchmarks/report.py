@@ -120,7 +120,7 @@ def draw(results: Mapping[str, Any], target: Path) -> bool:
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     bars, lines = figure.subplots(1, 2, width_ratios=(3, 2))
-    names = [row.name.replace(": ", ":\n").replace(" on ", "\non ") for row in rows]
+    names = [row.name.replace(": ", ":\n").replace(" on ", "\non ").replace(", the net", ",\nthe net") for row in rows]
     errors = [[row.value.median - row.value.low for row in rows], [row.value.high - row.value.median for row in rows]]
     colors = ["#1d4e89" if row.name.startswith("varstar") else "#b8bfc6" for row in rows]
     bars.barh(names, [row.value.median for row in rows], xerr=errors, color=colors, ecolor="#444444", capsize=3)
@@ -128,6 +128,8 @@ def draw(results: Mapping[str, Any], target: Path) -> bool:
         bars.text(row.value.high * 1.02, place, number(row.value.median), va="center", fontsize=9)
     bars.invert_yaxis()
     bars.set_xlim(0, max(row.value.high for row in rows) * 1.18)
+    bars.locator_params(axis="x", nbins=5)
+    bars.xaxis.set_major_formatter("{x:,.0f}")
     bars.set_xlabel("light curves per second, Parquet to catalog")
     bars.spines[["top", "right"]].set_visible(False)
     for (name, facts), marker in zip(growth.items(), "os^", strict=False):
@@ -137,7 +139,8 @@ def draw(results: Mapping[str, Any], target: Path) -> bool:
     if growth:
         lines.set_xlabel("times as many")
         lines.set_ylabel("seconds after start-up")
-        lines.legend(frameon=False, fontsize=9)
+        lines.set_ylim(top=3 * max(max(facts["seconds"]) for facts in growth.values()))  # the legend's room
+        lines.legend(frameon=False, fontsize=9, loc="upper left")
         lines.spines[["top", "right"]].set_visible(False)
     else:
         lines.set_visible(False)
