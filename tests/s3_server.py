@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import logging
 import random
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -41,6 +42,16 @@ def use(monkeypatch: pytest.MonkeyPatch, url: str, *, secret: str = SECRET, key:
 
 def make_bucket(name: str) -> None:
     s3fs.S3FileSystem().call_s3("create_bucket", Bucket=name)
+
+
+@contextmanager
+def bucket_of(test: str, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Yield the address of a bucket of the test's own, made on a server that is used from now on."""
+    use(monkeypatch, url)
+    name = re.sub("[^a-z0-9]+", "-", test.lower())[:60].strip("-")
+    make_bucket(name)
+    yield f"s3://{name}"
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def upload(folder: Path, target: str) -> None:

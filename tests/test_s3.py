@@ -37,12 +37,8 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def store(server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A bucket of the test's own."""
-    s3_server.use(monkeypatch, server)
-    name = re.sub("[^a-z0-9]+", "-", request.node.name.lower())[:60].strip("-")
-    s3_server.make_bucket(name)
-    yield f"s3://{name}"
-    s3fs.S3FileSystem.clear_instance_cache()
+    with s3_server.bucket_of(request.node.name, server, monkeypatch) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
