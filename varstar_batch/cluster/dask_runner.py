@@ -128,7 +128,7 @@ class DaskRunner:
                 self._again(future)
 
     def _check_patience(self, now: float) -> None:
-        if now - self.reached > LOST_SECONDS or self.client.status == "closed":
+        if now - self.reached > LOST_SECONDS or self.client.status in {"closing", "closed"}:
             address = self.client.scheduler.address if self.client.scheduler else "its address"
             raise ClusterLostError(
                 expected="a Dask scheduler that stays",
