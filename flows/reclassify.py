@@ -14,7 +14,6 @@ from pydantic import Field
 from flows.events import emit_published
 from flows.running import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
 from flows.watching import Links, key_of, progress_artifact, show_counts, show_dashboard, show_summary
-from varstar_batch.cli.console import progress
 from varstar_batch.cluster.clients import ClusterOptions, open_client
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.execute import PartitionResult
@@ -33,6 +32,7 @@ from varstar_batch.cluster.runs import (
 )
 from varstar_batch.errors import RefusedError, VarstarError
 from varstar_batch.model.bundle import Bundle
+from varstar_batch.progress import progress
 from varstar_batch.report import write_report
 from varstar_batch.storage.catalogs import CatalogReader, open_catalog
 from varstar_batch.storage.columns import PRESETS

@@ -8,9 +8,9 @@ from prefect import flow, get_run_logger, task
 from pydantic import Field
 
 from flows.running import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
-from varstar_batch.cli.console import progress
 from varstar_batch.cluster.training import TrainingRequest, make_bundle
 from varstar_batch.model.training import TrainingOptions
+from varstar_batch.progress import progress
 from varstar_batch.storage.columns import SurveyConfig
 
 TIMEOUT_SECONDS = 12 * 3600

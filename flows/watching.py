@@ -18,8 +18,8 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from varstar_batch.cli.console import Advance
 from varstar_batch.cluster.outcomes import Failure
+from varstar_batch.progress import Advance
 from varstar_batch.storage.comparing import Difference
 
 SECONDS_BETWEEN_UPDATES = 5.0

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varstar_batch.storage.archives.formats import FORMATS
+from varstar_batch.archives.formats import FORMATS
 
 # What every file below holds in the band that is chosen: time less than the zero point, magnitude, error, in days.
 MAGS = [14.839, 14.760, 14.814]

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from varstar_batch.arithmetic.classes import CLASSES
 from varstar_batch.arithmetic.rules import Limits
+from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.storage.catalog_schema import catalog_schema, sort_rows, write_options
-from varstar_batch.storage.columns import HEALPIX_COLUMN
 from varstar_batch.storage.finishing import finish_run_files
 from varstar_batch.storage.publishing import Catalog, make_catalog_root, output_key
 from varstar_batch.storage.records import (

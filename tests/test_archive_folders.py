@@ -13,7 +13,6 @@ import pytest
 
 from tests.archive_files import HJD, OGLE, SKYPATROL_V1, SKYPATROL_V1_OLD, ZTF, write_archive, ztf_hats
 from varstar_batch.errors import InputError
-from varstar_batch.storage.archives import folders
 from varstar_batch.storage.ingest_archives import ARCHIVE_REPORT, REJECTED, ArchiveOptions, ingest_archive
 from varstar_batch.storage.ingest_options import IngestOptions
 from varstar_batch.storage.surveys import open_survey
@@ -50,10 +49,10 @@ def test_a_folder_becomes_a_survey_and_everything_is_accounted_for(tmp_path: Pat
 
 READ = """
 import sys
-from varstar_batch.storage.archives import folders
+from varstar_batch.archives import folders
 from varstar_batch.storage.ingest_archives import ArchiveOptions, ingest_archive
 from varstar_batch.storage.ingest_options import IngestOptions
-folders._UNIT_FILES = 10
+folder._UNIT_FILES = 10
 done = 0
 def progress(files):
     global done
@@ -68,7 +67,7 @@ ingest_archive(sys.argv[1], None, sys.argv[2], ArchiveOptions(band="V", ingest=I
 def test_an_archive_whose_reading_was_killed_is_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {f"star-{i:03d}": SKYPATROL_V1 if i % 7 else SKYPATROL_V1[:-50] for i in range(100)}
     folder = write_archive(tmp_path / "in", **files)
-    monkeypatch.setattr(folders, "_UNIT_FILES", 10)
+    monkeypatch.setattr(folder, "_UNIT_FILES", 10)
     options = ArchiveOptions(band="V", ingest=IngestOptions(workers=1))
     expected = ingest_archive(folder, None, tmp_path / "whole", options)
     words = [sys.executable, "-c", READ, str(folder), str(tmp_path / "survey")]
@@ -78,13 +77,13 @@ def test_an_archive_whose_reading_was_killed_is_read_on(tmp_path: Path, monkeypa
         killed.kill()
     assert not (tmp_path / "survey").exists()
     read: list[str] = []
-    read_batch = folders._read_batch
+    read_batch = folder._read_batch
 
     def watched(place: Any, keys: Any, forms: Any) -> Any:
         read.extend(keys)
         return read_batch(place, keys, forms)
 
-    monkeypatch.setattr(folders, "_read_batch", watched)
+    monkeypatch.setattr(folder, "_read_batch", watched)
     report = ingest_archive(folder, None, tmp_path / "survey", options)
     assert report.as_dict() == expected.as_dict()
     assert report.tally.rejected == expected.tally.rejected

@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 import pytest
 
 from tests.archive_files import ALL, ERRORS, GOLDEN, HJD, MAGS, OGLE, SKYPATROL_V1, VARIABLES
+from varstar_batch.archives.any_table import table_format
+from varstar_batch.archives.asassn import CAMERA_BANDS
+from varstar_batch.archives.content import UnreadableFileError
+from varstar_batch.archives.fluxes import magnitudes_of
+from varstar_batch.archives.formats import FORMATS, read_file, read_files
 from varstar_batch.arithmetic.rules import Preprocessing
-from varstar_batch.storage.archives.asassn import CAMERA_BANDS
-from varstar_batch.storage.archives.content import UnreadableFileError
-from varstar_batch.storage.archives.fluxes import magnitudes_of
-from varstar_batch.storage.archives.formats import FORMATS, read_file, read_files
-from varstar_batch.storage.archives.tables import table_format
 from varstar_batch.storage.columns import SurveyConfig
 
 

@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.archive_files import GOLDEN, SKYPATROL_V1, write_archive
+from varstar_batch.archives import formats
+from varstar_batch.archives.content import UnreadableFileError
+from varstar_batch.archives.folder import list_archive, read_archive
+from varstar_batch.archives.formats import FORMATS, read_file
+from varstar_batch.archives.tally import Tally
 from varstar_batch.cli.app import main
-from varstar_batch.storage.archives import folders, formats
-from varstar_batch.storage.archives.content import UnreadableFileError
-from varstar_batch.storage.archives.folders import list_archive, read_archive
-from varstar_batch.storage.archives.formats import FORMATS, read_file
-from varstar_batch.storage.archives.tally import Tally
+from varstar_batch.parallel import Threads
 from varstar_batch.storage.files import locate
-from varstar_batch.storage.parallel import Threads
 
 FILES = 1000
 
@@ -145,7 +145,7 @@ def test_what_is_read_of_a_mangled_text_is_all_its_lines(seed: int) -> None:
 
 def test_links_pipes_and_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "MAX_BYTES", 2**20)
-    monkeypatch.setattr(folders, "MAX_BYTES", 2**20)
+    monkeypatch.setattr("varstar_batch.archives.folder.MAX_BYTES", 2**20)
     folder = write_archive(tmp_path / "in", good=SKYPATROL_V1, bomb=gzip.compress(b"\n" * 2**22), large=b"1" * 2**21)
     twice = gzip.compress(SKYPATROL_V1) + gzip.compress(b"2458004.0,x,be,1,1,1,1,1,1,V\n" * 40_000)
     entities = (

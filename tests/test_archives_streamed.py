@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from varstar_batch.storage.archives import folders, parquet_files
+from varstar_batch.archives import folder, parquet
 from varstar_batch.storage.ingest_archives import ArchiveOptions, ArchiveReport, ingest_archive
 
 G = ArchiveOptions(band="g")
@@ -66,8 +66,8 @@ def test_slices_give_what_the_whole_gives(
     assert whole[0].tally.files == 2
     assert (whole[0].tally.observations, whole[0].tally.kept, whole[0].ingest.objects) == (6060, 5454, 303)
     assert whole[0].tally.formats == {"ztf-hats": 2}
-    monkeypatch.setattr(parquet_files, "SLICE_BYTES", 10_000)
-    monkeypatch.setattr(folders, "MAX_BYTES", 1000)  # a partition is not set aside for being large
+    monkeypatch.setattr(parquet, "SLICE_BYTES", 10_000)
+    monkeypatch.setattr(folder, "MAX_BYTES", 1000)  # a partition is not set aside for being large
     assert (tmp_path / "in" / "a.parquet").stat().st_size > 1000
     assert ingested(tmp_path, "sliced") == whole
 
@@ -81,7 +81,7 @@ def test_a_file_that_is_damaged_far_inside_leaves_nothing(tmp_path: Path, monkey
     place = len(raw) * 4 // 5
     raw[place : place + 50] = bytes(50)
     bad.write_bytes(raw)
-    monkeypatch.setattr(parquet_files, "SLICE_BYTES", 10_000)
+    monkeypatch.setattr(parquet, "SLICE_BYTES", 10_000)
     report, _ = ingested(tmp_path, "out")
     assert [one.file for one in report.tally.rejected] == ["bad.parquet"]
     assert (report.tally.observations, report.tally.kept, report.ingest.objects) == (6000, 5400, 300)
@@ -92,7 +92,7 @@ def test_what_is_too_large_and_no_parquet_is_set_aside(tmp_path: Path, monkeypat
     (tmp_path / "in").mkdir()
     pq.write_table(ztf_table(30, 20), tmp_path / "in" / "a.parquet")
     (tmp_path / "in" / "b.csv").write_text("HJD,mag\n" * 1000)
-    monkeypatch.setattr(folders, "MAX_BYTES", 1000)
+    monkeypatch.setattr(folder, "MAX_BYTES", 1000)
     report, _ = ingested(tmp_path, "out")
     (one,) = report.tally.rejected
     assert (one.file, one.error) == ("b.csv", "expected at most 1000 bytes, or a name in .parquet, got 8000")
@@ -100,17 +100,17 @@ def test_what_is_too_large_and_no_parquet_is_set_aside(tmp_path: Path, monkeypat
 
 def test_files_that_may_be_large_are_spread_over_more_hands() -> None:
     keys = ["a.csv"] * 2000 + ["b.parquet"] * 40 + ["c.dat"]
-    assert [len(unit) for unit in folders._units(keys)] == [1024, 976, 16, 16, 8, 1]
+    assert [len(unit) for unit in folder._units(keys)] == [1024, 976, 16, 16, 8, 1]
 
 
 CHILD = """
 import json, sys
 from pathlib import Path
 import pyarrow as pa
-from varstar_batch.storage.archives.folders import read_archive
-from varstar_batch.storage.archives.formats import FORMATS
+from varstar_batch.archives.folder import read_archive
+from varstar_batch.archives.formats import FORMATS
 from varstar_batch.storage.files import locate
-from varstar_batch.storage.parallel import Threads
+from varstar_batch.parallel import Threads
 
 place, target = locate(sys.argv[1], what="archive"), Path(sys.argv[2])
 tally = read_archive(place, list(FORMATS.values()), "g", target, Threads(1))

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from varstar_batch.archives import nested
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.storage import parquet_guard, parquet_texts
-from varstar_batch.storage.archives import nested
 from varstar_batch.storage.files import locate
 from varstar_batch.storage.ingest import ingest
 from varstar_batch.storage.ingest_archives import ArchiveOptions, ingest_archive

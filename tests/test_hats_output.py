@@ -11,13 +11,13 @@ import pytest
 
 from tests.archive_files import ERRORS, GOLDEN, HJD, MAGS, ZTF, write_archive
 from varstar_batch.errors import InputError
+from varstar_batch.sky import cells_of
 from varstar_batch.storage.hats_output import plan_pixels
 from varstar_batch.storage.ingest import ingest
 from varstar_batch.storage.ingest_archives import ArchiveOptions, ingest_archive
 from varstar_batch.storage.ingest_options import IngestOptions
 from varstar_batch.storage.ingest_plan import IngestPlan, Widths
 from varstar_batch.storage.reading import read_batches
-from varstar_batch.storage.sky_cells import cells_of
 from varstar_batch.storage.surveys import open_survey
 
 N, PER = 600, 20

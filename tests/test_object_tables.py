@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.archive_files import ZTF, write_archive
+from varstar_batch.sky import match_positions
 from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.ingest_archives import ArchiveOptions, ingest_archive
 from varstar_batch.storage.ingest_options import IngestOptions
-from varstar_batch.storage.object_tables import match_positions
 
 
 @pytest.mark.parametrize("kind", ["csv", "ascii.ecsv", "fits", "votable", "parquet"])

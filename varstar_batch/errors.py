@@ -62,3 +62,9 @@ def _rebuild(cls: type[VarstarError], state: dict[str, str]) -> VarstarError:
     error.__dict__.update(state)
     error.args = (state["expected"], state["got"], state["where"], state["fix"])
     return error
+
+
+class WorkersLostError(VarstarError):
+    """Those who did the work are gone. What they have done stays: the same command goes on from there."""
+
+    exit_code = 1

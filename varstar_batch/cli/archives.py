@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from varstar_batch.cli.console import print_json, progress, say, warning_line
+from varstar_batch.cli.console import print_json, say, warning_line
+from varstar_batch.progress import progress
 
 if TYPE_CHECKING:
     from varstar_batch.storage.ingest_archives import ArchiveOptions, ArchiveReport

@@ -10,9 +10,10 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from varstar_batch.cli.console import out, print_counts, print_table, progress, say
+from varstar_batch.cli.console import out, print_counts, print_table, say
 from varstar_batch.cli.outcome import agreement
 from varstar_batch.errors import InputError
+from varstar_batch.progress import progress
 
 QUERY = """\
 SELECT class, count(*) AS objects, round(avg(class_prob), 3) AS mean_probability,

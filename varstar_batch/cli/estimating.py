@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from varstar_batch.cli.console import duration, out, parse_bytes, print_json
+from varstar_batch.cli.console import out, parse_bytes, print_json
 from varstar_batch.errors import InputError
+from varstar_batch.progress import duration
 
 
 def register(app: typer.Typer) -> None:

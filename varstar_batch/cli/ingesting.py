@@ -9,15 +9,16 @@ import typer
 
 from varstar_batch.cli.archives import ingest_files, tell_ingested
 from varstar_batch.cli.cluster_words import InsecureScheduler, TlsCa, TlsCert, TlsKey
-from varstar_batch.cli.console import parse_bytes, print_json, progress
+from varstar_batch.cli.console import parse_bytes, print_json
 from varstar_batch.cluster.clients import ClusterOptions, default_workers
 from varstar_batch.cluster.configuration import load_config
 from varstar_batch.cluster.ingesting import open_crew
 from varstar_batch.errors import InputError
+from varstar_batch.progress import progress
 
 if TYPE_CHECKING:
+    from varstar_batch.parallel import Crew
     from varstar_batch.storage.ingest_archives import ArchiveOptions
-    from varstar_batch.storage.parallel import Crew
 
 LONG = "long"
 """Instead of an archive's format: Parquet with one row for each observation."""

@@ -8,17 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from varstar_batch.cli.cluster_words import InsecureScheduler, TlsCa, TlsCert, TlsKey
-from varstar_batch.cli.console import (
-    note,
-    out,
-    parse_bytes,
-    print_counts,
-    print_json,
-    print_table,
-    progress,
-    say,
-    warning_line,
-)
+from varstar_batch.cli.console import note, out, parse_bytes, print_counts, print_json, print_table, say, warning_line
 from varstar_batch.cli.outcome import agreement
 from varstar_batch.cluster.clients import ClusterOptions, open_client
 from varstar_batch.cluster.configuration import load_config
@@ -27,6 +17,7 @@ from varstar_batch.cluster.forking import load_ahead_of_workers
 from varstar_batch.cluster.outcomes import Failure
 from varstar_batch.cluster.plan import RunPlan
 from varstar_batch.cluster.runs import Prepared, execute_run, expected_objects, plan_run, prepare, publish, verify
+from varstar_batch.progress import progress
 
 DONE_WITH_FAILURES = 1
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from varstar_batch.arithmetic.rules import Preprocessing
-from varstar_batch.cli.console import print_counts, progress, say, warning_line
+from varstar_batch.cli.console import print_counts, say, warning_line
 from varstar_batch.cluster.clients import default_workers
 from varstar_batch.cluster.configuration import load_config
-
-if TYPE_CHECKING:
-    pass
+from varstar_batch.progress import progress
 
 DONE_WITH_FAILURES = 1
 DEFAULT_PARTITIONS = 16

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from varstar_batch.cli.console import note, print_counts, print_json, print_table, progress, say, warning_line
+from varstar_batch.cli.console import note, print_counts, print_json, print_table, say, warning_line
 from varstar_batch.cluster.configuration import load_config
+from varstar_batch.progress import progress
 from varstar_batch.storage.columns import SurveyConfig
 
 SHIPPED = "-"

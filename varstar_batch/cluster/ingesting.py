@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from varstar_batch.cluster.clients import ClusterOptions, open_client
-from varstar_batch.errors import InputError
-from varstar_batch.storage.parallel import Crew, WorkersLostError
+from varstar_batch.errors import InputError, WorkersLostError
+from varstar_batch.parallel import Crew
 
 if TYPE_CHECKING:
     from distributed import Client, Future

@@ -12,9 +12,8 @@ import pyarrow.compute as pc
 from varstar_batch.arithmetic.fold import Folded
 from varstar_batch.arithmetic.status import STATUS_LABELS
 from varstar_batch.model.classify import Classification
-from varstar_batch.storage.columns import HEALPIX_COLUMN
+from varstar_batch.sky import HEALPIX_COLUMN, cells_of
 from varstar_batch.storage.reading import SurveyBatch
-from varstar_batch.storage.sky_cells import cells_of
 from varstar_batch.storage.voparquet import string_lengths, voparquet_metadata
 
 ROW_GROUP_ROWS = 32_768

@@ -11,9 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from varstar_batch.arithmetic.rules import Limits
 from varstar_batch.arithmetic.times import parse_time_system
 
-HEALPIX_COLUMN = "_healpix_29"
-"""Name that HATS gives to the HEALPix index of order 29."""
-
 TIME_SYSTEM_KEY = "varstar.time_system"
 """Key of the Parquet schema metadata that declares a survey's time system."""
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from varstar_batch.arithmetic.lightcurves import LightCurves
-from varstar_batch.storage.columns import HEALPIX_COLUMN
+from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.storage.surveys import Source
 
 

@@ -18,11 +18,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varstar_batch.storage.columns import HEALPIX_COLUMN
+from varstar_batch.sky import HEALPIX_COLUMN, cells_of
 from varstar_batch.storage.fetching import WHOLE
 from varstar_batch.storage.files import Location
 from varstar_batch.storage.remote import listed
-from varstar_batch.storage.sky_cells import cells_of
 
 METADATA_PARTITIONS = 2_000
 """Beyond this there is no `_metadata`, which holds every footer, and HATS does without it: to write it takes 100 kB of

@@ -10,11 +10,10 @@ import pyarrow as pa
 
 from varstar_batch._version import __version__
 from varstar_batch.errors import InputError
-from varstar_batch.storage.columns import HEALPIX_COLUMN
+from varstar_batch.sky import HEALPIX_COLUMN, cells_of
 from varstar_batch.storage.files import Location
 from varstar_batch.storage.hats_catalog import METADATA_PARTITIONS, SKYMAP_ORDERS, sky_histogram
 from varstar_batch.storage.ingest_plan import PARTITION_BYTES, PARTITION_OBJECTS, IngestPlan, IntArray, Widths
-from varstar_batch.storage.sky_cells import cells_of
 
 _HIGHEST_ORDER = 11
 # Pixels of 1.7 arcmin: stars that are crowded even more stay together.

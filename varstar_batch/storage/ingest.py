@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from varstar_batch.errors import InputError
-from varstar_batch.storage.columns import HEALPIX_COLUMN, TIME_SYSTEM_KEY
+from varstar_batch.sky import HEALPIX_COLUMN
+from varstar_batch.storage.columns import TIME_SYSTEM_KEY
 from varstar_batch.storage.files import Location, locate, writable
 from varstar_batch.storage.hats_output import finish_hats_survey, plan_pixels, with_cells
 from varstar_batch.storage.ingest_objects import read_objects

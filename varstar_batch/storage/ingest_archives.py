@@ -11,15 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from varstar_batch.archives.any_table import NAME as TABLE
+from varstar_batch.archives.any_table import table_format
+from varstar_batch.archives.content import Format
+from varstar_batch.archives.folder import ALL_BANDS, list_archive, read_archive
+from varstar_batch.archives.formats import FORMATS
+from varstar_batch.archives.match import Matched, match_objects, objects_met, with_band
+from varstar_batch.archives.tally import Tally
 from varstar_batch.arithmetic.times import parse_time_system
 from varstar_batch.errors import InputError
-from varstar_batch.storage.archives.content import Format
-from varstar_batch.storage.archives.folders import ALL_BANDS, list_archive, read_archive
-from varstar_batch.storage.archives.formats import FORMATS
-from varstar_batch.storage.archives.objects import Matched, match_objects, objects_met, with_band
-from varstar_batch.storage.archives.tables import NAME as TABLE
-from varstar_batch.storage.archives.tables import table_format
-from varstar_batch.storage.archives.tally import Tally
 from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.files import Location, locate
 from varstar_batch.storage.ingest import Target, write_survey

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from varstar_batch._version import __version__
-from varstar_batch.errors import InputError, VarstarError
+from varstar_batch.errors import InputError, VarstarError, WorkersLostError
 from varstar_batch.storage.files import TEMPORARY_PREFIX, Location, locate, writable
 from varstar_batch.storage.ingest_plan import IngestPlan
-from varstar_batch.storage.parallel import WorkersLostError
 
 
 @dataclass(frozen=True)

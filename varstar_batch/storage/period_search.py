@@ -15,7 +15,7 @@ import pyarrow as pa
 from varstar_batch.arithmetic import periods
 from varstar_batch.arithmetic.rules import Limits
 from varstar_batch.errors import InputError
-from varstar_batch.storage.parallel import in_order
+from varstar_batch.parallel import in_order
 
 CATALOG, FOUND = "catalog", "found"
 """Where a period is from: the table of objects, or this search."""

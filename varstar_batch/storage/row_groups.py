@@ -16,9 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from varstar_batch.storage.columns import HEALPIX_COLUMN
+from varstar_batch.sky import HEALPIX_COLUMN, SMALLEST_CONE, cells_of, cone_ranges
 from varstar_batch.storage.files import Location
-from varstar_batch.storage.sky_cells import SMALLEST_CONE, cells_of, cone_ranges
 
 INDEX_NAME = "row_groups.parquet"
 """Name of the index in a run's folder."""

@@ -10,7 +10,8 @@ from typing import Literal
 import pyarrow as pa
 from pyarrow import types
 
-from varstar_batch.storage.columns import HEALPIX_COLUMN, SurveyConfig
+from varstar_batch.sky import HEALPIX_COLUMN
+from varstar_batch.storage.columns import SurveyConfig
 
 Form = Literal["nested", "lists", "structs", "long"]
 

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from varstar_batch.errors import InputError, VarstarError
+from varstar_batch.errors import InputError, VarstarError, WorkersLostError
 from varstar_batch.storage.files import TEMPORARY_PREFIX, Location, writable
-from varstar_batch.storage.parallel import WorkersLostError
 from varstar_batch.storage.parquet import UNFINISHED
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.csv as pv
 
-from varstar_batch.storage.archives.content import UnreadableFileError
+from varstar_batch.archives.content import UnreadableFileError
 
 _HEAD_LINES = 1000
 _HEAD_BYTES = 2**16

@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from varstar_batch.archives.content import OBSERVATIONS, Format, UnreadableFileError, stem_of
+from varstar_batch.archives.formats import MAX_BYTES, Reading, read_files
+from varstar_batch.archives.parquet import read_parquet
+from varstar_batch.archives.tally import Rejected, Tally, line_of
 from varstar_batch.errors import InputError, PartitionError, one_line
-from varstar_batch.storage.archives.content import OBSERVATIONS, Format, UnreadableFileError, stem_of
-from varstar_batch.storage.archives.formats import MAX_BYTES, Reading, read_files
-from varstar_batch.storage.archives.parquet_files import read_parquet
-from varstar_batch.storage.archives.tally import Rejected, Tally, line_of
+from varstar_batch.parallel import Crew
 from varstar_batch.storage.files import TEMPORARY_PREFIX, Location
-from varstar_batch.storage.parallel import Crew
 from varstar_batch.storage.parquet import opened_parquet
 
 ALL_BANDS = "all"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from varstar_batch.storage.archives.content import (
+from varstar_batch.archives.content import (
     Column,
     FileContent,
     Format,
@@ -17,7 +17,7 @@ from varstar_batch.storage.archives.content import (
     make_content,
     numbers,
 )
-from varstar_batch.storage.archives.fluxes import relative_magnitudes
+from varstar_batch.archives.fluxes import relative_magnitudes
 
 _NUMBER = pa.float64()
 _QUALITY = ("SAP_QUALITY", "QUALITY")

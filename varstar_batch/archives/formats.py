@@ -12,12 +12,12 @@ from itertools import chain
 import numpy as np
 import pyarrow as pa
 
-from varstar_batch.storage.archives import asas3, asassn, gaia, kepler, ogle, ztf
-from varstar_batch.storage.archives.astropy_tables import kind_of, read_with_astropy
-from varstar_batch.storage.archives.content import FileContent, Format, UnreadableFileError, stem_of
-from varstar_batch.storage.archives.parquet_files import read_parquet
-from varstar_batch.storage.archives.recognising import checked, of_table, unknown_format, wanted_columns
-from varstar_batch.storage.archives.texts import Head, find_head, read_text
+from varstar_batch.archives import asas3, asassn, gaia, kepler, ogle, ztf
+from varstar_batch.archives.content import FileContent, Format, UnreadableFileError, stem_of
+from varstar_batch.archives.fits_votable import kind_of, read_with_astropy
+from varstar_batch.archives.parquet import read_parquet
+from varstar_batch.archives.recognise import checked, of_table, unknown_format, wanted_columns
+from varstar_batch.archives.text import Head, find_head, read_text
 from varstar_batch.storage.parquet_guard import GuardedParquetFile
 from varstar_batch.storage.parquet_texts import OversizedError
 

@@ -5,6 +5,8 @@ Source: Gorski et al. 2005, ApJ 622, 759, as in cdshealpix, whose import takes h
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -61,3 +63,65 @@ def cone_ranges(ra: float, dec: float, radius: float) -> npt.NDArray[np.int64]:
 def _depth(radius: float) -> int:
     """Return the order whose cells are some 16 times smaller than a cone: a few hundred fit it closely."""
     return int(np.clip(np.floor(np.log2(58.6 / radius)) + 4, 3, 24))
+
+
+@dataclass(frozen=True)
+class Match:
+    """Which row of a second table belongs to each of n objects.
+
+    Attributes
+    ----------
+    row : int64 array (n,)
+        -1 where there is none.
+    ambiguous : bool array (n,)
+        More than one row was near enough; the nearest is taken.
+    shared : int
+        Rows that belong to more than one object.
+    """
+
+    row: npt.NDArray[np.int64]
+    ambiguous: npt.NDArray[np.bool_]
+    shared: int
+
+
+def match_positions(
+    ra: npt.ArrayLike, dec: npt.ArrayLike, other_ra: npt.ArrayLike, other_dec: npt.ArrayLike, radius: float
+) -> Match:
+    """Find the nearest row of another table for each of n objects, within a radius.
+
+    Parameters
+    ----------
+    ra, dec : array_like of float, shape (n,)
+        Degrees; NaN where unknown.
+    other_ra, other_dec : array_like of float, shape (m,)
+        Degrees; NaN where unknown.
+    radius : float
+        Degrees, 0 < radius <= 1.
+    """
+    from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+
+    if not 0 < radius <= 1:
+        raise ValueError(f"radius: expected more than 0 and at most 1 degree, got {radius}")
+    first, second = _unit_vectors(ra, dec), _unit_vectors(other_ra, other_dec)
+    known, others = np.isfinite(first).all(axis=1), np.flatnonzero(np.isfinite(second).all(axis=1))
+    row = np.full(len(first), -1, np.int64)
+    ambiguous = np.zeros(len(first), np.bool_)
+    if known.any() and len(others):
+        chord = 2 * np.sin(np.radians(radius) / 2)
+        # A neighbour at exactly the radius counts.
+        bound = np.nextafter(chord, 1)
+        distance, nearest = cKDTree(second[others]).query(first[known], k=2, distance_upper_bound=bound)
+        found = np.isfinite(distance[:, 0])
+        row[known] = np.where(found, others[np.where(found, nearest[:, 0], 0)], -1)
+        ambiguous[known] = np.isfinite(distance[:, 1])
+    taken = row[row >= 0]
+    return Match(row, ambiguous, int((np.bincount(taken) > 1).sum()) if len(taken) else 0)
+
+
+def _unit_vectors(ra: npt.ArrayLike, dec: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    right, up = np.radians(np.asarray(ra, np.float64)), np.radians(np.asarray(dec, np.float64))
+    return np.stack([np.cos(up) * np.cos(right), np.cos(up) * np.sin(right), np.sin(up)], axis=-1)
+
+
+HEALPIX_COLUMN = "_healpix_29"
+"""Name that HATS gives to the HEALPix index of order 29."""

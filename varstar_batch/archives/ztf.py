@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.storage.archives.content import Column, FileContent, Format, make_content, mean_positions, numbers
+from varstar_batch.archives.content import Column, FileContent, Format, make_content, mean_positions, numbers
 
 BAD = 1 << 15
 _BANDS = ("g", "r", "i")

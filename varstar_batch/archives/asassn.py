@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.storage.archives.content import (
+from varstar_batch.archives.content import (
     Column,
     FileContent,
     Format,

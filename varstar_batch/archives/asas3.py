@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from varstar_batch.storage.archives.content import Column, FileContent, Format, make_content, numbers
+from varstar_batch.archives.content import Column, FileContent, Format, make_content, numbers
 
 _APERTURES = tuple(range(5))
 _BRIGHTER_THAN = (12.0, 11.0, 10.0, 9.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.storage.archives.content import SENTINEL
+from varstar_batch.archives.content import SENTINEL
 
 _POGSON = 2.5 / np.log(10.0)
 

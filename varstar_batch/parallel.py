@@ -9,18 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from varstar_batch.errors import VarstarError
-
 _WINDOW = 2
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-
-
-class WorkersLostError(VarstarError):
-    """Those who did the work are gone. What they have done stays: the same command goes on from there."""
-
-    exit_code = 1
 
 
 class Crew(Protocol):

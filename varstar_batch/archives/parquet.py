@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from varstar_batch.storage.archives.content import FileContent, Format, UnreadableFileError, stem_of
-from varstar_batch.storage.archives.nested import is_list, spread
-from varstar_batch.storage.archives.recognising import checked, find_table_format, of_table
+from varstar_batch.archives.content import FileContent, Format, UnreadableFileError, stem_of
+from varstar_batch.archives.recognise import checked, find_table_format, is_list, of_table, spread
 from varstar_batch.storage.parquet_guard import GuardedParquetFile
 from varstar_batch.storage.parquet_texts import OversizedError
 

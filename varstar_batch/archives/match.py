@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from varstar_batch.archives.folder import ALL_BANDS
+from varstar_batch.archives.tally import Tally
 from varstar_batch.errors import InputError
-from varstar_batch.storage.archives.folders import ALL_BANDS
-from varstar_batch.storage.archives.tally import Tally
-from varstar_batch.storage.object_tables import match_positions
+from varstar_batch.sky import match_positions
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from varstar_batch.storage.archives.content import Column, FileContent, Format, make_content, mean_positions, numbers
-from varstar_batch.storage.archives.fluxes import magnitudes_of
+from varstar_batch.archives.content import Column, FileContent, Format, make_content, mean_positions, numbers
+from varstar_batch.archives.fluxes import magnitudes_of
 from varstar_batch.storage.columns import SurveyConfig
 
 NAME = "table"

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.storage.archives.content import Column, FileContent, Format, is_true, make_content, numbers
-from varstar_batch.storage.archives.fluxes import magnitude_errors
+from varstar_batch.archives.content import Column, FileContent, Format, is_true, make_content, numbers
+from varstar_batch.archives.fluxes import magnitude_errors
 
 _NUMBER, _TEXT = pa.float64(), pa.string()
 _SYSTEM = "BJD-2455197.5 (TCB)"

@@ -13,7 +13,7 @@ from xml.parsers.expat import ExpatError
 import numpy as np
 import pyarrow as pa
 
-from varstar_batch.storage.archives.content import UnreadableFileError
+from varstar_batch.archives.content import UnreadableFileError
 
 _DAMAGE = (
     ValueError,
