@@ -14,19 +14,13 @@ import pyarrow.parquet as pq
 
 from varstar_batch.arithmetic.classes import CLASSES
 from varstar_batch.arithmetic.rules import Limits
+from varstar_batch.files.location import write_json
+from varstar_batch.files.parquet import write_table
 from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.storage.catalog_schema import catalog_schema, sort_rows, write_options
 from varstar_batch.storage.finishing import finish_run_files
 from varstar_batch.storage.publishing import Catalog, make_catalog_root, output_key
-from varstar_batch.storage.records import (
-    FAILURES_SCHEMA,
-    PARTITIONS_SCHEMA,
-    PLAN_SCHEMA,
-    TASKS_SCHEMA,
-    add_counts,
-    write_json,
-    write_table,
-)
+from varstar_batch.storage.records import FAILURES_SCHEMA, PARTITIONS_SCHEMA, PLAN_SCHEMA, TASKS_SCHEMA, add_counts
 from varstar_batch.storage.surveys import Columns, Partition, Source, Survey
 
 HATS_PROPERTIES = {

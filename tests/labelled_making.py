@@ -11,10 +11,10 @@ from tests.making import write_partition
 from varstar_batch.arithmetic.classes import CLASSES
 from varstar_batch.arithmetic.lightcurves import LightCurves
 from varstar_batch.arithmetic.rules import Preprocessing
+from varstar_batch.files.parquet import nested_light_curves
 from varstar_batch.model.keras_runtime import load_keras
 from varstar_batch.model.labelled import LabelledLightCurves
 from varstar_batch.model.recipes import Recipe
-from varstar_batch.storage.parquet import nested_light_curves
 
 N_OBS = 60
 

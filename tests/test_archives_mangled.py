@@ -19,8 +19,8 @@ from varstar_batch.archives.folder import list_archive, read_archive
 from varstar_batch.archives.formats import FORMATS, read_file
 from varstar_batch.archives.tally import Tally
 from varstar_batch.cli.app import main
+from varstar_batch.files.location import locate
 from varstar_batch.parallel import Threads
-from varstar_batch.storage.files import locate
 
 FILES = 1000
 

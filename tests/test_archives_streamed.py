@@ -109,7 +109,7 @@ from pathlib import Path
 import pyarrow as pa
 from varstar_batch.archives.folder import read_archive
 from varstar_batch.archives.formats import FORMATS
-from varstar_batch.storage.files import locate
+from varstar_batch.files.location import locate
 from varstar_batch.parallel import Threads
 
 place, target = locate(sys.argv[1], what="archive"), Path(sys.argv[2])

@@ -15,12 +15,13 @@ import pytest
 
 from varstar_batch.archives import nested
 from varstar_batch.errors import InputError, PartitionError
-from varstar_batch.storage import parquet_guard, parquet_texts
-from varstar_batch.storage.files import locate
+from varstar_batch.files import parquet_guard
+from varstar_batch.files.location import locate
+from varstar_batch.files.parquet import opened_parquet
+from varstar_batch.storage import parquet_texts
 from varstar_batch.storage.ingest import ingest
 from varstar_batch.storage.ingest_archives import ArchiveOptions, ingest_archive
 from varstar_batch.storage.ingest_options import IngestOptions
-from varstar_batch.storage.parquet import opened_parquet
 from varstar_batch.storage.surveys import open_survey
 
 ROWS, LENGTH = 100_000, 2**20

@@ -201,7 +201,7 @@ def test_one_star_through_all_runs(tmp_path: Path) -> None:
 
 def test_three_small_tables_define_the_run_its_classifier_and_its_classes(reader: CatalogReader) -> None:
     tables = {
-        name: pa.table(varstar_batch.storage.records.read_table(reader.run / f"definitions/{name}.parquet"))  # type: ignore[attr-defined]
+        name: pa.table(varstar_batch.files.parquet.read_table(reader.run / f"definitions/{name}.parquet"))  # type: ignore[attr-defined]
         for name in ("run", "classifier", "class")
     }
     assert tables["run"].to_pylist()[0]["n_objects"] == len(reader)

@@ -16,9 +16,9 @@ from tests.clusters import ROOT, free_port
 from tests.making import simulated_table, write_partition, write_survey
 from tests.runs import read_rows, run, without_run
 from varstar_batch.cli import main
+from varstar_batch.files.location import locate
 from varstar_batch.storage.catalogs import open_catalog
 from varstar_batch.storage.checking import verify_catalog
-from varstar_batch.storage.files import locate
 
 PROGRAMS = ("radosgw", "radosgw-admin", "ceph-mon", "ceph-osd", "ceph", "monmaptool")
 

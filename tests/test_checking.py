@@ -14,9 +14,9 @@ import pytest
 from tests.catalog_making import RunSpec, in_pixels, in_slices, run_name, sky_rows, survey_of, write_run
 from tests.making import write_survey
 from varstar_batch.arithmetic.classes import CLASSES
+from varstar_batch.files.location import locate
 from varstar_batch.storage.catalogs import open_catalog
 from varstar_batch.storage.checking import verify_catalog
-from varstar_batch.storage.files import locate
 from varstar_batch.storage.publishing import Catalog
 from varstar_batch.storage.surveys import Partition, Survey, open_survey
 from varstar_batch.storage.verification import VerificationError, content_problems, verify_run_files
@@ -246,8 +246,10 @@ def test_the_survey_s_objects_are_compared(tmp_path: Path) -> None:
 
 
 def planned_as(catalog: Catalog, survey: Survey) -> None:
+    from varstar_batch.files.location import write_json
+    from varstar_batch.files.parquet import write_table
     from varstar_batch.storage.finishing import manifest, run_files
-    from varstar_batch.storage.records import PLAN_SCHEMA, write_json, write_table
+    from varstar_batch.storage.records import PLAN_SCHEMA
 
     run = catalog.run(run_name(1))
     rows = [{"partition": p.key, "size": p.size, "version": p.version, "fingerprint": p.key} for p in survey.partitions]

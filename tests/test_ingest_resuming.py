@@ -14,10 +14,10 @@ import pytest
 from tests.ingest_making import MJD, make_objects, make_observations, rows_of
 from tests.survey_files import write
 from varstar_batch.errors import InputError
+from varstar_batch.files.parquet import UNFINISHED
 from varstar_batch.storage import ingest_shuffle, ingest_tables
 from varstar_batch.storage.ingest import ingest
 from varstar_batch.storage.ingest_options import IngestOptions
-from varstar_batch.storage.parquet import UNFINISHED
 from varstar_batch.storage.surveys import open_survey
 
 

@@ -16,9 +16,9 @@ import pytest
 from tests.catalog_making import RunSpec, in_pixels, run_name, sky_rows, write_run
 from tests.making import write_survey
 from varstar_batch.errors import RefusedError
+from varstar_batch.files.location import Location
 from varstar_batch.storage.catalogs import open_catalog
 from varstar_batch.storage.checking import verify_catalog
-from varstar_batch.storage.files import Location
 from varstar_batch.storage.publishing import make_catalog_root, open_catalog_root
 
 PUBLISHERS = 16
@@ -174,7 +174,7 @@ KILLED = """
 import os, sys
 from varstar_batch.cluster import runs
 from varstar_batch.cluster.configuration import RunConfig
-from varstar_batch.storage.files import Location
+from varstar_batch.files.location import Location
 
 step = int(sys.argv[3])
 count = 0

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.survey_files import FORMS, assert_equal, make_objects, make_table, read_all, write
+from varstar_batch.files.parquet import ROW_GROUP_OBSERVATIONS, nested_light_curves, write_survey_file
 from varstar_batch.storage.columns import SurveyConfig
-from varstar_batch.storage.parquet import ROW_GROUP_OBSERVATIONS, nested_light_curves, write_survey_file
 from varstar_batch.storage.reading import partition_shape, read_batches
 from varstar_batch.storage.surveys import open_survey
 
@@ -262,7 +262,7 @@ def test_a_large_row_group_is_never_held_whole(tmp_path: Path) -> None:
 
 
 def test_row_groups_are_bounded_when_written(tmp_path: Path) -> None:
-    from varstar_batch.storage.files import locate
+    from varstar_batch.files.location import locate
 
     lengths = np.array([ROW_GROUP_OBSERVATIONS // 2] * 3 + [ROW_GROUP_OBSERVATIONS + 5, 1, 0])
     total = int(lengths.sum())

@@ -12,7 +12,7 @@ import pytest
 
 from tests.survey_files import assert_equal, fault, make_objects, make_table, read_all, write
 from varstar_batch.errors import PartitionError
-from varstar_batch.storage.parquet import write_survey_file
+from varstar_batch.files.parquet import write_survey_file
 from varstar_batch.storage.reading import partition_shape
 from varstar_batch.storage.surveys import Survey, open_survey
 
@@ -62,7 +62,7 @@ def test_a_damaged_page(survey: Survey) -> None:
 
 
 def test_one_flipped_bit_in_what_the_project_wrote(tmp_path: Path) -> None:
-    from varstar_batch.storage.files import locate
+    from varstar_batch.files.location import locate
 
     objects = make_objects([400] * 50)
     table = make_table(objects, "nested")
@@ -128,7 +128,7 @@ def test_a_damaged_footer(tmp_path: Path) -> None:
 
 
 def test_what_may_not_be_read_and_what_the_storage_does(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
-    from varstar_batch.storage.files import Location
+    from varstar_batch.files.location import Location
 
     def refuse(_: Location) -> None:
         raise PermissionError(13, "Permission denied")

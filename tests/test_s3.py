@@ -24,7 +24,7 @@ from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.execute import execute
 from varstar_batch.cluster.runs import execute_run, plan_run, prepare
 from varstar_batch.errors import InputError, RefusedError
-from varstar_batch.storage.files import locate
+from varstar_batch.files.location import locate
 from varstar_batch.storage.finishing import finish_run_files
 from varstar_batch.storage.publishing import open_catalog_root
 

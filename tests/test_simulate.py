@@ -13,8 +13,8 @@ from varstar_batch.arithmetic.classes import CLASSES
 from varstar_batch.arithmetic.simulate import SimulatedObjects, SimulationOptions, simulate_objects
 from varstar_batch.arithmetic.simulate_cadence import FIRST_NIGHT, plan_nights
 from varstar_batch.errors import InputError
+from varstar_batch.files.location import locate
 from varstar_batch.storage import simulated
-from varstar_batch.storage.files import locate
 from varstar_batch.storage.simulated import write_simulated_survey
 from varstar_batch.storage.surveys import open_survey
 

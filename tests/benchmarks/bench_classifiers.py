@@ -22,6 +22,7 @@ import numpy as np
 from varstar_batch.arithmetic.classes import CLASSES
 from varstar_batch.arithmetic.fold import fold
 from varstar_batch.arithmetic.rules import Limits
+from varstar_batch.files.location import locate
 from varstar_batch.model.cross_validation import split_evidence
 from varstar_batch.model.evaluation import Evidence, judge
 from varstar_batch.model.fitting import fit
@@ -29,7 +30,6 @@ from varstar_batch.model.folds import Split, fold_splits, survey_splits
 from varstar_batch.model.labelled import LabelledLightCurves
 from varstar_batch.model.recipes import RECIPES
 from varstar_batch.model.training import TrainingOptions, TrainingPlan, plan_training
-from varstar_batch.storage.files import locate
 from varstar_batch.storage.labelled import Selection, read_labelled
 from varstar_batch.storage.training import WorkFolder
 

@@ -19,9 +19,9 @@ from varstar_batch.archives.formats import MAX_BYTES, Reading, read_files
 from varstar_batch.archives.parquet import read_parquet
 from varstar_batch.archives.tally import Rejected, Tally, line_of
 from varstar_batch.errors import InputError, PartitionError, one_line
+from varstar_batch.files.location import TEMPORARY_PREFIX, Location
+from varstar_batch.files.parquet import opened_parquet
 from varstar_batch.parallel import Crew
-from varstar_batch.storage.files import TEMPORARY_PREFIX, Location
-from varstar_batch.storage.parquet import opened_parquet
 
 ALL_BANDS = "all"
 """Instead of a band: all of them in one light curve."""

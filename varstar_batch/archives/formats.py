@@ -18,8 +18,7 @@ from varstar_batch.archives.fits_votable import kind_of, read_with_astropy
 from varstar_batch.archives.parquet import read_parquet
 from varstar_batch.archives.recognise import checked, of_table, unknown_format, wanted_columns
 from varstar_batch.archives.text import Head, find_head, read_text
-from varstar_batch.storage.parquet_guard import GuardedParquetFile
-from varstar_batch.storage.parquet_texts import OversizedError
+from varstar_batch.files.parquet_guard import GuardedParquetFile, OversizedError
 
 FORMATS: Mapping[str, Format] = {
     form.name: form for module in (asassn, ztf, gaia, asas3, kepler, ogle) for form in module.FORMATS

@@ -8,8 +8,7 @@ import pyarrow as pa
 
 from varstar_batch.archives.content import FileContent, Format, UnreadableFileError, stem_of
 from varstar_batch.archives.recognise import checked, find_table_format, is_list, of_table, spread
-from varstar_batch.storage.parquet_guard import GuardedParquetFile
-from varstar_batch.storage.parquet_texts import OversizedError
+from varstar_batch.files.parquet_guard import GuardedParquetFile, OversizedError
 
 SLICE_BYTES = 2**23
 """Of a Parquet file that are decoded at once; a single object with more goes above it."""

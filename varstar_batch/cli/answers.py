@@ -15,7 +15,7 @@ from rich.table import Table
 
 from varstar_batch.cli.console import note, out, say
 from varstar_batch.errors import InputError
-from varstar_batch.storage.files import locate, writable
+from varstar_batch.files.location import locate, writable
 from varstar_batch.storage.results import FORMATS, Format, format_of, json_ready, write_answer
 
 

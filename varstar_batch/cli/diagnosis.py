@@ -142,7 +142,7 @@ def _pool(client: SyncPrefectClient, name: str) -> Iterator[Check]:
 
 def check_place(name: str, url: str) -> Check:
     """Check that a folder or URL can be written: a small file is created, read and removed."""
-    from varstar_batch.storage.files import locate, writable
+    from varstar_batch.files.location import locate, writable
 
     probe = locate(url, what=name) / f".varstar-doctor-{uuid4().hex}"
 

@@ -48,7 +48,7 @@ def estimate(
     from varstar_batch.cluster.estimate import estimate as foretell
     from varstar_batch.cluster.forking import load_ahead_of_workers
     from varstar_batch.cluster.preparing import plan_run
-    from varstar_batch.storage.files import locate
+    from varstar_batch.files.location import locate
 
     overrides = [f"survey.preset={preset}"] if preset else []
     overrides += set_ or []
@@ -93,7 +93,7 @@ def estimate(
 
 
 def _read(path: str) -> str:
-    from varstar_batch.storage.files import locate
+    from varstar_batch.files.location import locate
 
     try:
         return locate(path, what="rates").read_bytes().decode()

@@ -67,8 +67,8 @@ def plot(
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE on top: survey.mag=Vmag.")] = None,
 ) -> None:
     """Draw the light curve of an object of SURVEY, raw and folded."""
+    from varstar_batch.files.location import locate, writable
     from varstar_batch.report.light_curve_plot import plot_light_curve
-    from varstar_batch.storage.files import locate, writable
     from varstar_batch.storage.inspecting import find_object
     from varstar_batch.storage.surveys import open_survey
 

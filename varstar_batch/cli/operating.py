@@ -125,7 +125,7 @@ def release(
     from flows.events import release_event
     from varstar_batch.cli.prefect_server import prefect_client
     from varstar_batch.errors import InputError
-    from varstar_batch.storage.files import locate
+    from varstar_batch.files.location import locate
 
     place = _absolute(survey)
     location = locate(place, what="survey")

@@ -100,13 +100,13 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the measures as JSON.")] = False,
 ) -> None:
     """Judge a BUNDLE by labelled SURVEYS: the same measures and figures as after training, also survey by survey."""
+    from varstar_batch.files.location import locate
+    from varstar_batch.files.new_folder import check_vacant
     from varstar_batch.model.evaluating import gather_evidence
     from varstar_batch.model.evaluation import judge
     from varstar_batch.report.training import write_evaluation
     from varstar_batch.storage.bundles import read_bundle
-    from varstar_batch.storage.files import locate
     from varstar_batch.storage.labelled import Selection, read_labelled
-    from varstar_batch.storage.staging import check_vacant
 
     model = read_bundle(None if bundle == SHIPPED else bundle)
     folder = None if out is None else locate(out, what="report")

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from varstar_batch.cluster.metrics import count_failure, count_retry
 from varstar_batch.cluster.outcomes import ChunkRecord, Failure
 from varstar_batch.errors import PartitionError, VarstarError, one_line
-from varstar_batch.storage.remote import kind_of, storage_errors
+from varstar_batch.files.object_store import kind_of, storage_errors
 
 TRIES = 4
 """Of a task, before what the system refuses is taken for a failure."""

@@ -22,6 +22,7 @@ from varstar_batch.cluster.metrics import count_chunk
 from varstar_batch.cluster.outcomes import STAGES, ChunkRecord, with_records
 from varstar_batch.cluster.plan import Chunk, batch_observations
 from varstar_batch.errors import PartitionError
+from varstar_batch.files.location import Location
 from varstar_batch.model.classify import Classification
 from varstar_batch.storage.catalog_schema import (
     ROW_GROUP_ROWS,
@@ -31,7 +32,6 @@ from varstar_batch.storage.catalog_schema import (
     sort_rows,
     write_options,
 )
-from varstar_batch.storage.files import Location
 from varstar_batch.storage.reading import SurveyBatch, read_batches
 
 

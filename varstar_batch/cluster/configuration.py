@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from varstar_batch.arithmetic.rules import Preprocessing
 from varstar_batch.errors import InputError, RefusedError
+from varstar_batch.files.location import locate
 from varstar_batch.model.bundle import BundleContract
 from varstar_batch.model.engines import EngineName, Precision
 from varstar_batch.storage.columns import PRESETS, SurveyConfig
-from varstar_batch.storage.files import locate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from varstar_batch.cluster.plan import Chunk
 from varstar_batch.errors import InputError, PartitionError
+from varstar_batch.files.location import Location
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.engines import Engine, EngineName, Precision, open_engine
 from varstar_batch.storage.bundles import read_bundle
-from varstar_batch.storage.files import Location
 from varstar_batch.storage.publishing import output_key
 from varstar_batch.storage.surveys import Source
 

@@ -16,9 +16,9 @@ from varstar_batch.arithmetic.status import STATUS_LABELS
 from varstar_batch.cluster.outcomes import Failure
 from varstar_batch.cluster.plan import batch_observations
 from varstar_batch.errors import PartitionError
-from varstar_batch.storage.files import Location, locate
+from varstar_batch.files.location import Location, locate
+from varstar_batch.files.new_folder import new_folder
 from varstar_batch.storage.reading import SurveyBatch, read_batches
-from varstar_batch.storage.staging import new_folder
 from varstar_batch.storage.surveys import Partition, Source, Survey
 
 BATCH_MEMORY = 128 * 2**20

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from varstar_batch.cluster.plan import Chunk
-from varstar_batch.storage.files import Location
+from varstar_batch.files.location import Location
 
 STAGES = ("read", "fold", "classify", "write")
 

@@ -18,9 +18,10 @@ from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.context import RunContext, this_worker
 from varstar_batch.cluster.plan import RunPlan, difference, make_plan
 from varstar_batch.errors import PartitionError, RefusedError
+from varstar_batch.files.location import writable, write_json
+from varstar_batch.files.parquet import read_table, write_table
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.storage.bundles import read_bundle, write_bundle
-from varstar_batch.storage.files import writable
 from varstar_batch.storage.publishing import (
     Catalog,
     Pointer,
@@ -30,7 +31,7 @@ from varstar_batch.storage.publishing import (
     output_key,
 )
 from varstar_batch.storage.reading import partition_shape
-from varstar_batch.storage.records import PLAN_SCHEMA, read_table, write_json, write_table
+from varstar_batch.storage.records import PLAN_SCHEMA
 from varstar_batch.storage.surveys import Partition, Survey, open_survey
 
 FOOTERS = 1_000

@@ -21,16 +21,12 @@ from varstar_batch.cluster.ledger import Ledger, by_partition, counts, rows_by_p
 from varstar_batch.cluster.outcomes import STAGES, SYSTEMIC, Failure
 from varstar_batch.cluster.preparing import Prepared, expected_objects, plan_run, prepare
 from varstar_batch.errors import RefusedError
+from varstar_batch.files.location import write_json
+from varstar_batch.files.object_store import storage_errors
+from varstar_batch.files.parquet import write_columns, write_table
 from varstar_batch.storage.finishing import finish_run_files, load_ahead
 from varstar_batch.storage.publishing import output_key
-from varstar_batch.storage.records import (
-    FAILURES_SCHEMA,
-    PARTITIONS_SCHEMA,
-    write_columns,
-    write_json,
-    write_table,
-)
-from varstar_batch.storage.remote import storage_errors
+from varstar_batch.storage.records import FAILURES_SCHEMA, PARTITIONS_SCHEMA
 from varstar_batch.storage.verification import VerificationError, verify_run_files
 
 if TYPE_CHECKING:

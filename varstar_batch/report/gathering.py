@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.errors import InputError, PartitionError, VarstarError, one_line
+from varstar_batch.files.parquet import read_table
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.storage.bundles import read_bundle
 from varstar_batch.storage.catalogs import CatalogReader
@@ -18,7 +19,6 @@ from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.comparing import Difference, open_comparison
 from varstar_batch.storage.light_curves import LightCurve, light_curves_of
 from varstar_batch.storage.querying import Answer, quoted
-from varstar_batch.storage.records import read_table
 from varstar_batch.storage.run_history import published_runs
 from varstar_batch.storage.surveys import open_survey
 

@@ -6,8 +6,8 @@ import os
 from importlib import resources
 
 from varstar_batch.errors import InputError, one_line
+from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.model.bundle import Bundle, parse_bundle
-from varstar_batch.storage.files import Location, locate, writable
 
 CONTRACT_FILE = "bundle.json"
 KERAS_FILE = "model.keras"

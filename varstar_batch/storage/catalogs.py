@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from varstar_batch.errors import InputError
+from varstar_batch.files.location import Location
 from varstar_batch.storage.astropy_tables import astropy_table
 from varstar_batch.storage.cone import Cone, cone_schema, cone_tables
-from varstar_batch.storage.files import Location
 from varstar_batch.storage.finishing import run_files
 from varstar_batch.storage.publishing import Catalog, open_catalog_root
 from varstar_batch.storage.querying import Answer, open_duckdb, open_session, run_select, scan

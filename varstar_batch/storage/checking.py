@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from varstar_batch.errors import PartitionError, one_line
+from varstar_batch.files.location import Location
+from varstar_batch.files.parquet import opened_parquet, read_table
 from varstar_batch.storage.catalogs import CatalogReader
-from varstar_batch.storage.files import Location
 from varstar_batch.storage.finishing import MANIFEST, fingerprint_file
-from varstar_batch.storage.parquet import opened_parquet
 from varstar_batch.storage.publishing import output_key
-from varstar_batch.storage.records import add_counts, read_table
+from varstar_batch.storage.records import add_counts
 from varstar_batch.storage.run_history import RUN_RECORD
 from varstar_batch.storage.surveys import Partition, Survey
 from varstar_batch.storage.verification import (

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from varstar_batch.errors import InputError
-from varstar_batch.storage.files import Location
+from varstar_batch.files.location import Location
 from varstar_batch.storage.row_groups import RowGroupIndex
 
 SEPARATION = pa.field(

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varstar_batch.storage.files import Location
+from varstar_batch.files.location import Location
 
 CLASS_DESCRIPTIONS = {
     "CEP": ("Cepheids", "Pulsating supergiants with periods of days to months: classical, type II and anomalous"),

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from varstar_batch.files.hats_write import finish_hats
+from varstar_batch.files.location import TEMPORARY_PREFIX, Location, listed, write_json
+from varstar_batch.files.parquet import read_table
 from varstar_batch.storage.definitions import write_definitions
-from varstar_batch.storage.files import TEMPORARY_PREFIX, Location
-from varstar_batch.storage.hats_catalog import finish_hats
 from varstar_batch.storage.publishing import output_key
-from varstar_batch.storage.records import read_table, write_json
-from varstar_batch.storage.remote import listed
 from varstar_batch.storage.row_groups import build_index, write_index
 from varstar_batch.storage.surveys import Survey
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from varstar_batch.errors import InputError, PartitionError
-from varstar_batch.storage.files import Location, locate
-from varstar_batch.storage.parquet import opened_parquet, parquet_files
+from varstar_batch.files.location import Location, locate
+from varstar_batch.files.parquet import opened_parquet, parquet_files
 from varstar_batch.storage.schemas import SchemaMismatchError
 
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from varstar_batch.errors import InputError
+from varstar_batch.files.location import Location
 from varstar_batch.storage.columns import SurveyConfig
-from varstar_batch.storage.files import Location
 from varstar_batch.storage.ingest_files import cast_column, list_files, opened
 from varstar_batch.storage.object_tables import read_small_table
 from varstar_batch.storage.schemas import SchemaMismatchError, check_scalars, object_id_type

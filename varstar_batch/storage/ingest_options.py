@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from varstar_batch.errors import InputError
+from varstar_batch.files.location import locate
 from varstar_batch.parallel import Crew, Threads
 from varstar_batch.storage.columns import SurveyConfig
-from varstar_batch.storage.files import locate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from varstar_batch.files.parquet import one_chunk
 from varstar_batch.storage.ingest_plan import ORPHANS_SHOWN, IntArray
-from varstar_batch.storage.parquet import one_chunk
 
 
 class Positions:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.storage.files import TEMPORARY_PREFIX
+from varstar_batch.files.location import TEMPORARY_PREFIX
 from varstar_batch.storage.ingest_plan import IngestPlan, IntArray
 from varstar_batch.storage.ingest_positions import Positions
 from varstar_batch.storage.ingest_tables import Observations, changed_meanwhile

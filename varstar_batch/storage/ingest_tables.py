@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from varstar_batch.errors import InputError
+from varstar_batch.files.location import Location
 from varstar_batch.storage.columns import SurveyConfig
-from varstar_batch.storage.files import Location
 from varstar_batch.storage.ingest_files import cast_column, list_files, opened
 from varstar_batch.storage.ingest_plan import IntArray
 from varstar_batch.storage.ingest_positions import Positions

@@ -16,10 +16,10 @@ from varstar_batch.arithmetic.classes import CLASSES
 from varstar_batch.arithmetic.lightcurves import LightCurves
 from varstar_batch.arithmetic.rules import Limits
 from varstar_batch.errors import InputError, PartitionError
+from varstar_batch.files.parquet import opened_parquet
 from varstar_batch.model.labelled import NO_CLASS, LabelledLightCurves, Rows, take_light_curves
 from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.decoding import to_float64
-from varstar_batch.storage.parquet import opened_parquet
 from varstar_batch.storage.reading import partition_shape, read_batches
 from varstar_batch.storage.surveys import Partition, Survey, open_survey
 

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from varstar_batch.arithmetic.lightcurves import LightCurves
 from varstar_batch.errors import PartitionError
+from varstar_batch.files.parquet import one_chunk
 from varstar_batch.storage.decoding import SurveyBatch, decode_objects, split_batch, to_float64
-from varstar_batch.storage.parquet import one_chunk
 from varstar_batch.storage.surveys import Source
 
 

@@ -27,8 +27,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from varstar_batch.errors import InputError, RefusedError
-from varstar_batch.storage.files import Location, locate, writable
-from varstar_batch.storage.remote import check_reachable
+from varstar_batch.files.location import Location, check_reachable, locate, writable
 
 MARKER = "varstar-catalog.json"
 FORMAT_VERSION = 1

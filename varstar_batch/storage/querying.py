@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from varstar_batch.errors import InputError, one_line
-from varstar_batch.storage.files import Location
+from varstar_batch.files.location import Location
 
 MEMORY_LIMIT = "640MB"
 """What DuckDB may take; beyond it, it spills to a temporary folder."""

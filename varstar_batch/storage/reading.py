@@ -10,11 +10,10 @@ from functools import partial
 import pyarrow as pa
 
 from varstar_batch.errors import PartitionError
+from varstar_batch.files.parquet import WHOLE, open_fetched, opened_parquet
+from varstar_batch.files.parquet_guard import GuardedParquetFile
 from varstar_batch.storage.decoding import SurveyBatch, decode_lists, split_batch
-from varstar_batch.storage.fetching import WHOLE, open_fetched
 from varstar_batch.storage.long_form import decode_long
-from varstar_batch.storage.parquet import opened_parquet
-from varstar_batch.storage.parquet_guard import GuardedParquetFile
 from varstar_batch.storage.schemas import Columns, SchemaMismatchError, check_columns, object_id_type
 from varstar_batch.storage.surveys import Partition, Source
 

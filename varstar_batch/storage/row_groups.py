@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from varstar_batch.files.location import Location
 from varstar_batch.sky import HEALPIX_COLUMN, SMALLEST_CONE, cells_of, cone_ranges
-from varstar_batch.storage.files import Location
 
 INDEX_NAME = "row_groups.parquet"
 """Name of the index in a run's folder."""

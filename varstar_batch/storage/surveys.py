@@ -10,11 +10,10 @@ import pyarrow as pa
 
 from varstar_batch.arithmetic.rules import Limits
 from varstar_batch.errors import InputError, PartitionError
+from varstar_batch.files.hats_read import find_hats_catalog, list_pixel_files
+from varstar_batch.files.location import FileInfo, Location, _version, check_reachable, locate
+from varstar_batch.files.parquet import check_finished, opened_parquet, parquet_files
 from varstar_batch.storage.columns import TIME_SYSTEM_KEY, SurveyConfig
-from varstar_batch.storage.files import FileInfo, Location, _version, locate
-from varstar_batch.storage.hats_surveys import find_hats_catalog, list_pixel_files
-from varstar_batch.storage.parquet import check_finished, opened_parquet, parquet_files
-from varstar_batch.storage.remote import check_reachable
 from varstar_batch.storage.schemas import Columns, Form, SchemaMismatchError, find_columns, object_id_type
 
 Layout = Literal["hats", "directory"]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from varstar_batch.errors import InputError, RefusedError
+from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.storage.bundles import BUNDLE_FILES
-from varstar_batch.storage.files import Location, locate, writable
 
 _PLAN = "plan.json"
 _SUFFIX = ".training"

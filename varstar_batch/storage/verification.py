@@ -11,10 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from varstar_batch.errors import PartitionError, VarstarError, one_line
-from varstar_batch.storage.files import Location
-from varstar_batch.storage.parquet import opened_parquet
+from varstar_batch.files.location import Location, listed
+from varstar_batch.files.parquet import opened_parquet
 from varstar_batch.storage.querying import open_duckdb, quoted, scan
-from varstar_batch.storage.remote import listed
 
 SUM_TOLERANCE = 1e-6
 """How far the probabilities of an object may be from adding up to 1: six roundings to float32 stay well below."""

@@ -8,12 +8,13 @@ primitive that publishing rests on: of any number of writers exactly one succeed
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ from fsspec.core import url_to_fs
 from fsspec.spec import AbstractFileSystem
 
 from varstar_batch.errors import InputError, one_line
-from varstar_batch.storage.remote import is_refused_condition, s3_options
+from varstar_batch.files.object_store import _codes, is_refused_condition, s3_options, storage_errors
 
 TEMPORARY_PREFIX = ".tmp-"
 """Names that begin so are unfinished; every listing leaves them out."""
@@ -296,3 +297,91 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def listed(folder: Location) -> Location:
+    """Return a folder whose files' sizes are known from one listing, instead of being asked for file by file.
+
+    Parameters
+    ----------
+    folder : Location
+        Where nobody writes as long as the result is used.
+
+    Returns
+    -------
+    Location
+        The same folder through a filesystem of its own, which keeps a listing; a local one as it is.
+    """
+    if folder.is_local or not hasattr(folder.fs, "call_s3"):
+        return folder
+    options = folder.fs.storage_options | {"use_listings_cache": True, "skip_instance_cache": True}
+    fs = type(folder.fs)(**options)
+    fs.find(folder.path)
+    return replace(folder, fs=fs)
+
+
+def refusal(location: Location, error: OSError) -> OSError:
+    """Return why a store forbids reading an object; a HEAD request, by which it was found out, does not say why."""
+    if location.is_local or _codes(error) - {"403", "Forbidden"}:
+        return error
+    try:
+        with storage_errors():
+            location.fs.cat_file(location.path, start=0, end=1)
+    except OSError as reason:
+        return reason if isinstance(reason, PermissionError) else error
+    return error
+
+
+def check_reachable(location: Location, what: str) -> Location:
+    """Return a location after its bucket has answered; on a local disk, at once.
+
+    Raises
+    ------
+    InputError
+        No such bucket, wrong or missing credentials, nobody answers; in one line, without any secret.
+    """
+    if location.is_local or not hasattr(location.fs, "call_s3"):
+        return location
+    bucket, _, prefix = location.path.partition("/")
+    where = f"{what} {location}"
+    endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "")
+    server = f"{endpoint.hostname}:{endpoint.port}" if endpoint.hostname else "Amazon S3"
+    try:
+        with storage_errors():
+            location.fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
+    except FileNotFoundError:
+        raise InputError(
+            expected="a bucket that exists",
+            got=f"no bucket {bucket!r} at {server}",
+            where=where,
+            fix="check its name and AWS_ENDPOINT_URL, or create it",
+        ) from None
+    except PermissionError as error:
+        raise InputError(
+            expected=f"credentials that {server} accepts",
+            got=_without_secrets(error),
+            where=where,
+            fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), or AWS_PROFILE",
+        ) from None
+    except OSError as error:
+        raise InputError(
+            expected="an object store that answers",
+            got=_without_secrets(error),
+            where=where,
+            fix="check AWS_ENDPOINT_URL and the network",
+        ) from None
+    return location
+
+
+def _without_secrets(error: OSError) -> str:
+    text = error.strerror if error.errno and error.strerror else one_line(error)
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        secret = os.environ.get(name)
+        if secret:
+            text = text.replace(secret, "***")
+    return text or type(error).__name__
+
+
+def write_json(location: Location, content: Mapping[str, Any]) -> None:
+    """Write a JSON file that people may read too, atomically."""
+    location.write_bytes(json.dumps(content, indent=1).encode() + b"\n")

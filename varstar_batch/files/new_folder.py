@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from varstar_batch.errors import InputError, VarstarError, WorkersLostError
-from varstar_batch.storage.files import TEMPORARY_PREFIX, Location, writable
-from varstar_batch.storage.parquet import UNFINISHED
+from varstar_batch.files.location import TEMPORARY_PREFIX, Location, writable
+from varstar_batch.files.parquet import UNFINISHED
 
 
 @contextmanager

@@ -18,10 +18,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from varstar_batch._version import __version__
+from varstar_batch.files.location import Location, listed
+from varstar_batch.files.parquet import WHOLE
 from varstar_batch.sky import HEALPIX_COLUMN, cells_of
-from varstar_batch.storage.fetching import WHOLE
-from varstar_batch.storage.files import Location
-from varstar_batch.storage.remote import listed
 
 METADATA_PARTITIONS = 2_000
 """Beyond this there is no `_metadata`, which holds every footer, and HATS does without it: to write it takes 100 kB of
@@ -217,3 +217,44 @@ def _properties(
     # That library dates every catalog's release to one fixed day.
     provenance["hats_release_date"] = record["finished"][:10]
     return inherited | mine | provenance
+
+
+def finish_hats_survey(folder: Location, keys: Sequence[str], name: str, rows: int) -> None:
+    """Add to a folder, whose dataset is complete, what makes it a HATS catalog.
+
+    Parameters
+    ----------
+    folder : Location
+    keys : sequence of str
+        Of the dataset's files.
+    name : str
+        Of the catalog.
+    rows : int
+        Objects in it.
+    """
+    from hats.catalog import PartitionInfo, TableProperties
+    from hats.io.parquet_metadata import write_parquet_metadata
+    from hats.io.paths import get_healpix_from_path
+    from hats.io.skymap import write_skymap
+    from upath import UPath
+
+    base = UPath(str(folder), **({} if folder.is_local else folder.fs.storage_options))
+    pixels = PartitionInfo([get_healpix_from_path(key) for key in keys])
+    order = int(np.clip(pixels.get_highest_order(), *SKYMAP_ORDERS))
+    write_parquet_metadata(base, create_thumbnail=False, create_metadata=len(keys) <= METADATA_PARTITIONS)
+    pixels.write_to_file(catalog_path=base)
+    write_skymap(sky_histogram(folder, keys, order), base)
+    properties = {
+        "obs_collection": name,
+        "obs_title": f"Light curves of {name}",
+        "dataproduct_type": "object",
+        "hats_nrows": rows,
+        "hats_col_ra": "ra",
+        "hats_col_dec": "dec",
+        "hats_col_healpix": HEALPIX_COLUMN,
+        "hats_col_healpix_order": 29,
+        "hats_skymap_order": order,
+        "moc_sky_fraction": round(pixels.calculate_fractional_coverage(), 5),
+    }
+    provenance = TableProperties.new_provenance_dict(base, builder=f"varstar-batch v{__version__}")
+    TableProperties(**properties, **provenance).to_properties_file(base)

@@ -13,7 +13,7 @@ import re
 from jproperties import ParseError, Properties  # type: ignore[import-untyped]
 
 from varstar_batch.errors import InputError
-from varstar_batch.storage.files import FileInfo, Location, locate
+from varstar_batch.files.location import FileInfo, Location, locate
 
 _PIXEL_FILE = re.compile(r"^Norder=(\d+)/Dir=\d+/Npix=(\d+)(?:\.[\w.]+|/(?:[^/_.][^/]*/)*[^/_.][^/]*)$")
 _READABLE_TYPES = ("object", "source")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
+from itertools import islice
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -13,10 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from varstar_batch.errors import InputError, PartitionError
-from varstar_batch.storage.files import FileInfo, Location
-from varstar_batch.storage.parquet_guard import GuardedParquetFile
-from varstar_batch.storage.parquet_texts import OversizedError
-from varstar_batch.storage.remote import kind_of, refusal
+from varstar_batch.files.location import FileInfo, Location, refusal
+from varstar_batch.files.object_store import kind_of
+from varstar_batch.files.parquet_guard import GuardedParquetFile, OversizedError
 
 ROW_GROUP_OBSERVATIONS = 2**20
 """Observations in a row group of a survey: about 7 MB on storage and 16 MiB in memory."""
@@ -244,3 +245,74 @@ def _observation_ends(table: pa.Table) -> npt.NDArray[np.int64]:
     """Return the cumulated number of observations, int64 (n,), by the first list in the table's light curves."""
     lengths = pc.list_value_length(pc.struct_field(table["lightcurve"], [0])).fill_null(0)
     return np.cumsum(lengths.to_numpy(), dtype=np.int64)
+
+
+ROWS_AT_ONCE = 10_000
+"""Made into columns, and a row group of their own."""
+
+
+def as_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Return rows, which may hold mappings for map columns, as a table."""
+    # Arrow takes a map column as lists of pairs.
+    plain = [
+        {name: list(value.items()) if isinstance(value, Mapping) else value for name, value in row.items()}
+        for row in rows
+    ]
+    return pa.Table.from_pylist(plain, schema=schema)
+
+
+def write_table(location: Location, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
+    """Write one of a run's tables, atomically and some rows at a time; `rows` may be empty."""
+    left = iter(rows)
+    with location.atomic_output() as sink, pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        while some := list(islice(left, ROWS_AT_ONCE)):
+            writer.write_table(as_table(some, schema))
+
+
+def write_columns(location: Location, table: pa.Table) -> None:
+    """Write one of a run's tables that is one already, atomically."""
+    with location.atomic_output() as sink:
+        pq.write_table(table, sink, compression="zstd")
+
+
+def read_table(location: Location) -> pa.Table:
+    """Read one of a run's tables. Raises FileNotFoundError."""
+    with location.open_input() as stream:
+        return pq.read_table(stream)
+
+
+WHOLE = 16 * 2**20
+"""Bytes up to which an object is fetched whole. A request costs some 3 ms of a core here, and the store's; a partition
+that is read column by column takes a dozen of them. The columns that nobody needs cost less than that."""
+
+
+_kept: dict[tuple[str, int, str], bytes] = {}
+"""The one object whose footer was read last: what it tells decides how the rest is read, from here."""
+
+
+def open_fetched(file: Location, size: int, version: str, *, keep: bool) -> BinaryIO:
+    """Fetch an object whole and open it for reading.
+
+    Parameters
+    ----------
+    file : Location
+    size : int
+        Bytes that it had when it was listed, at most `WHOLE`.
+    version : str
+        Its version then.
+    keep : bool
+        Whether this process is about to open the same object again. It keeps one, until that is opened.
+
+    Raises
+    ------
+    OSError
+        FileNotFoundError, PermissionError, or the storage failed.
+    """
+    key = (str(file), size, version)
+    content = _kept.pop(key, None)
+    if content is None:
+        content = bytes(file.fs.cat_file(file.path))
+    if keep:
+        _kept.clear()
+        _kept[key] = content
+    return BytesIO(content)
