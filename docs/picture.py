@@ -15,13 +15,13 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.fold import fold
-from varstar_batch.arithmetic.lightcurves import LightCurves
-from varstar_batch.arithmetic.rules import Limits
-from varstar_batch.arithmetic.simulate import SimulatedObjects, simulate_objects
+from varstar_batch.light_curves.classes import CLASSES
+from varstar_batch.light_curves.fold import fold
+from varstar_batch.light_curves.light_curves import LightCurves
+from varstar_batch.light_curves.rules import Limits
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines import open_engine
+from varstar_batch.simulation.objects import SimulatedObjects, simulate_objects
 from varstar_batch.storage.bundles import read_bundle
 
 NAMES = {

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.rules import Limits
 from varstar_batch.files.location import write_json
 from varstar_batch.files.parquet import write_table
+from varstar_batch.light_curves.classes import CLASSES
+from varstar_batch.light_curves.rules import Limits
 from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.storage.catalog_schema import catalog_schema, sort_rows, write_options
 from varstar_batch.storage.finishing import finish_run_files

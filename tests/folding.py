@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from varstar_batch.arithmetic import Folded, LightCurves, Limits, Preprocessing, fold
+from varstar_batch.light_curves import Folded, LightCurves, Limits, Preprocessing, fold
 
 PLAIN = Preprocessing(scale="none")
 PERIOD = 0.7

@@ -9,14 +9,14 @@ import zipfile
 
 import numpy as np
 
-from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.features import FEATURES, choose_features
-from varstar_batch.arithmetic.fold import fold
-from varstar_batch.arithmetic.rules import Limits, Preprocessing
-from varstar_batch.arithmetic.simulate import simulate_objects
+from varstar_batch.light_curves.classes import CLASSES
+from varstar_batch.light_curves.features import FEATURES, choose_features
+from varstar_batch.light_curves.fold import fold
+from varstar_batch.light_curves.rules import Limits, Preprocessing
 from varstar_batch.model.bundle import Bundle, BundleContract, Calibration, OutOfDistribution
 from varstar_batch.model.keras_runtime import load_keras
 from varstar_batch.model.networks import build_paper_network, build_survey_network, to_keras_file
+from varstar_batch.simulation.objects import simulate_objects
 
 
 def scramble(model, seed=0):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from varstar_batch.arithmetic import DropReason, Limits, Preprocessing, Status
+from varstar_batch.light_curves import DropReason, Limits, Preprocessing, Status
 
 
 @dataclass(kw_only=True)

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from varstar_batch.arithmetic.lightcurves import LightCurves
 from varstar_batch.errors import PartitionError
+from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.storage.reading import SurveyBatch, read_batches
 from varstar_batch.storage.surveys import Survey
 

@@ -29,8 +29,8 @@ from tests.benchmarks.harness import (
 from tests.benchmarks.measures import Row, Spread, paired_ratio, slope, spread
 from tests.benchmarks.report import BEGIN, END, draw, section, table, write_section
 from tests.benchmarks.surveys import SurveySize, write_survey
-from varstar_batch.arithmetic.fold import fold
-from varstar_batch.arithmetic.rules import Preprocessing
+from varstar_batch.light_curves.fold import fold
+from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model.networks import build_paper_network
 from varstar_batch.storage.reading import read_batches
 from varstar_batch.storage.surveys import open_survey

@@ -32,7 +32,7 @@ CHILD = """
 import json, resource, sys
 from pathlib import Path
 import pyarrow.compute
-from varstar_batch.arithmetic.rules import Preprocessing
+from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.errors import VarstarError
 from varstar_batch.storage.ingest import ingest
 from varstar_batch.storage.ingest_archives import ingest_archive

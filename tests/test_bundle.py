@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from tests.model_helpers import edit_keras_file, make_bundle, make_contract, paper_model
-from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.features import FEATURES
-from varstar_batch.arithmetic.rules import Preprocessing
 from varstar_batch.errors import InputError, RefusedError, VarstarError
+from varstar_batch.light_curves.classes import CLASSES
+from varstar_batch.light_curves.features import FEATURES
+from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model import weights
 from varstar_batch.model.bundle import Bundle, Calibration, check_contract, parse_bundle
 from varstar_batch.model.engines import open_engine

@@ -13,8 +13,8 @@ from astropy.table import Table
 from astropy.units import Unit
 
 from tests.catalog_making import in_pixels, sky_rows
-from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.status import STATUS_LABELS
+from varstar_batch.light_curves.classes import CLASSES
+from varstar_batch.light_curves.status import STATUS_LABELS
 from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.storage.catalog_schema import ROW_GROUP_ROWS, catalog_schema, sort_rows, write_options
 from varstar_batch.storage.voparquet import votable_header

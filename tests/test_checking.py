@@ -13,8 +13,8 @@ import pytest
 
 from tests.catalog_making import RunSpec, in_pixels, in_slices, run_name, sky_rows, survey_of, write_run
 from tests.making import write_survey
-from varstar_batch.arithmetic.classes import CLASSES
 from varstar_batch.files.location import locate
+from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.storage.catalogs import open_catalog
 from varstar_batch.storage.checking import verify_catalog
 from varstar_batch.storage.publishing import Catalog

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.model_helpers import make_contract
-from varstar_batch.arithmetic.fold import Folded
-from varstar_batch.arithmetic.status import Status
+from varstar_batch.light_curves.fold import Folded
+from varstar_batch.light_curves.status import Status
 from varstar_batch.model.bundle import Bundle, Calibration
 from varstar_batch.model.classify import classify
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from tests.catalog_making import RunSpec, in_pixels, in_slices, run_name, sky_rows, write_run
-from varstar_batch.arithmetic.classes import CLASSES
 from varstar_batch.errors import InputError
+from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.storage.catalogs import open_catalog
 from varstar_batch.storage.comparing import Difference, open_comparison, settings_difference
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from tests.model_helpers import make_bundle, paper_model, scramble, simulated_inputs, survey_model
-from varstar_batch.arithmetic.features import FEATURES
 from varstar_batch.errors import InputError, RefusedError
+from varstar_batch.light_curves.features import FEATURES
 from varstar_batch.model import engines
 from varstar_batch.model.classify import temperature_softmax
 from varstar_batch.model.engine_openvino import batch_of

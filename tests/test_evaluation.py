@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.labelled_making import labelled_sines
-from varstar_batch.arithmetic.classes import CLASSES
+from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.model.calibration import fit_temperature
 from varstar_batch.model.classify import temperature_softmax
 from varstar_batch.model.evaluation import (

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.folding import PERIOD, make, sine
-from varstar_batch.arithmetic import Limits, Preprocessing, fold
-from varstar_batch.arithmetic.features import FEATURES, choose_features
+from varstar_batch.light_curves import Limits, Preprocessing, fold
+from varstar_batch.light_curves.features import FEATURES, choose_features
 
 RULES = Preprocessing(outliers="none")
 RANDOM = np.random.default_rng(5)

@@ -15,7 +15,7 @@ from astropy.timeseries import TimeSeries
 
 from tests.folding import PERIOD, PLAIN, assert_same, fold_one, make, sine
 from tests.oracles import fold_object, interpolate
-from varstar_batch.arithmetic import DropReason, LightCurves, Limits, Preprocessing, Status, fold
+from varstar_batch.light_curves import DropReason, LightCurves, Limits, Preprocessing, Status, fold
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -258,7 +258,7 @@ def test_bad_arguments_are_refused():
 
 def test_an_object_beyond_int32_is_refused(monkeypatch):
     # Lowered, since the arrays of a real one would fill the memory of most machines.
-    monkeypatch.setattr(importlib.import_module("varstar_batch.arithmetic.fold"), "MAX_OBSERVATIONS", 60)
+    monkeypatch.setattr(importlib.import_module("varstar_batch.light_curves.fold"), "MAX_OBSERVATIONS", 60)
     assert fold_one(*sine(60)).ok.all()
     with pytest.raises(ValueError, match="expected at most 60 observations of an object, got 61"):
         fold_one(*sine(61))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.folding import PLAIN, assert_same, make
 from tests.oracles import fold_object
-from varstar_batch.arithmetic import Folded, LightCurves, Limits, Preprocessing, fold
+from varstar_batch.light_curves import Folded, LightCurves, Limits, Preprocessing, fold
 
 LIMITS = Limits(time_min=0.0, time_max=1e9)
 

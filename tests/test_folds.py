@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.labelled_making import labelled_sines, texts
-from varstar_batch.arithmetic.lightcurves import LightCurves
+from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.model.folds import fold_splits, star_groups, survey_splits
 from varstar_batch.model.labelled import LabelledLightCurves
 

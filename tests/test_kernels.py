@@ -13,7 +13,7 @@ import numpy as np
 
 import varstar_batch
 from tests.folding import assert_same, make, sine
-from varstar_batch.arithmetic import Folded, Limits, Preprocessing, fold
+from varstar_batch.light_curves import Folded, Limits, Preprocessing, fold
 
 
 def test_threads_and_concurrent_calls_change_nothing():
@@ -44,7 +44,7 @@ def run_python(code: str, folder: Path, **environment: str) -> str:
 
 
 def test_importing_the_layer_loads_neither_numba_nor_pyarrow(tmp_path):
-    code = "import sys, varstar_batch.arithmetic; print({'numba', 'pyarrow', 'astropy'} & set(sys.modules))"
+    code = "import sys, varstar_batch.light_curves; print({'numba', 'pyarrow', 'astropy'} & set(sys.modules))"
     assert run_python(code, tmp_path) == "set()"
 
 
@@ -55,7 +55,9 @@ def test_machine_code_is_kept_in_the_user_cache_or_nowhere_if_the_package_is_rea
     )
     # A file where the folder should be refuses everyone, also the superuser who ignores modes.
     (package / "arithmetic" / "__pycache__").touch()
-    code = "from varstar_batch.arithmetic import kernels as k; print(k.__file__); print(k.fold_range.stats.cache_path)"
+    code = (
+        "from varstar_batch.light_curves import kernels as k; print(k.__file__); print(k.fold_range.stats.cache_path)"
+    )
     environment = {"PYTHONPATH": str(tmp_path / "site"), "PYTHONDONTWRITEBYTECODE": "1"}
     file, cache = run_python(code, tmp_path, XDG_CACHE_HOME=str(tmp_path / "user"), **environment).splitlines()
     assert Path(file).is_relative_to(package)

@@ -11,11 +11,11 @@ import pytest
 
 from tests.labelled_making import labelled_sines, write_labelled
 from tests.making import write_partition
-from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.fold import fold
-from varstar_batch.arithmetic.lightcurves import LightCurves
-from varstar_batch.arithmetic.rules import Limits, Preprocessing
 from varstar_batch.errors import InputError
+from varstar_batch.light_curves.classes import CLASSES
+from varstar_batch.light_curves.fold import fold
+from varstar_batch.light_curves.light_curves import LightCurves
+from varstar_batch.light_curves.rules import Limits, Preprocessing
 from varstar_batch.model.labelled import LabelledLightCurves, take_light_curves
 from varstar_batch.storage import labelled
 from varstar_batch.storage.columns import SurveyConfig

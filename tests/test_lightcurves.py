@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from varstar_batch.arithmetic import LightCurves
-from varstar_batch.arithmetic.arrow_lists import make_offsets
+from varstar_batch.light_curves import LightCurves
+from varstar_batch.light_curves.arrow_lists import make_offsets
 
 NAN = float("nan")
 DOUBLES, FLOATS = pa.list_(pa.float64()), pa.list_(pa.float32())

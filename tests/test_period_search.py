@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from varstar_batch.arithmetic import periods
-from varstar_batch.arithmetic.harmonics import harmonic_powers
-from varstar_batch.arithmetic.rules import Limits
 from varstar_batch.errors import InputError
+from varstar_batch.light_curves import periods
+from varstar_batch.light_curves.harmonics import harmonic_powers
+from varstar_batch.light_curves.rules import Limits
 from varstar_batch.storage.ingest import ingest
 from varstar_batch.storage.ingest_options import IngestOptions
 from varstar_batch.storage.period_search import find_period, find_periods, with_found

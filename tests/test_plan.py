@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from varstar_batch.arithmetic.rules import Limits
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.plan import (
     RunPlan,
@@ -19,6 +18,7 @@ from varstar_batch.cluster.plan import (
     split,
 )
 from varstar_batch.errors import InputError, RefusedError
+from varstar_batch.light_curves.rules import Limits
 from varstar_batch.storage.bundles import read_bundle
 from varstar_batch.storage.reading import PartitionShape, RowGroupShape
 from varstar_batch.storage.surveys import Columns, Partition, Source, Survey

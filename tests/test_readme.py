@@ -18,7 +18,7 @@ import pytest
 
 from varstar_batch.cli import main
 from varstar_batch.cluster.configuration import RunConfig, validate_config
-from varstar_batch.storage.simulated import write_simulated_survey
+from varstar_batch.simulation.survey import write_simulated_survey
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

@@ -16,7 +16,7 @@ import pytest
 
 from tests.catalog_making import RunSpec, in_slices, run_name, sky_rows, write_run
 from tests.making import write_survey
-from varstar_batch.arithmetic.classes import CLASSES
+from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.report import report_location, write_report
 from varstar_batch.report.drawing import bars, folded_light_curve, histogram, matrix_table, scatter
 from varstar_batch.report.gathering import STARS, gather

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.making import simulated_table, write_partition, write_survey
-from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.fold import fold
 from varstar_batch.cluster.clients import open_client
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.runs import Executed, Prepared, execute_run, plan_run, prepare, publish, verify
 from varstar_batch.errors import InputError, RefusedError
+from varstar_batch.light_curves.classes import CLASSES
+from varstar_batch.light_curves.fold import fold
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines import open_engine
 from varstar_batch.storage.bundles import read_bundle

@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.simulate import SimulatedObjects, SimulationOptions, simulate_objects
-from varstar_batch.arithmetic.simulate_cadence import FIRST_NIGHT, plan_nights
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import locate
-from varstar_batch.storage import simulated
-from varstar_batch.storage.simulated import write_simulated_survey
+from varstar_batch.light_curves.classes import CLASSES
+from varstar_batch.simulation import survey
+from varstar_batch.simulation.cadence import FIRST_NIGHT, plan_nights
+from varstar_batch.simulation.objects import SimulatedObjects, SimulationOptions, simulate_objects
+from varstar_batch.simulation.survey import write_simulated_survey
 from varstar_batch.storage.surveys import open_survey
 
 
@@ -292,7 +292,7 @@ def test_the_written_survey_opens_as_one(tmp_path: Path) -> None:
 
 def test_schema_and_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_simulated_survey(tmp_path / "one", objects=25, partitions=1, seed=2)
-    monkeypatch.setattr(simulated, "BATCH_OBJECTS", 10)
+    monkeypatch.setattr(survey, "BATCH_OBJECTS", 10)
     write_simulated_survey(tmp_path / "many", objects=25, partitions=1, seed=2)
     file = pq.ParquetFile(tmp_path / "many" / "part-00000.parquet")
     # What is simulated at once is written at once: memory does not grow with the partition.

@@ -15,9 +15,9 @@ import pytest
 from pydantic import ValidationError
 
 from tests.survey_files import FORMS, make_objects, make_table, write
-from varstar_batch.arithmetic.rules import Limits
-from varstar_batch.arithmetic.times import parse_time_system
 from varstar_batch.errors import InputError
+from varstar_batch.light_curves.rules import Limits
+from varstar_batch.light_curves.times import parse_time_system
 from varstar_batch.storage.columns import PRESETS, TIME_SYSTEM_KEY, SurveyConfig
 from varstar_batch.storage.reading import read_batches
 from varstar_batch.storage.surveys import open_survey

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from astropy.time import Time
 
-from varstar_batch.arithmetic import parse_time_system
-from varstar_batch.arithmetic.times import FIRST_JD, LAST_JD
+from varstar_batch.light_curves import parse_time_system
+from varstar_batch.light_curves.times import FIRST_JD, LAST_JD
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from tests.labelled_making import TINY, labelled_sines
-from varstar_batch.arithmetic.classes import CLASSES
 from varstar_batch.errors import InputError
+from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.model import recipes
 from varstar_batch.model.bundle import parse_bundle
 from varstar_batch.model.classify import temperature_softmax

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.fold import fold
-from varstar_batch.arithmetic.rules import Limits
 from varstar_batch.files.location import locate
+from varstar_batch.light_curves.classes import CLASSES
+from varstar_batch.light_curves.fold import fold
+from varstar_batch.light_curves.rules import Limits
 from varstar_batch.model.cross_validation import split_evidence
 from varstar_batch.model.evaluation import Evidence, judge
 from varstar_batch.model.fitting import fit

@@ -28,9 +28,9 @@ from threadpoolctl import threadpool_limits
 from tests.benchmarks.bench_fold import make_light_curves
 from tests.benchmarks.harness import Options, Part, in_turns, rate_of, rows_of
 from tests.benchmarks.rivals.naive_functions import load_naive
-from varstar_batch.arithmetic import LightCurves, Limits, fold
-from varstar_batch.arithmetic.features import FEATURES
-from varstar_batch.arithmetic.fold import Folded
+from varstar_batch.light_curves import LightCurves, Limits, fold
+from varstar_batch.light_curves.features import FEATURES
+from varstar_batch.light_curves.fold import Folded
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines import open_engine
 from varstar_batch.storage.bundles import read_bundle

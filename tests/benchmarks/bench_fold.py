@@ -16,7 +16,7 @@ from itertools import pairwise
 import numba
 import numpy as np
 
-from varstar_batch.arithmetic import LightCurves, Limits, Preprocessing, fold
+from varstar_batch.light_curves import LightCurves, Limits, Preprocessing, fold
 
 N_PHASE = 512
 

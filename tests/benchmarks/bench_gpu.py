@@ -29,8 +29,8 @@ from tests.benchmarks.measures import Row, paired_ratio, spread
 from tests.benchmarks.models import SHIPPED_BUNDLE, paper_bundle
 from tests.benchmarks.report import table
 from tests.benchmarks.surveys import SurveySize, write_survey
-from varstar_batch.arithmetic.features import choose_features
-from varstar_batch.arithmetic.fold import fold
+from varstar_batch.light_curves.features import choose_features
+from varstar_batch.light_curves.fold import fold
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.engines import open_engine
 from varstar_batch.model.fitting import compile_options, passes_of

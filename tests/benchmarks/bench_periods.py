@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from varstar_batch.arithmetic.periods import MAX_FREQUENCY, SAMPLES_PER_PEAK
+from varstar_batch.light_curves.periods import MAX_FREQUENCY, SAMPLES_PER_PEAK
 from varstar_batch.storage.period_search import find_period
 
 Array = npt.NDArray[np.float64]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.benchmarks.harness import ROOT
-from varstar_batch.arithmetic.rules import Preprocessing
+from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model.bundle import FORMAT_VERSION, Bundle
 from varstar_batch.storage.bundles import read_bundle, write_bundle
 

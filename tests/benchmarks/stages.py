@@ -8,7 +8,7 @@ from tests.benchmarks import bench_fold, bench_reading
 from tests.benchmarks.floors import light_curves_by_operations, peak_flops
 from tests.benchmarks.harness import Options, Part, in_turns, rate_of, rows_of
 from tests.benchmarks.models import paper_bundle
-from varstar_batch.arithmetic import Limits, Preprocessing, fold
+from varstar_batch.light_curves import Limits, Preprocessing, fold
 from varstar_batch.model.engines import open_engine
 from varstar_batch.model.keras_runtime import load_keras
 from varstar_batch.model.networks import from_keras_file

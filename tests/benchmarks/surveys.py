@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varstar_batch.arithmetic.classes import CLASSES
 from varstar_batch.files.location import locate
 from varstar_batch.files.parquet import nested_light_curves, write_survey_file
+from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.storage.columns import TIME_SYSTEM_KEY
 
 BLOCK = 20_000

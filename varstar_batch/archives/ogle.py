@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from varstar_batch.archives.content import Column, FileContent, Format, make_content, numbers
-from varstar_batch.arithmetic.times import FIRST_JD
+from varstar_batch.light_curves.times import FIRST_JD
 
 _OFFSET = 2450000.0
 _COLUMNS = ("HJD-2450000", "mag", "mag_err")

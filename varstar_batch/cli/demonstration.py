@@ -78,7 +78,7 @@ def _clear(folder: Path) -> None:
 
 
 def _simulate(survey: Path, objects: int, partitions: int, seed: int) -> None:
-    from varstar_batch.storage.simulated import write_simulated_survey
+    from varstar_batch.simulation.survey import write_simulated_survey
 
     with progress("Simulating", objects, "light curves") as advance:
         write_simulated_survey(str(survey), objects=objects, partitions=partitions, seed=seed, progress=advance)

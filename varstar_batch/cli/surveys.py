@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from varstar_batch.arithmetic.rules import Preprocessing
 from varstar_batch.cli.console import print_counts, say, warning_line
 from varstar_batch.cluster.clients import default_workers
 from varstar_batch.cluster.configuration import load_config
+from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.progress import progress
 
 DONE_WITH_FAILURES = 1
@@ -29,7 +29,7 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same survey.")] = 1,
 ) -> None:
     """Simulate a survey of the six classes with ASAS-SN-like cadence and noise, and their true classes."""
-    from varstar_batch.storage.simulated import write_simulated_survey
+    from varstar_batch.simulation.survey import write_simulated_survey
 
     files = min(DEFAULT_PARTITIONS, objects) if partitions is None else partitions
     with progress("Simulating", objects, "light curves") as advance:

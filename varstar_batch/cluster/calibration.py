@@ -14,12 +14,12 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 
-from varstar_batch.arithmetic.fold import fold
 from varstar_batch.cluster.clients import default_workers, open_client
 from varstar_batch.cluster.context import peak_memory
 from varstar_batch.cluster.estimate import Rates, Workload, measure_workload
 from varstar_batch.cluster.plan import RunPlan, batch_observations, split
 from varstar_batch.errors import InputError, PartitionError
+from varstar_batch.light_curves.fold import fold
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines import Engine, EngineName, Precision, open_engine

@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from varstar_batch.arithmetic.fold import Folded, fold
-from varstar_batch.arithmetic.status import DropReason
 from varstar_batch.cluster.context import RunContext, load_bundle, peak_memory, this_worker
 from varstar_batch.cluster.metrics import count_chunk
 from varstar_batch.cluster.outcomes import STAGES, ChunkRecord, with_records
 from varstar_batch.cluster.plan import Chunk, batch_observations
 from varstar_batch.errors import PartitionError
 from varstar_batch.files.location import Location
+from varstar_batch.light_curves.fold import Folded, fold
+from varstar_batch.light_curves.status import DropReason
 from varstar_batch.model.classify import Classification
 from varstar_batch.storage.catalog_schema import (
     ROW_GROUP_ROWS,

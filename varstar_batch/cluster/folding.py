@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varstar_batch.arithmetic.fold import Folded, fold
-from varstar_batch.arithmetic.rules import Preprocessing
-from varstar_batch.arithmetic.status import STATUS_LABELS
 from varstar_batch.cluster.outcomes import Failure
 from varstar_batch.cluster.plan import batch_observations
 from varstar_batch.errors import PartitionError
 from varstar_batch.files.location import Location, locate
 from varstar_batch.files.new_folder import new_folder
+from varstar_batch.light_curves.fold import Folded, fold
+from varstar_batch.light_curves.rules import Preprocessing
+from varstar_batch.light_curves.status import STATUS_LABELS
 from varstar_batch.storage.reading import SurveyBatch, read_batches
 from varstar_batch.storage.surveys import Partition, Source, Survey
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.arithmetic.lightcurves import LightCurves
+from varstar_batch.light_curves.light_curves import LightCurves
 
 THINNED = 0.7
 """Share of the light curves that lose observations."""

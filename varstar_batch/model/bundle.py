@@ -22,10 +22,10 @@ from pydantic import (
     model_validator,
 )
 
-from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.features import FEATURES
-from varstar_batch.arithmetic.rules import Preprocessing
 from varstar_batch.errors import InputError, RefusedError
+from varstar_batch.light_curves.classes import CLASSES
+from varstar_batch.light_curves.features import FEATURES
+from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model.weights import Network, read_network
 
 FORMAT_VERSION = 2
@@ -110,7 +110,7 @@ class PrecisionChange(_Frozen):
 class BundleContract(_Frozen):
     """The contents of ``bundle.json``.
 
-    `preprocessing` is the complete configuration of `varstar_batch.arithmetic.fold.fold` that made the training curves,
+    `preprocessing` is the complete configuration of `varstar_batch.light_curves.fold.fold` that made the training curves,
     and so the one that inference must use. `precision` maps a precision's name to what it changes.
     """
 

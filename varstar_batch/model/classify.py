@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.arithmetic.features import choose_features
-from varstar_batch.arithmetic.fold import Folded
-from varstar_batch.arithmetic.status import Status
+from varstar_batch.light_curves.features import choose_features
+from varstar_batch.light_curves.fold import Folded
+from varstar_batch.light_curves.status import Status
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.engines import Engine
 from varstar_batch.model.novelty import entropy_of, novelty

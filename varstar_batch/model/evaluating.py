@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
-from varstar_batch.arithmetic.fold import fold
-from varstar_batch.arithmetic.rules import Limits
-from varstar_batch.arithmetic.status import STATUS_LABELS, Status
 from varstar_batch.errors import InputError
+from varstar_batch.light_curves.fold import fold
+from varstar_batch.light_curves.rules import Limits
+from varstar_batch.light_curves.status import Status, count_statuses
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines import open_engine
@@ -71,9 +69,3 @@ def gather_evidence(bundle: Bundle, data: LabelledLightCurves) -> tuple[Evidence
         other_score=result.ood_score[None, others].astype(np.float64),
     )
     return evidence, unusable
-
-
-def count_statuses(status: npt.NDArray[np.uint8]) -> dict[str, int]:
-    """Return how many objects have each status, those that occur."""
-    counts: Iterable[int] = np.bincount(status, minlength=len(STATUS_LABELS)).tolist()
-    return {label: count for label, count in zip(STATUS_LABELS, counts, strict=True) if count}

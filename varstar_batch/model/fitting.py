@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.arithmetic.classes import CLASSES
+from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.model.classify import Float64, temperature_softmax
 from varstar_batch.model.folds import Split
 from varstar_batch.model.inputs import Float32, Inputs, fold_inputs

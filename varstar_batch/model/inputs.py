@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.arithmetic.features import choose_features
-from varstar_batch.arithmetic.fold import Folded, fold
-from varstar_batch.arithmetic.lightcurves import LightCurves
-from varstar_batch.arithmetic.rules import Limits
 from varstar_batch.errors import InputError
+from varstar_batch.light_curves.features import choose_features
+from varstar_batch.light_curves.fold import Folded, fold
+from varstar_batch.light_curves.light_curves import LightCurves
+from varstar_batch.light_curves.rules import Limits
 from varstar_batch.model.labelled import Rows
 from varstar_batch.model.recipes import Periods, Recipe
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.lightcurves import LightCurves
+from varstar_batch.light_curves.classes import CLASSES
+from varstar_batch.light_curves.light_curves import LightCurves
 
 Rows = npt.NDArray[np.intp]
 Texts = npt.NDArray[np.object_]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.arithmetic.classes import CLASSES
+from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.model.keras_runtime import load_keras, numpy_copies_allowed
 
 PAPER_FILTERS = (128, 64, 32, 32)

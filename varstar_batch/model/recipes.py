@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.arithmetic.features import FEATURES
-from varstar_batch.arithmetic.lightcurves import LightCurves
-from varstar_batch.arithmetic.rules import Preprocessing
 from varstar_batch.errors import InputError
+from varstar_batch.light_curves.features import FEATURES
+from varstar_batch.light_curves.light_curves import LightCurves
+from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model.augmenting import observe_worse
 from varstar_batch.model.networks import build_paper_network, build_survey_network, set_standard
 
@@ -38,7 +38,7 @@ class Recipe:
     preprocessing : Preprocessing
         Of its curves, for training and for inference.
     features : tuple of str
-        Of `varstar_batch.arithmetic.features.FEATURES`, in the order of the network's input.
+        Of `varstar_batch.light_curves.features.FEATURES`, in the order of the network's input.
     prepare : callable, optional
         Takes the new model and the features float32 (n, k) of its training set, before the first pass.
     augment : callable, optional

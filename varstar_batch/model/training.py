@@ -15,15 +15,14 @@ import numpy.typing as npt
 from pydantic import JsonValue
 
 from varstar_batch._version import __version__
-from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.status import Status
 from varstar_batch.errors import InputError
+from varstar_batch.light_curves.classes import CLASSES
+from varstar_batch.light_curves.status import Status, count_statuses
 from varstar_batch.model.bundle import Bundle, BundleContract, PrecisionChange
 from varstar_batch.model.cards import write_card
 from varstar_batch.model.classify import temperature_softmax
 from varstar_batch.model.cross_validation import calibrate, split_evidence
 from varstar_batch.model.engines import open_engine
-from varstar_batch.model.evaluating import count_statuses
 from varstar_batch.model.evaluation import Evidence, judge
 from varstar_batch.model.fitting import Checkpoints, NoCheckpoints, TrainingSet, fit
 from varstar_batch.model.folds import Split, fold_splits, star_groups

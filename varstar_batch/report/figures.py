@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.arithmetic.fold import fold
-from varstar_batch.arithmetic.rules import Limits, Preprocessing
+from varstar_batch.light_curves.fold import fold
+from varstar_batch.light_curves.rules import Limits, Preprocessing
 from varstar_batch.model.evaluation import Evidence, confusion_matrix, reliability
 
 if TYPE_CHECKING:

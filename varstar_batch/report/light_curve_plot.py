@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.arithmetic.fold import fold
-from varstar_batch.arithmetic.rules import Limits, Preprocessing
+from varstar_batch.light_curves.fold import fold
+from varstar_batch.light_curves.rules import Limits, Preprocessing
 from varstar_batch.storage.decoding import SurveyBatch
 
 Array = npt.NDArray[np.float64]

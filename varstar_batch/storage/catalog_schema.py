@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.arithmetic.fold import Folded
-from varstar_batch.arithmetic.status import STATUS_LABELS
+from varstar_batch.light_curves.fold import Folded
+from varstar_batch.light_curves.status import STATUS_LABELS
 from varstar_batch.model.classify import Classification
 from varstar_batch.sky import HEALPIX_COLUMN, cells_of
 from varstar_batch.storage.reading import SurveyBatch

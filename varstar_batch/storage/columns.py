@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from varstar_batch.arithmetic.rules import Limits
-from varstar_batch.arithmetic.times import parse_time_system
+from varstar_batch.light_curves.rules import Limits
+from varstar_batch.light_curves.times import parse_time_system
 
 TIME_SYSTEM_KEY = "varstar.time_system"
 """Key of the Parquet schema metadata that declares a survey's time system."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.arithmetic.lightcurves import LightCurves
+from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.storage.surveys import Source
 

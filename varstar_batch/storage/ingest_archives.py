@@ -18,10 +18,10 @@ from varstar_batch.archives.folder import ALL_BANDS, list_archive, read_archive
 from varstar_batch.archives.formats import FORMATS
 from varstar_batch.archives.match import Matched, match_objects, objects_met, with_band
 from varstar_batch.archives.tally import Tally
-from varstar_batch.arithmetic.times import parse_time_system
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location, locate
 from varstar_batch.files.new_folder import check_vacant
+from varstar_batch.light_curves.times import parse_time_system
 from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.ingest import Target, write_survey
 from varstar_batch.storage.ingest_objects import read_objects

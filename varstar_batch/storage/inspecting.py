@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.arithmetic.fold import fold
-from varstar_batch.arithmetic.rules import Preprocessing
-from varstar_batch.arithmetic.status import STATUS_LABELS, DropReason
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.parquet import opened_parquet
+from varstar_batch.light_curves.fold import fold
+from varstar_batch.light_curves.rules import Preprocessing
+from varstar_batch.light_curves.status import STATUS_LABELS, DropReason
 from varstar_batch.storage.light_curves import row_groups_of
 from varstar_batch.storage.reading import SurveyBatch, read_batches
 from varstar_batch.storage.surveys import Partition, Survey

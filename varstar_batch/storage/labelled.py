@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.lightcurves import LightCurves
-from varstar_batch.arithmetic.rules import Limits
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.parquet import opened_parquet
+from varstar_batch.light_curves.classes import CLASSES
+from varstar_batch.light_curves.light_curves import LightCurves
+from varstar_batch.light_curves.rules import Limits
 from varstar_batch.model.labelled import NO_CLASS, LabelledLightCurves, Rows, take_light_curves
 from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.decoding import to_float64

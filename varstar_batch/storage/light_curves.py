@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.arithmetic.rules import Limits, Preprocessing
 from varstar_batch.files.parquet import opened_parquet
+from varstar_batch.light_curves.rules import Limits, Preprocessing
 from varstar_batch.storage.reading import SurveyBatch, read_batches
 from varstar_batch.storage.surveys import Partition, Source
 

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from varstar_batch.arithmetic import periods
-from varstar_batch.arithmetic.rules import Limits
 from varstar_batch.errors import InputError
+from varstar_batch.light_curves import periods
+from varstar_batch.light_curves.rules import Limits
 from varstar_batch.parallel import in_order
 
 CATALOG, FOUND = "catalog", "found"

@@ -8,11 +8,11 @@ from typing import Literal
 
 import pyarrow as pa
 
-from varstar_batch.arithmetic.rules import Limits
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.hats_read import find_hats_catalog, list_pixel_files
 from varstar_batch.files.location import FileInfo, Location, _version, check_reachable, locate
 from varstar_batch.files.parquet import check_finished, opened_parquet, parquet_files
+from varstar_batch.light_curves.rules import Limits
 from varstar_batch.storage.columns import TIME_SYSTEM_KEY, SurveyConfig
 from varstar_batch.storage.schemas import Columns, Form, SchemaMismatchError, find_columns, object_id_type
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.rivals.naive_functions import load_naive
-from varstar_batch.arithmetic.classes import CLASSES
+from varstar_batch.light_curves.classes import CLASSES
 
 
 @lru_cache(maxsize=1)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from varstar_batch.arithmetic.compiling import helper
-from varstar_batch.arithmetic.simulate_cadence import Nights, moonlight_at
-from varstar_batch.arithmetic.simulate_random import Floats, Random, between, fill_normal, normal, uniform
+from varstar_batch.light_curves.compiling import helper
+from varstar_batch.simulation.cadence import Nights, moonlight_at
+from varstar_batch.simulation.random import Floats, Random, between, fill_normal, normal, uniform
 
 SENTINEL = 99.99
 """Magnitude and magnitude error of an observation that did not detect the star."""

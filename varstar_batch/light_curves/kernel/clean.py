@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from varstar_batch.arithmetic.compiling import helper, inlined, reduction
-from varstar_batch.arithmetic.kernel_data import OUTLIERS_GLOBAL, Columns, Floats, Rules
-from varstar_batch.arithmetic.kernel_sort import Scratch
-from varstar_batch.arithmetic.status import DropReason
+from varstar_batch.light_curves.compiling import helper, inlined, reduction
+from varstar_batch.light_curves.kernel.data import OUTLIERS_GLOBAL, Columns, Floats, Rules
+from varstar_batch.light_curves.kernel.sort import Scratch
+from varstar_batch.light_curves.status import DropReason
 
 # Plain integers compile faster than enumerations.
 _TIME_NOT_FINITE, _TIME_IMPOSSIBLE, _MAG_NOT_FINITE, _MAG_SENTINEL, _MAG_ERR_INVALID, _ = map(int, DropReason)

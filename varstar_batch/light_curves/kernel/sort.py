@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.arithmetic.compiling import helper, inlined
-from varstar_batch.arithmetic.features import FEATURES
-from varstar_batch.arithmetic.kernel_data import Floats, Ints
+from varstar_batch.light_curves.compiling import helper, inlined
+from varstar_batch.light_curves.features import FEATURES
+from varstar_batch.light_curves.kernel.data import Floats, Ints
 
 # Bins of the sort: never more than fit into the second-level cache.
 _MAX_BINS = 1 << 16

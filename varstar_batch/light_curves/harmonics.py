@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.arithmetic.compiling import entry, helper
+from varstar_batch.light_curves.compiling import entry, helper
 
 Array = npt.NDArray[np.float64]
 

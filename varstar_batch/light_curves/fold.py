@@ -9,11 +9,11 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.arithmetic.features import FEATURES
-from varstar_batch.arithmetic.kernel_data import Results, Rules, make_columns, make_rules
-from varstar_batch.arithmetic.lightcurves import LightCurves
-from varstar_batch.arithmetic.rules import Limits, Preprocessing
-from varstar_batch.arithmetic.status import DropReason, Status
+from varstar_batch.light_curves.features import FEATURES
+from varstar_batch.light_curves.kernel.data import Results, Rules, make_columns, make_rules
+from varstar_batch.light_curves.light_curves import LightCurves
+from varstar_batch.light_curves.rules import Limits, Preprocessing
+from varstar_batch.light_curves.status import DropReason, Status
 
 # What an object costs besides its observations (its curve, mostly), in observations: measured.
 _OBJECT_COST = 150
@@ -39,7 +39,7 @@ class Folded:
     curve : float32, shape (n, n_phase)
         Curve at phases k / n_phase [mag; 0 to 1 with scale ``minmax``]; NaN unless the status is OK.
     features : float32, shape (n, len(FEATURES)), or (n, 0) where none were asked for
-        See `varstar_batch.arithmetic.features.FEATURES`; NaN unless the status is OK.
+        See `varstar_batch.light_curves.features.FEATURES`; NaN unless the status is OK.
     """
 
     status: npt.NDArray[np.uint8]
@@ -146,8 +146,8 @@ def _fill(
     n_threads: int,
 ) -> None:
     # Numba takes a second to import, which nobody should pay who only imports the package.
-    from varstar_batch.arithmetic.kernel_sort import new_scratch
-    from varstar_batch.arithmetic.kernels import fold_range
+    from varstar_batch.light_curves.kernel.fold_range import fold_range
+    from varstar_batch.light_curves.kernel.sort import new_scratch
 
     longest = int(light_curves.n_obs.max())
     if longest > MAX_OBSERVATIONS:

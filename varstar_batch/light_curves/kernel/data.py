@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, TypeVar, get_args
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.arithmetic.lightcurves import LightCurves
-from varstar_batch.arithmetic.rules import Limits, Outliers, Preprocessing, Scale
+from varstar_batch.light_curves.light_curves import LightCurves
+from varstar_batch.light_curves.rules import Limits, Outliers, Preprocessing, Scale
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]

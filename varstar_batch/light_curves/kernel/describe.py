@@ -1,14 +1,14 @@
-"""Steps of the fold kernel: the features of an object, see `varstar_batch.arithmetic.features`."""
+"""Steps of the fold kernel: the features of an object, see `varstar_batch.light_curves.features`."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.arithmetic.compiling import helper, inlined, summation
-from varstar_batch.arithmetic.features import FEATURES
-from varstar_batch.arithmetic.kernel_data import Floats
-from varstar_batch.arithmetic.kernel_sort import Scratch
+from varstar_batch.light_curves.compiling import helper, inlined, summation
+from varstar_batch.light_curves.features import FEATURES
+from varstar_batch.light_curves.kernel.data import Floats
+from varstar_batch.light_curves.kernel.sort import Scratch
 
 # Places of the features, as plain integers: they compile faster than enumerations.
 LOG_PERIOD, LOG_AMPLITUDE, LOG_RANGE, SKEWNESS, LOG_KURTOSIS = range(5)

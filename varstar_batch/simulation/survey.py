@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 
-from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.simulate import MAX_SEED, TIME_SYSTEM, SimulationOptions, simulate_objects
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.files.new_folder import check_vacant, new_folder
 from varstar_batch.files.parquet import list_type, nested_light_curves, write_survey_file
+from varstar_batch.light_curves.classes import CLASSES
+from varstar_batch.simulation.objects import MAX_SEED, TIME_SYSTEM, SimulationOptions, simulate_objects
 from varstar_batch.storage.columns import TIME_SYSTEM_KEY
 
 BATCH_OBJECTS = 4_000

@@ -12,16 +12,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from varstar_batch.arithmetic import simulate_random as random
-from varstar_batch.arithmetic.classes import CLASSES
-from varstar_batch.arithmetic.compiling import entry, source_checksum
-from varstar_batch.arithmetic.lightcurves import LightCurves
-from varstar_batch.arithmetic.simulate_cadence import Nights, plan_nights, plan_visits
-from varstar_batch.arithmetic.simulate_eclipses import eclipsing_binary
-from varstar_batch.arithmetic.simulate_giants import mira, semi_regular
-from varstar_batch.arithmetic.simulate_photometry import observe
-from varstar_batch.arithmetic.simulate_pulsators import cepheid, delta_scuti, rr_lyrae
-from varstar_batch.arithmetic.simulate_random import Floats, reseed, uniform
+from varstar_batch.simulation import random
+from varstar_batch.light_curves.classes import CLASSES
+from varstar_batch.light_curves.compiling import entry, source_checksum
+from varstar_batch.light_curves.light_curves import LightCurves
+from varstar_batch.simulation.cadence import Nights, plan_nights, plan_visits
+from varstar_batch.simulation.eclipses import eclipsing_binary
+from varstar_batch.simulation.giants import mira, semi_regular
+from varstar_batch.simulation.photometry import observe
+from varstar_batch.simulation.pulsators import cepheid, delta_scuti, rr_lyrae
+from varstar_batch.simulation.random import Floats, reseed, uniform
 
 TIME_SYSTEM = "HJD"
 """Time system of every simulated survey."""
@@ -29,7 +29,7 @@ TIME_SYSTEM = "HJD"
 MAX_SEED = 2**63 - 1
 
 # Part of the key under which Numba keeps the machine code of the entry kernels; see compiling.entry.
-_SOURCES = source_checksum("simulate*.py")
+_SOURCES = source_checksum(__file__)
 
 
 @dataclass(frozen=True, kw_only=True)

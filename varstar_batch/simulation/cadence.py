@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from varstar_batch.arithmetic.compiling import helper
-from varstar_batch.arithmetic.simulate_random import Floats, Random, between, uniform
+from varstar_batch.light_curves.compiling import helper
+from varstar_batch.simulation.random import Floats, Random, between, uniform
 
 FIRST_NIGHT = 2458000.5
 """HJD of the first night: September 2017, when ASAS-SN began to observe in g."""

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from varstar_batch.arithmetic.compiling import helper
-from varstar_batch.arithmetic.simulate_random import (
+from varstar_batch.light_curves.compiling import helper
+from varstar_batch.simulation.random import (
     Floats,
     Random,
     between,

@@ -37,9 +37,9 @@ def summation(function: F) -> F:
     return cast(F, numba.njit(fastmath={"reassoc", "contract", "nsz"}, **_OPTIONS)(function))
 
 
-def source_checksum(pattern: str) -> int:
-    """Return a checksum of the source files of this folder that match `pattern`."""
-    sources = sorted(Path(__file__).parent.glob(pattern))
+def source_checksum(module: str) -> int:
+    """Return a checksum of the source files beside `module`, a file, and of itself."""
+    sources = sorted(Path(module).parent.glob("*.py"))
     return zlib.crc32(b"".join(source.read_bytes() for source in sources))
 
 

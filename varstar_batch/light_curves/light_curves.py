@@ -98,7 +98,7 @@ class LightCurves:
         ValueError
             If the columns have different numbers of lists.
         """
-        from varstar_batch.arithmetic.arrow_lists import flatten_lists
+        from varstar_batch.light_curves.arrow_lists import flatten_lists
 
         names = ("time", "mag", "mag_err")
         columns = [

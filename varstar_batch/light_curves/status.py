@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
 
 
 class Status(IntEnum):
@@ -52,3 +56,9 @@ class DropReason(IntEnum):
     def label(self) -> str:
         """Lower-case name, for example ``"mag_sentinel"``."""
         return self.name.lower()
+
+
+def count_statuses(status: npt.NDArray[np.uint8]) -> dict[str, int]:
+    """Return how many objects have each status, those that occur."""
+    counts: Iterable[int] = np.bincount(status, minlength=len(STATUS_LABELS)).tolist()
+    return {label: count for label, count in zip(STATUS_LABELS, counts, strict=True) if count}

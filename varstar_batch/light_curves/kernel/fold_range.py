@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from varstar_batch.arithmetic.compiling import entry, inlined, source_checksum
-from varstar_batch.arithmetic.kernel_clean import clean, drop_outliers, drop_reason, extent, time_of_maximum
-from varstar_batch.arithmetic.kernel_curve import average_ties, interpolate, write_curve
-from varstar_batch.arithmetic.kernel_data import OUTLIERS_NONE, Columns, Results, Rules
-from varstar_batch.arithmetic.kernel_features import describe_curve, describe_observations
-from varstar_batch.arithmetic.kernel_sort import Scratch, sort_by_phase
-from varstar_batch.arithmetic.status import DropReason, Status
+from varstar_batch.light_curves.compiling import entry, inlined, source_checksum
+from varstar_batch.light_curves.kernel.clean import clean, drop_outliers, drop_reason, extent, time_of_maximum
+from varstar_batch.light_curves.kernel.curve import average_ties, interpolate, write_curve
+from varstar_batch.light_curves.kernel.data import OUTLIERS_NONE, Columns, Results, Rules
+from varstar_batch.light_curves.kernel.describe import describe_curve, describe_observations
+from varstar_batch.light_curves.kernel.sort import Scratch, sort_by_phase
+from varstar_batch.light_curves.status import DropReason, Status
 
 # Plain integers compile faster than enumerations.
 OK, NO_PERIOD, BAD_PERIOD, NO_OBSERVATIONS, TOO_FEW, NO_VARIATION, MALFORMED = map(int, list(Status)[:7])
 _OUTLIER = int(DropReason.OUTLIER)
-_SOURCES = source_checksum("kernel*.py")
+_SOURCES = source_checksum(__file__)
 
 
 @inlined

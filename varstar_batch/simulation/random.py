@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from varstar_batch.arithmetic.compiling import helper
+from varstar_batch.light_curves.compiling import helper
 
 Floats = NDArray[np.float64]
 Random = NDArray[np.uint64]

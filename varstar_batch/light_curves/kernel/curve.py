@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.arithmetic.compiling import helper, inlined
-from varstar_batch.arithmetic.kernel_clean import extent
-from varstar_batch.arithmetic.kernel_data import SCALE_CENTER, SCALE_MINMAX, Floats, Rules
-from varstar_batch.arithmetic.kernel_sort import Scratch
+from varstar_batch.light_curves.compiling import helper, inlined
+from varstar_batch.light_curves.kernel.clean import extent
+from varstar_batch.light_curves.kernel.data import SCALE_CENTER, SCALE_MINMAX, Floats, Rules
+from varstar_batch.light_curves.kernel.sort import Scratch
 
 
 @inlined

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.arithmetic.harmonics import harmonic_powers
+from varstar_batch.light_curves.harmonics import harmonic_powers
 
 Array = npt.NDArray[np.float64]
 
