@@ -19,10 +19,10 @@ from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.light_curves.rules import Limits
+from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.model.classify import classify
-from varstar_batch.model.engines import open_engine
+from varstar_batch.model.engines.open import open_engine
 from varstar_batch.simulation.objects import SimulatedObjects, simulate_objects
-from varstar_batch.storage.bundles import read_bundle
 
 NAMES = {
     "CEP": "Cepheid",

@@ -18,10 +18,10 @@ from varstar_batch.errors import InputError, RefusedError, VarstarError
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.features import FEATURES
 from varstar_batch.light_curves.rules import Preprocessing
-from varstar_batch.model import weights
+from varstar_batch.model import keras_file
 from varstar_batch.model.bundle import Bundle, Calibration, check_contract, parse_bundle
-from varstar_batch.model.engines import open_engine
-from varstar_batch.storage.bundles import CARD_FILE, CONTRACT_FILE, KERAS_FILE, read_bundle, write_bundle
+from varstar_batch.model.bundle_files import CARD_FILE, CONTRACT_FILE, KERAS_FILE, read_bundle, write_bundle
+from varstar_batch.model.engines.open import open_engine
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_the_shipped_bundle_is_whole_small_and_honest():
 
 def test_reading_and_checking_a_bundle_imports_no_framework():
     code = (
-        "import sys; from varstar_batch.storage.bundles import read_bundle; read_bundle().network();"
+        "import sys; from varstar_batch.model.bundle_files import read_bundle; read_bundle().network();"
         "print(*{'keras', 'tensorflow', 'openvino'} & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -250,7 +250,9 @@ def test_a_network_with_anything_unknown_is_refused_by_name(folder, bundle, edit
 
 def test_keras_never_opens_what_was_not_checked(bundle, monkeypatch):
     bad = Bundle(contract=bundle.contract, keras_file=edit_keras_file(bundle.keras_file, make_lambda), card="")
-    monkeypatch.setattr("varstar_batch.model.engine_keras.from_keras_file", lambda _: pytest.fail("Keras opened it"))
+    monkeypatch.setattr(
+        "varstar_batch.model.engines.keras_engine.from_keras_file", lambda _: pytest.fail("Keras opened it")
+    )
     with pytest.raises(RefusedError, match="Lambda"):
         open_engine(bad, "keras")
 
@@ -288,7 +290,7 @@ def test_weights_that_reach_beyond_their_file(folder, bundle, fill):
 
 
 def test_a_zip_that_unpacks_without_end(folder, bundle, monkeypatch):
-    monkeypatch.setattr(weights, "MAX_CONFIG_BYTES", 100_000)
+    monkeypatch.setattr(keras_file, "MAX_CONFIG_BYTES", 100_000)
     content = edit_keras_file(bundle.keras_file, **{"config.json": b" " * 200_000})
     assert len(content) < 800_000
     replace_network(folder, content)

@@ -16,7 +16,7 @@ import pytest
 from tests.command_line import refused
 from tests.making import simulated_table, write_partition, write_survey
 from varstar_batch._version import __version__
-from varstar_batch.storage.bundles import read_bundle, write_bundle
+from varstar_batch.model.bundle_files import read_bundle, write_bundle
 
 
 @pytest.fixture(scope="module")

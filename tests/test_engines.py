@@ -15,16 +15,14 @@ import pytest
 from tests.model_helpers import make_bundle, paper_model, scramble, simulated_inputs, survey_model
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.light_curves.features import FEATURES
-from varstar_batch.model import engines
+from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.model.classify import temperature_softmax
-from varstar_batch.model.engine_openvino import batch_of
-from varstar_batch.model.engines import open_engine
+from varstar_batch.model.engines.open import open, open_engine
+from varstar_batch.model.engines.openvino_engine import batch_of
+from varstar_batch.model.engines.openvino_graph import build_graph, largest_tensor, load_openvino
+from varstar_batch.model.keras_file import read_network
 from varstar_batch.model.keras_runtime import load_keras
 from varstar_batch.model.networks import from_keras_file, logits_model, to_keras_file
-from varstar_batch.model.openvino_graph import build_graph, largest_tensor
-from varstar_batch.model.openvino_runtime import load_openvino
-from varstar_batch.model.weights import read_network
-from varstar_batch.storage.bundles import read_bundle
 
 ENGINES = ["openvino", "keras"]
 ROOT = Path(__file__).resolve().parents[1]
@@ -173,8 +171,8 @@ def test_arrays_of_another_shape(engine, curves, features):
 def test_the_openvino_engine_needs_no_keras():
     code = (
         "import sys, numpy as np\n"
-        "from varstar_batch.storage.bundles import read_bundle\n"
-        "from varstar_batch.model.engines import open_engine\n"
+        "from varstar_batch.model.bundle_files import read_bundle\n"
+        "from varstar_batch.model.engines.open import open_engine\n"
         "curves, features = np.zeros((3, 512), np.float32), np.zeros((3, 24), np.float32)\n"
         "open_engine(read_bundle(), 'openvino').logits(curves, features)\n"
         "print(*{'keras', 'tensorflow', 'torch', 'jax'} & set(sys.modules))"
@@ -295,7 +293,7 @@ def test_folding_and_pooling_in_pairs_are_exact(options):
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_features_reach_the_network(name, monkeypatch):
-    monkeypatch.setattr(engines, "_gpu_is_visible", lambda: False)
+    monkeypatch.setattr(open, "_gpu_is_visible", lambda: False)
     keras = load_keras()
     layers = keras.layers
     curve, features = layers.Input((512, 1), name="curve"), layers.Input((2,), name="features")
@@ -345,8 +343,8 @@ def test_the_shipped_bundle_says_the_same_on_every_backend_of_keras(backend):
     code = (
         "import sys, numpy as np\n"
         "from tests.model_helpers import simulated_inputs\n"
-        "from varstar_batch.model.engines import open_engine\n"
-        "from varstar_batch.storage.bundles import read_bundle\n"
+        "from varstar_batch.model.engines.open import open_engine\n"
+        "from varstar_batch.model.bundle_files import read_bundle\n"
         "shipped = read_bundle()\n"
         "logits = open_engine(shipped, 'keras').logits(*simulated_inputs(shipped, 200, 79))\n"
         "sys.stdout.buffer.write(logits.tobytes())\n"
@@ -361,7 +359,7 @@ def test_the_shipped_bundle_says_the_same_on_every_backend_of_keras(backend):
 
 
 def test_openvino_is_loaded_without_what_tells_its_maker() -> None:
-    code = "import sys; from varstar_batch.model.openvino_runtime import load_openvino; load_openvino();"
+    code = "import sys; from varstar_batch.model.engines.openvino_graph import load_openvino; load_openvino();"
     code += "print(*sorted(name for name in sys.modules if 'telemetry' in name or name.startswith('openvino.tools')))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert set(loaded) <= {"openvino.tools"}

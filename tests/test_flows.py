@@ -292,7 +292,7 @@ def test_the_stage_of_training_writes_a_bundle(tmp_path: Path) -> None:
 
     from flows.train import TrainParameters, train_stage
     from tests.making import write_survey
-    from varstar_batch.storage.bundles import read_bundle
+    from varstar_batch.model.bundle_files import read_bundle
 
     survey = write_survey(tmp_path / "survey", (150, 150))
     parameters = TrainParameters(

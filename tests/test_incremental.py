@@ -17,7 +17,7 @@ from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.runs import Prepared, execute_run, plan_run, prepare, publish, verify
 from varstar_batch.errors import RefusedError
 from varstar_batch.model.bundle import Bundle
-from varstar_batch.storage.bundles import read_bundle, write_bundle
+from varstar_batch.model.bundle_files import read_bundle, write_bundle
 from varstar_batch.storage.catalogs import open_catalog
 from varstar_batch.storage.checking import verify_catalog
 from varstar_batch.storage.comparing import open_comparison

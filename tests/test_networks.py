@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.model_helpers import paper_model
+from varstar_batch.model.keras_file import read_network
 from varstar_batch.model.keras_runtime import numpy_copies_allowed
 from varstar_batch.model.networks import (
     PAPER_PARAMETERS,
@@ -18,7 +19,6 @@ from varstar_batch.model.networks import (
     logits_model,
     to_keras_file,
 )
-from varstar_batch.model.weights import read_network
 
 
 def test_the_paper_network_has_exactly_the_papers_parameters():

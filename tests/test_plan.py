@@ -19,7 +19,7 @@ from varstar_batch.cluster.plan import (
 )
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.light_curves.rules import Limits
-from varstar_batch.storage.bundles import read_bundle
+from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.storage.reading import PartitionShape, RowGroupShape
 from varstar_batch.storage.surveys import Columns, Partition, Source, Survey
 

@@ -22,9 +22,9 @@ from varstar_batch.cluster.runs import Executed, Prepared, execute_run, plan_run
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.fold import fold
+from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.model.classify import classify
-from varstar_batch.model.engines import open_engine
-from varstar_batch.storage.bundles import read_bundle
+from varstar_batch.model.engines.open import open_engine
 from varstar_batch.storage.publishing import open_catalog_root
 from varstar_batch.storage.reading import read_batches
 from varstar_batch.storage.surveys import open_survey

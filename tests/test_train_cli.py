@@ -16,7 +16,7 @@ from tests.command_line import refused
 from tests.labelled_making import TINY, labelled_sines, texts, write_labelled
 from varstar_batch.cli import main
 from varstar_batch.model import recipes
-from varstar_batch.storage.bundles import read_bundle
+from varstar_batch.model.bundle_files import read_bundle
 
 WORDS = ("--architecture", "tiny", "--folds", 2, "--min-per-class", 10)
 

@@ -19,7 +19,7 @@ from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.model import recipes
 from varstar_batch.model.bundle import parse_bundle
 from varstar_batch.model.classify import temperature_softmax
-from varstar_batch.model.engines import open_engine
+from varstar_batch.model.engines.open import open_engine
 from varstar_batch.model.fitting import compile_options, shift_phases
 from varstar_batch.model.inputs import Inputs, check_finite
 from varstar_batch.model.recipes import PAPER

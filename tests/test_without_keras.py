@@ -10,8 +10,8 @@ import pytest
 
 from tests.making import write_survey
 from varstar_batch.model import keras_runtime
-from varstar_batch.model.engines import open_engine
-from varstar_batch.storage.bundles import read_bundle
+from varstar_batch.model.bundle_files import read_bundle
+from varstar_batch.model.engines.open import open_engine
 
 HIDE = """
 import sys

@@ -19,7 +19,7 @@ from varstar_batch.cluster.clients import open_client
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.plan import make_plan
 from varstar_batch.cluster.runs import execute_run, plan_run, prepare
-from varstar_batch.storage.bundles import read_bundle
+from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.storage.surveys import Partition, open_survey
 
 PARTITIONS = int(os.environ.get("VARSTAR_BENCH_PARTITIONS", "100000"))

@@ -13,10 +13,10 @@ import time
 
 import numpy as np
 
-from varstar_batch.model.engines import open_engine
+from varstar_batch.model.bundle_files import read_bundle
+from varstar_batch.model.engines.open import open_engine
 from varstar_batch.model.keras_runtime import load_keras
 from varstar_batch.model.networks import from_keras_file
-from varstar_batch.storage.bundles import read_bundle
 
 
 def main() -> None:

@@ -31,9 +31,9 @@ from tests.benchmarks.rivals.naive_functions import load_naive
 from varstar_batch.light_curves import LightCurves, Limits, fold
 from varstar_batch.light_curves.features import FEATURES
 from varstar_batch.light_curves.fold import Folded
+from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.model.classify import classify
-from varstar_batch.model.engines import open_engine
-from varstar_batch.storage.bundles import read_bundle
+from varstar_batch.model.engines.open import open_engine
 
 OBSERVATIONS = 230
 SLOW_OBJECTS = 300

@@ -32,13 +32,13 @@ from tests.benchmarks.surveys import SurveySize, write_survey
 from varstar_batch.light_curves.features import choose_features
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.model.bundle import Bundle
-from varstar_batch.model.engines import open_engine
+from varstar_batch.model.bundle_files import read_bundle
+from varstar_batch.model.engines.keras_forward import compile_forward
+from varstar_batch.model.engines.open import open_engine
 from varstar_batch.model.fitting import compile_options, passes_of
 from varstar_batch.model.inputs import Float32, Inputs
-from varstar_batch.model.keras_forward import compile_forward
 from varstar_batch.model.keras_runtime import keras_sees_gpu, load_keras, nvidia_driver_is_loaded
 from varstar_batch.model.networks import build_paper_network, from_keras_file, logits_model
-from varstar_batch.storage.bundles import read_bundle
 from varstar_batch.storage.reading import read_batches
 from varstar_batch.storage.surveys import Survey, open_survey
 

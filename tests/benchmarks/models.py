@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.benchmarks.harness import ROOT
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model.bundle import FORMAT_VERSION, Bundle
-from varstar_batch.storage.bundles import read_bundle, write_bundle
+from varstar_batch.model.bundle_files import read_bundle, write_bundle
 
 SHIPPED_BUNDLE = ROOT / "varstar_batch/model/bundles/default"
 

@@ -9,10 +9,10 @@ from tests.benchmarks.floors import light_curves_by_operations, peak_flops
 from tests.benchmarks.harness import Options, Part, in_turns, rate_of, rows_of
 from tests.benchmarks.models import paper_bundle
 from varstar_batch.light_curves import Limits, Preprocessing, fold
-from varstar_batch.model.engines import open_engine
+from varstar_batch.model.bundle_files import read_bundle
+from varstar_batch.model.engines.open import open_engine
 from varstar_batch.model.keras_runtime import load_keras
 from varstar_batch.model.networks import from_keras_file
-from varstar_batch.storage.bundles import read_bundle
 from varstar_batch.storage.reading import read_batches
 from varstar_batch.storage.surveys import open_survey
 

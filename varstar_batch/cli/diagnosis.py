@@ -159,8 +159,8 @@ def check_place(name: str, url: str) -> Check:
 
 def check_model(model: str | None) -> Check:
     """Check that the bundle is sound, and that an engine takes it."""
-    from varstar_batch.model.engines import open_engine
-    from varstar_batch.storage.bundles import read_bundle
+    from varstar_batch.model.bundle_files import read_bundle
+    from varstar_batch.model.engines.open import open_engine
 
     bundle = read_bundle(model)
     open_engine(bundle)

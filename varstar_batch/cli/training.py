@@ -102,10 +102,10 @@ def evaluate(
     """Judge a BUNDLE by labelled SURVEYS: the same measures and figures as after training, also survey by survey."""
     from varstar_batch.files.location import locate
     from varstar_batch.files.new_folder import check_vacant
+    from varstar_batch.model.bundle_files import read_bundle
     from varstar_batch.model.evaluating import gather_evidence
     from varstar_batch.model.evaluation import judge
     from varstar_batch.report.training import write_evaluation
-    from varstar_batch.storage.bundles import read_bundle
     from varstar_batch.storage.labelled import Selection, read_labelled
 
     model = read_bundle(None if bundle == SHIPPED else bundle)

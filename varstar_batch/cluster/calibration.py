@@ -22,7 +22,8 @@ from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.classify import classify
-from varstar_batch.model.engines import Engine, EngineName, Precision, open_engine
+from varstar_batch.model.engines.engine import Engine, EngineName, Precision
+from varstar_batch.model.engines.open import open_engine
 from varstar_batch.storage.catalog_schema import Provenance, catalog_rows, sort_rows, write_options
 from varstar_batch.storage.finishing import load_ahead
 from varstar_batch.storage.reading import PartitionShape, SurveyBatch, partition_shape, read_batches

@@ -16,7 +16,7 @@ from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.files.location import locate
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model.bundle import BundleContract
-from varstar_batch.model.engines import EngineName, Precision
+from varstar_batch.model.engines.engine import EngineName, Precision
 from varstar_batch.storage.columns import PRESETS, SurveyConfig
 
 

@@ -13,8 +13,9 @@ from varstar_batch.cluster.plan import Chunk
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.location import Location
 from varstar_batch.model.bundle import Bundle
-from varstar_batch.model.engines import Engine, EngineName, Precision, open_engine
-from varstar_batch.storage.bundles import read_bundle
+from varstar_batch.model.bundle_files import read_bundle
+from varstar_batch.model.engines.engine import Engine, EngineName, Precision
+from varstar_batch.model.engines.open import open_engine
 from varstar_batch.storage.publishing import output_key
 from varstar_batch.storage.surveys import Source
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from varstar_batch.cluster import work  # noqa: F401
 from varstar_batch.light_curves.fold import compile_kernels
-from varstar_batch.model.openvino_runtime import load_openvino
+from varstar_batch.model.engines.openvino_graph import load_openvino
 
 
 def _load() -> None:

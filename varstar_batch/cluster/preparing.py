@@ -21,7 +21,7 @@ from varstar_batch.errors import PartitionError, RefusedError
 from varstar_batch.files.location import writable, write_json
 from varstar_batch.files.parquet import read_table, write_table
 from varstar_batch.model.bundle import Bundle
-from varstar_batch.storage.bundles import read_bundle, write_bundle
+from varstar_batch.model.bundle_files import read_bundle, write_bundle
 from varstar_batch.storage.publishing import (
     Catalog,
     Pointer,

@@ -1,7 +1,7 @@
 """A model bundle: the trained network and the contract that says what it may be fed and what comes out.
 
 A bundle is three files: ``bundle.json`` holds a `BundleContract`, ``model.keras`` the network, ``card.md`` a text for
-people. This module works on their contents; `varstar_batch.storage.bundles` reads and writes the folder.
+people. This module works on their contents; `varstar_batch.model.bundle_files` reads and writes the folder.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.features import FEATURES
 from varstar_batch.light_curves.rules import Preprocessing
-from varstar_batch.model.weights import Network, read_network
+from varstar_batch.model.keras_file import Network, read_network
 
 FORMAT_VERSION = 2
 """Version of the layout of ``bundle.json`` that this code reads and writes."""

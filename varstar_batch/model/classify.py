@@ -11,7 +11,7 @@ from varstar_batch.light_curves.features import choose_features
 from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.status import Status
 from varstar_batch.model.bundle import Bundle
-from varstar_batch.model.engines import Engine
+from varstar_batch.model.engines.engine import Engine
 from varstar_batch.model.novelty import entropy_of, novelty
 
 Float32 = npt.NDArray[np.float32]

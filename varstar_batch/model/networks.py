@@ -176,7 +176,7 @@ def to_keras_file(model: Any) -> bytes:
 
 
 def from_keras_file(keras_file: bytes) -> Any:
-    """Load a model from bytes that `varstar_batch.model.weights.read_network` has let through."""
+    """Load a model from bytes that `varstar_batch.model.keras_file.read_network` has let through."""
     keras = load_keras()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"

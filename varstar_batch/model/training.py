@@ -22,7 +22,7 @@ from varstar_batch.model.bundle import Bundle, BundleContract, PrecisionChange
 from varstar_batch.model.cards import write_card
 from varstar_batch.model.classify import temperature_softmax
 from varstar_batch.model.cross_validation import calibrate, split_evidence
-from varstar_batch.model.engines import open_engine
+from varstar_batch.model.engines.open import open_engine
 from varstar_batch.model.evaluation import Evidence, judge
 from varstar_batch.model.fitting import Checkpoints, NoCheckpoints, TrainingSet, fit
 from varstar_batch.model.folds import Split, fold_splits, star_groups

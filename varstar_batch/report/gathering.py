@@ -13,7 +13,7 @@ import numpy.typing as npt
 from varstar_batch.errors import InputError, PartitionError, VarstarError, one_line
 from varstar_batch.files.parquet import read_table
 from varstar_batch.model.bundle import Bundle
-from varstar_batch.storage.bundles import read_bundle
+from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.storage.catalogs import CatalogReader
 from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.comparing import Difference, open_comparison

@@ -8,11 +8,11 @@ from typing import Any
 
 from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.model.bundle import Bundle, BundleContract
+from varstar_batch.model.bundle_files import REPORT_FOLDER, write_bundle
 from varstar_batch.model.cards import ACCURACIES, measure_table, part_table, summarise_measures
 from varstar_batch.model.evaluation import Evidence
 from varstar_batch.model.training import Trained
 from varstar_batch.report.figures import draw_figures
-from varstar_batch.storage.bundles import REPORT_FOLDER, write_bundle
 
 METRICS_JSON = "metrics.json"
 METRICS_TABLE = "metrics.md"

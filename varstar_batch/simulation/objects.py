@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from varstar_batch.simulation import random
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.compiling import entry, source_checksum
 from varstar_batch.light_curves.light_curves import LightCurves
+from varstar_batch.simulation import random
 from varstar_batch.simulation.cadence import Nights, plan_nights, plan_visits
 from varstar_batch.simulation.eclipses import eclipsing_binary
 from varstar_batch.simulation.giants import mira, semi_regular

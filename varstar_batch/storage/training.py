@@ -10,7 +10,7 @@ from typing import Any
 
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.files.location import Location, locate, writable
-from varstar_batch.storage.bundles import BUNDLE_FILES
+from varstar_batch.model.bundle_files import BUNDLE_FILES
 
 _PLAN = "plan.json"
 _SUFFIX = ".training"

@@ -6,15 +6,16 @@ tensors of rank 2, (n, width), are the same in both.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.errors import RefusedError
-from varstar_batch.model.openvino_runtime import load_openvino
-from varstar_batch.model.weights import Layer, Network
+from varstar_batch.model.keras_file import Layer, Network
 
 FEW_CHANNELS = 4
 """Up to so many input channels a convolution costs less than moving its output: see `_Graph._pooled_convolution`."""
@@ -294,3 +295,26 @@ def _channels(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
 
 def _row(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     return values.astype(np.float32)[None, :]
+
+
+_CONVERTER = "openvino.tools.ovc"
+
+
+def load_openvino() -> ModuleType:
+    """Import OpenVINO.
+
+    Its package also imports its converter of models, if that can be imported, which nothing here needs: it takes as
+    long again, starts a thread that sends the import to a statistics service, and writes an identifier into the user's
+    home.
+    """
+    modules: dict[str, Any] = sys.modules
+    held_back = _CONVERTER not in modules
+    if held_back:
+        modules[_CONVERTER] = None  # as Python's documentation has it: the import fails
+    try:
+        import openvino
+    finally:
+        if held_back:
+            del modules[_CONVERTER]
+    module: ModuleType = openvino
+    return module

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.model.bundle import Bundle
-from varstar_batch.model.engines import check_inputs, pad_rows
+from varstar_batch.model.engines.engine import check_inputs, pad_rows
 
 Float32 = npt.NDArray[np.float32]
 
@@ -25,7 +25,7 @@ _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVinoEngine:
-    """A bundle's network compiled by OpenVINO; see `varstar_batch.model.engines.Engine`.
+    """A bundle's network compiled by OpenVINO; see `varstar_batch.model.engines.engine.Engine`.
 
     On a CPU without bfloat16 arithmetic that precision computes, and reports, float32.
     """
@@ -33,8 +33,7 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(self, bundle: Bundle, *, precision: str, threads: int) -> None:
-        from varstar_batch.model.openvino_graph import build_graph, largest_tensor
-        from varstar_batch.model.openvino_runtime import load_openvino
+        from varstar_batch.model.engines.openvino_graph import build_graph, largest_tensor, load_openvino
 
         openvino = load_openvino()
         core = openvino.Core()

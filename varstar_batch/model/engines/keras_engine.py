@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.model.bundle import Bundle
-from varstar_batch.model.engines import check_inputs, pad_rows
-from varstar_batch.model.keras_forward import compile_forward
+from varstar_batch.model.engines.engine import check_inputs, pad_rows
+from varstar_batch.model.engines.keras_forward import compile_forward
 from varstar_batch.model.keras_runtime import keras_sees_gpu, load_keras
 from varstar_batch.model.networks import from_keras_file, logits_model
 
@@ -25,7 +25,7 @@ IN_FLIGHT = 3
 
 
 class KerasEngine:
-    """A bundle's network compiled by Keras's backend; see `varstar_batch.model.engines.Engine`."""
+    """A bundle's network compiled by Keras's backend; see `varstar_batch.model.engines.engine.Engine`."""
 
     name = "keras"
 
