@@ -15,11 +15,11 @@ from varstar_batch.cluster.clients import ClusterOptions, default_workers
 from varstar_batch.cluster.ingesting import open_crew
 from varstar_batch.parallel import Crew
 from varstar_batch.progress import progress
-from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.ingest import count_observations
 from varstar_batch.storage.ingest import ingest as ingest_tables
 from varstar_batch.storage.ingest_archives import ArchiveOptions, count_files, ingest_archive
 from varstar_batch.storage.ingest_options import IngestOptions, IngestReport
+from varstar_batch.survey.columns import SurveyConfig
 
 TIMEOUT_SECONDS = 20 * 3600
 """Ten thousand million observations, read twice at the speed of one disk, are done in less."""

@@ -17,7 +17,6 @@ from flows.watching import Links, key_of, progress_artifact, show_counts, show_d
 from varstar_batch.cluster.clients import ClusterOptions, open_client
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.execute import PartitionResult
-from varstar_batch.cluster.outcomes import Failure
 from varstar_batch.cluster.plan import RunPlan
 from varstar_batch.cluster.runs import (
     Executed,
@@ -35,8 +34,9 @@ from varstar_batch.model.bundle import Bundle
 from varstar_batch.progress import progress
 from varstar_batch.report import write_report
 from varstar_batch.storage.catalogs import CatalogReader, open_catalog
-from varstar_batch.storage.columns import PRESETS
 from varstar_batch.storage.comparing import Difference, open_comparison
+from varstar_batch.survey.columns import PRESETS
+from varstar_batch.survey.open import Failure
 
 TIMEOUT_SECONDS = 20 * 3600
 """A nightly run that still goes on when the next is nearly due hangs; ended, it leaves its place in the queue."""

@@ -11,7 +11,7 @@ from flows.running import FLOW, STAGE, FlowParameters, Place, parameters_of_run,
 from varstar_batch.cluster.training import TrainingRequest, make_bundle
 from varstar_batch.model.training import TrainingOptions
 from varstar_batch.progress import progress
-from varstar_batch.storage.columns import SurveyConfig
+from varstar_batch.survey.columns import SurveyConfig
 
 TIMEOUT_SECONDS = 12 * 3600
 """The paper's six times 100 passes over 17,000 light curves take hours on two cores; beyond half a day it hangs."""

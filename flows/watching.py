@@ -18,9 +18,9 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from varstar_batch.cluster.outcomes import Failure
 from varstar_batch.progress import Advance
 from varstar_batch.storage.comparing import Difference
+from varstar_batch.survey.open import Failure
 
 SECONDS_BETWEEN_UPDATES = 5.0
 """Of the progress artifact: each is a request to the server, which the run waits for."""

@@ -21,7 +21,7 @@ from varstar_batch.storage.catalog_schema import catalog_schema, sort_rows, writ
 from varstar_batch.storage.finishing import finish_run_files
 from varstar_batch.storage.publishing import Catalog, make_catalog_root, output_key
 from varstar_batch.storage.records import FAILURES_SCHEMA, PARTITIONS_SCHEMA, PLAN_SCHEMA, TASKS_SCHEMA, add_counts
-from varstar_batch.storage.surveys import Columns, Partition, Source, Survey
+from varstar_batch.survey.open import Columns, Partition, Source, Survey
 
 HATS_PROPERTIES = {
     "obs_collection": "toy",

@@ -11,8 +11,8 @@ import pyarrow as pa
 from tests.survey_files import write
 from varstar_batch.storage.ingest import ingest
 from varstar_batch.storage.ingest_options import IngestOptions, IngestReport
-from varstar_batch.storage.reading import read_batches
-from varstar_batch.storage.surveys import Survey, open_survey
+from varstar_batch.survey.open import Survey, open_survey
+from varstar_batch.survey.read import read_batches
 
 MJD = IngestOptions(time_system="MJD")
 

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from varstar_batch.files.location import locate
-from varstar_batch.files.parquet import nested_light_curves, write_survey_file
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.simulation.objects import simulate_objects
+from varstar_batch.survey.write import nested_light_curves, write_survey_file
 
 
 def simulated_table(first: int, count: int, seed: int = 5) -> pa.Table:

@@ -14,8 +14,8 @@ import pytest
 
 from varstar_batch.errors import PartitionError
 from varstar_batch.light_curves.light_curves import LightCurves
-from varstar_batch.storage.reading import SurveyBatch, read_batches
-from varstar_batch.storage.surveys import Survey
+from varstar_batch.survey.open import Survey
+from varstar_batch.survey.read import SurveyBatch, read_batches
 
 FORMS = ("nested", "lists", "structs", "long")
 

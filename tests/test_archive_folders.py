@@ -15,7 +15,7 @@ from tests.archive_files import HJD, OGLE, SKYPATROL_V1, SKYPATROL_V1_OLD, ZTF, 
 from varstar_batch.errors import InputError
 from varstar_batch.storage.ingest_archives import ARCHIVE_REPORT, REJECTED, ArchiveOptions, ingest_archive
 from varstar_batch.storage.ingest_options import IngestOptions
-from varstar_batch.storage.surveys import open_survey
+from varstar_batch.survey.open import open_survey
 
 
 def test_a_folder_becomes_a_survey_and_everything_is_accounted_for(tmp_path: Path) -> None:

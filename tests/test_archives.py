@@ -16,7 +16,7 @@ from varstar_batch.archives.content import UnreadableFileError
 from varstar_batch.archives.fluxes import magnitudes_of
 from varstar_batch.archives.formats import FORMATS, read_file, read_files
 from varstar_batch.light_curves.rules import Preprocessing
-from varstar_batch.storage.columns import SurveyConfig
+from varstar_batch.survey.columns import SurveyConfig
 
 
 @pytest.mark.parametrize("name", GOLDEN)

@@ -32,8 +32,8 @@ from tests.benchmarks.surveys import SurveySize, write_survey
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model.networks import build_paper_network
-from varstar_batch.storage.reading import read_batches
-from varstar_batch.storage.surveys import open_survey
+from varstar_batch.survey.open import open_survey
+from varstar_batch.survey.read import read_batches
 
 ROWS = [
     Row(name="naive.py", value=Spread(1000.0, 900.0, 1100.0), rounds=5, memory=2**30, floor=7000.0),

@@ -18,11 +18,11 @@ from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files import parquet_guard
 from varstar_batch.files.location import locate
 from varstar_batch.files.parquet import opened_parquet
-from varstar_batch.storage import parquet_texts
 from varstar_batch.storage.ingest import ingest
 from varstar_batch.storage.ingest_archives import ArchiveOptions, ingest_archive
 from varstar_batch.storage.ingest_options import IngestOptions
-from varstar_batch.storage.surveys import open_survey
+from varstar_batch.survey import parquet_texts
+from varstar_batch.survey.open import open_survey
 
 ROWS, LENGTH = 100_000, 2**20
 ALLOWED = 1200 * 2**20
@@ -37,8 +37,8 @@ from varstar_batch.errors import VarstarError
 from varstar_batch.storage.ingest import ingest
 from varstar_batch.storage.ingest_archives import ingest_archive
 from varstar_batch.storage.ingest_options import IngestOptions
-from varstar_batch.storage.inspecting import find_object, summarise
-from varstar_batch.storage.surveys import open_survey
+from varstar_batch.survey.summary import find_object, summarise
+from varstar_batch.survey.open import open_survey
 
 def status(name):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))

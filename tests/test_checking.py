@@ -18,8 +18,8 @@ from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.storage.catalogs import open_catalog
 from varstar_batch.storage.checking import verify_catalog
 from varstar_batch.storage.publishing import Catalog
-from varstar_batch.storage.surveys import Partition, Survey, open_survey
 from varstar_batch.storage.verification import VerificationError, content_problems, verify_run_files
+from varstar_batch.survey.open import Partition, Survey, open_survey
 
 ROWS = sky_rows(400, seed=6)
 

@@ -17,7 +17,8 @@ from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.light_curves.features import FEATURES
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.model.classify import temperature_softmax
-from varstar_batch.model.engines.open import open, open_engine
+from varstar_batch.model.engines import open as open_module
+from varstar_batch.model.engines.open import open_engine
 from varstar_batch.model.engines.openvino_engine import batch_of
 from varstar_batch.model.engines.openvino_graph import build_graph, largest_tensor, load_openvino
 from varstar_batch.model.keras_file import read_network
@@ -293,7 +294,7 @@ def test_folding_and_pooling_in_pairs_are_exact(options):
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_features_reach_the_network(name, monkeypatch):
-    monkeypatch.setattr(open, "_gpu_is_visible", lambda: False)
+    monkeypatch.setattr(open_module, "_gpu_is_visible", lambda: False)
     keras = load_keras()
     layers = keras.layers
     curve, features = layers.Input((512, 1), name="curve"), layers.Input((2,), name="features")

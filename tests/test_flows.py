@@ -20,10 +20,10 @@ from pydantic import ValidationError
 
 from tests.flow_site import ROOT, processes_with
 from varstar_batch.cluster.attempts import StorageLostError
-from varstar_batch.cluster.outcomes import Failure
 from varstar_batch.errors import InputError
-from varstar_batch.storage.columns import PRESETS
 from varstar_batch.storage.comparing import Difference
+from varstar_batch.survey.columns import PRESETS
+from varstar_batch.survey.open import Failure
 
 DEPLOYMENTS = yaml.safe_load((ROOT / "deploy/prefect.yaml").read_text())["deployments"]
 AUTOMATIONS = yaml.safe_load((ROOT / "deploy/automations.yaml").read_text())["automations"]

@@ -18,7 +18,7 @@ from varstar_batch.files.hats_write import sky_histogram
 from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.storage.catalogs import CatalogReader, open_catalog
 from varstar_batch.storage.checking import verify_catalog
-from varstar_batch.storage.surveys import open_survey
+from varstar_batch.survey.open import open_survey
 
 # Of LSDB 0.11 and nested-pandas 0.7 with pandas 3, and of matches near the edge of a pixel, which have no margin here.
 pytestmark = [

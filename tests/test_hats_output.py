@@ -17,8 +17,8 @@ from varstar_batch.storage.ingest import ingest
 from varstar_batch.storage.ingest_archives import ArchiveOptions, ingest_archive
 from varstar_batch.storage.ingest_options import IngestOptions
 from varstar_batch.storage.ingest_plan import IngestPlan, Widths
-from varstar_batch.storage.reading import read_batches
-from varstar_batch.storage.surveys import open_survey
+from varstar_batch.survey.open import open_survey
+from varstar_batch.survey.read import read_batches
 
 N, PER = 600, 20
 OPTIONS = IngestOptions(time_system="HJD", hats=True, partitions=20)

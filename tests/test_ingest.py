@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from tests.ingest_making import MJD, expected_rows, make_objects, make_observations, rows_of, run
 from tests.survey_files import write
-from varstar_batch.storage import ingest_plan, ingest_tables
-from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.ingest import REPORT, count_observations, ingest
 from varstar_batch.storage.ingest_options import IngestOptions
-from varstar_batch.storage.surveys import Survey, open_survey
+from varstar_batch.survey import ingest_plan, ingest_tables
+from varstar_batch.survey.columns import SurveyConfig
+from varstar_batch.survey.open import Survey, open_survey
 
 SURVEYS = {
     "crts-south": (10_668, 2_369_227, "MJD"),

@@ -14,10 +14,10 @@ import pytest
 
 from varstar_batch.cluster.ingesting import DaskCrew, Job, open_crew, run_item
 from varstar_batch.errors import InputError, WorkersLostError
-from varstar_batch.storage import ingest_tables
 from varstar_batch.storage.ingest import ingest
 from varstar_batch.storage.ingest_archives import ArchiveOptions, ingest_archive
 from varstar_batch.storage.ingest_options import IngestOptions
+from varstar_batch.survey import ingest_tables
 
 ROWS, OBJECTS = 30_000, 300
 

@@ -11,10 +11,10 @@ import pytest
 from tests.ingest_making import MJD, make_objects, make_observations, run
 from tests.survey_files import write
 from varstar_batch.errors import InputError
-from varstar_batch.storage import ingest_plan
-from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.ingest import ingest
 from varstar_batch.storage.ingest_options import IngestOptions
+from varstar_batch.survey import ingest_plan
+from varstar_batch.survey.columns import SurveyConfig
 
 
 def refusal(folder: Path, observations: Any, objects: Any, options: IngestOptions = MJD) -> InputError:

@@ -14,7 +14,7 @@ import s3fs
 from tests import s3_server
 from tests.command_line import exit_code
 from tests.test_archives_streamed import ztf_table
-from varstar_batch.storage.surveys import open_survey
+from varstar_batch.survey.open import open_survey
 
 OBJECTS = 60
 

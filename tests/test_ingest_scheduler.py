@@ -14,7 +14,7 @@ import pytest
 from tests.clusters import cluster, wait_for_workers
 from tests.command_line import exit_code
 from varstar_batch.cli import ingesting
-from varstar_batch.storage import ingest_tables
+from varstar_batch.survey import ingest_tables
 
 ROWS, OBJECTS = 30_000, 300
 

@@ -17,10 +17,10 @@ from varstar_batch.light_curves.fold import fold
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.light_curves.rules import Limits, Preprocessing
 from varstar_batch.model.labelled import LabelledLightCurves, take_light_curves
-from varstar_batch.storage import labelled
-from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.ingest import ingest
 from varstar_batch.storage.labelled import Selection, read_labelled, within_limits
+from varstar_batch.survey import labelled
+from varstar_batch.survey.columns import SurveyConfig
 
 
 @pytest.fixture(scope="module")

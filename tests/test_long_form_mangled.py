@@ -15,11 +15,11 @@ import pytest
 
 from tests.test_archives_mangled import cut, doubled, flip_bytes, no_utf8, other_encoding, packed
 from varstar_batch.errors import InputError, VarstarError
-from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.ingest import ingest
 from varstar_batch.storage.ingest_options import IngestOptions
-from varstar_batch.storage.reading import read_batches
-from varstar_batch.storage.surveys import open_survey
+from varstar_batch.survey.columns import SurveyConfig
+from varstar_batch.survey.open import open_survey
+from varstar_batch.survey.read import read_batches
 
 TABLES = 450
 OBJECTS, EACH = 4, 15

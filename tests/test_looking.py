@@ -18,8 +18,9 @@ from varstar_batch.errors import InputError
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.report.light_curve_plot import plot_light_curve
 from varstar_batch.storage.ingest_archives import ArchiveOptions, ingest_archive
-from varstar_batch.storage.inspecting import find_object, summarise
-from varstar_batch.storage.surveys import Survey, open_survey
+from varstar_batch.survey.objects import find_object
+from varstar_batch.survey.open import Survey, open_survey
+from varstar_batch.survey.summary import summarise
 
 OBJECTS = make_objects([60, 0, 3, 80], seed=3)
 

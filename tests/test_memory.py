@@ -26,7 +26,7 @@ from varstar_batch.cluster.context import peak_memory
 from varstar_batch.cluster.plan import split
 from varstar_batch.cluster.runs import plan_run, prepare
 from varstar_batch.cluster.work import classify_chunk
-from varstar_batch.storage.reading import partition_shape
+from varstar_batch.survey.read import partition_shape
 
 def reset():
     gc.collect()

@@ -12,9 +12,9 @@ import pytest
 
 from tests.archive_files import ZTF, write_archive
 from varstar_batch.sky import match_positions
-from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.ingest_archives import ArchiveOptions, ingest_archive
 from varstar_batch.storage.ingest_options import IngestOptions
+from varstar_batch.survey.columns import SurveyConfig
 
 
 @pytest.mark.parametrize("kind", ["csv", "ascii.ecsv", "fits", "votable", "parquet"])

@@ -9,19 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from varstar_batch.cluster.configuration import RunConfig
-from varstar_batch.cluster.plan import (
-    RunPlan,
-    batch_observations,
-    difference,
-    make_plan,
-    projected_memory,
-    split,
-)
+from varstar_batch.cluster.plan import RunPlan, difference, make_plan, projected_memory, split
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.light_curves.rules import Limits
 from varstar_batch.model.bundle_files import read_bundle
-from varstar_batch.storage.reading import PartitionShape, RowGroupShape
-from varstar_batch.storage.surveys import Columns, Partition, Source, Survey
+from varstar_batch.survey.open import Columns, Partition, Source, Survey
+from varstar_batch.survey.read import PartitionShape, RowGroupShape, batch_observations
 
 COLUMNS = Columns(
     object_id="object_id",

@@ -14,9 +14,9 @@ from varstar_batch.cluster.execute import Task
 from varstar_batch.cluster.work import classify_chunk
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location, locate
-from varstar_batch.storage import ingest_workspace
 from varstar_batch.storage.ingest_workspace import open_workspace
 from varstar_batch.storage.publishing import MARKER, check_catalog_root
+from varstar_batch.survey import ingest_workspace
 
 
 def test_an_ingest_that_ends_while_another_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.survey_files import FORMS, assert_equal, make_objects, make_table, read_all, write
-from varstar_batch.files.parquet import ROW_GROUP_OBSERVATIONS, nested_light_curves, write_survey_file
-from varstar_batch.storage.columns import SurveyConfig
-from varstar_batch.storage.reading import partition_shape, read_batches
-from varstar_batch.storage.surveys import open_survey
+from varstar_batch.survey.columns import SurveyConfig
+from varstar_batch.survey.open import open_survey
+from varstar_batch.survey.read import partition_shape, read_batches
+from varstar_batch.survey.write import ROW_GROUP_OBSERVATIONS, nested_light_curves, write_survey_file
 
 
 @settings(max_examples=60, deadline=None)

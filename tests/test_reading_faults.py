@@ -12,9 +12,9 @@ import pytest
 
 from tests.survey_files import assert_equal, fault, make_objects, make_table, read_all, write
 from varstar_batch.errors import PartitionError
-from varstar_batch.files.parquet import write_survey_file
-from varstar_batch.storage.reading import partition_shape
-from varstar_batch.storage.surveys import Survey, open_survey
+from varstar_batch.survey.open import Survey, open_survey
+from varstar_batch.survey.read import partition_shape
+from varstar_batch.survey.write import write_survey_file
 
 
 @pytest.fixture

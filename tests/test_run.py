@@ -26,9 +26,9 @@ from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines.open import open_engine
 from varstar_batch.storage.publishing import open_catalog_root
-from varstar_batch.storage.reading import read_batches
-from varstar_batch.storage.surveys import open_survey
 from varstar_batch.storage.verification import VerificationError
+from varstar_batch.survey.open import open_survey
+from varstar_batch.survey.read import read_batches
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from varstar_batch.simulation import survey
 from varstar_batch.simulation.cadence import FIRST_NIGHT, plan_nights
 from varstar_batch.simulation.objects import SimulatedObjects, SimulationOptions, simulate_objects
 from varstar_batch.simulation.survey import write_simulated_survey
-from varstar_batch.storage.surveys import open_survey
+from varstar_batch.survey.open import open_survey
 
 
 def only(name: str, count: int = 60, seed: int = 3) -> SimulatedObjects:

@@ -18,9 +18,9 @@ from tests.survey_files import FORMS, make_objects, make_table, write
 from varstar_batch.errors import InputError
 from varstar_batch.light_curves.rules import Limits
 from varstar_batch.light_curves.times import parse_time_system
-from varstar_batch.storage.columns import PRESETS, TIME_SYSTEM_KEY, SurveyConfig
-from varstar_batch.storage.reading import read_batches
-from varstar_batch.storage.surveys import open_survey
+from varstar_batch.survey.columns import PRESETS, TIME_SYSTEM_KEY, SurveyConfig
+from varstar_batch.survey.open import open_survey
+from varstar_batch.survey.read import read_batches
 
 OBJECTS = make_objects([3, 0, 2])
 

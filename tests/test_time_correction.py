@@ -13,8 +13,8 @@ import pytest
 from varstar_batch.errors import InputError
 from varstar_batch.storage.ingest import ingest
 from varstar_batch.storage.ingest_options import IngestOptions
-from varstar_batch.storage.surveys import open_survey
 from varstar_batch.storage.time_correction import TimeCorrection
+from varstar_batch.survey.open import open_survey
 
 N = 400
 RNG = np.random.default_rng(5)

@@ -20,7 +20,7 @@ from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.plan import make_plan
 from varstar_batch.cluster.runs import execute_run, plan_run, prepare
 from varstar_batch.model.bundle_files import read_bundle
-from varstar_batch.storage.surveys import Partition, open_survey
+from varstar_batch.survey.open import Partition, open_survey
 
 PARTITIONS = int(os.environ.get("VARSTAR_BENCH_PARTITIONS", "100000"))
 

@@ -21,7 +21,7 @@ from tests.making import simulated_table
 from varstar_batch.cluster.clients import ClusterOptions, open_client
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.runs import execute_run, plan_run, prepare, publish, verify
-from varstar_batch.files.parquet import survey_write_options
+from varstar_batch.survey.write import survey_write_options
 
 OBJECTS = int(os.environ.get("VARSTAR_BENCH_OBJECTS", "300000"))
 LIMIT = 2 * 2**30

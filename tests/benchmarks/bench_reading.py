@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varstar_batch.files.parquet import nested_light_curves, survey_write_options
-from varstar_batch.storage.reading import read_batches
-from varstar_batch.storage.surveys import open_survey
+from varstar_batch.survey.open import open_survey
+from varstar_batch.survey.read import read_batches
+from varstar_batch.survey.write import nested_light_curves, survey_write_options
 
 OBSERVATIONS = 230
 

@@ -27,9 +27,10 @@ from varstar_batch.cluster.clients import open_client
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.execute import PartitionResult, execute
 from varstar_batch.cluster.forking import ENVIRONMENT
-from varstar_batch.cluster.outcomes import ChunkRecord, Failure
+from varstar_batch.cluster.outcomes import ChunkRecord
 from varstar_batch.cluster.runs import plan_run, prepare
-from varstar_batch.storage.reading import partition_shape
+from varstar_batch.survey.open import Failure
+from varstar_batch.survey.read import partition_shape
 
 CEPH = ("radosgw", "radosgw-admin", "ceph-mon", "ceph-osd", "ceph", "monmaptool")
 WARM_UP = 2

@@ -13,8 +13,8 @@ from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.model.engines.open import open_engine
 from varstar_batch.model.keras_runtime import load_keras
 from varstar_batch.model.networks import from_keras_file
-from varstar_batch.storage.reading import read_batches
-from varstar_batch.storage.surveys import open_survey
+from varstar_batch.survey.open import open_survey
+from varstar_batch.survey.read import read_batches
 
 OBSERVATIONS = 230
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from varstar_batch.files.location import locate
-from varstar_batch.files.parquet import nested_light_curves, write_survey_file
 from varstar_batch.light_curves.classes import CLASSES
-from varstar_batch.storage.columns import TIME_SYSTEM_KEY
+from varstar_batch.survey.columns import TIME_SYSTEM_KEY
+from varstar_batch.survey.write import nested_light_curves, write_survey_file
 
 BLOCK = 20_000
 """Objects made at once."""

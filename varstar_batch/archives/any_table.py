@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from varstar_batch.archives.content import Column, FileContent, Format, make_content, mean_positions, numbers
 from varstar_batch.archives.fluxes import magnitudes_of
-from varstar_batch.storage.columns import SurveyConfig
+from varstar_batch.survey.columns import SurveyConfig
 
 NAME = "table"
 

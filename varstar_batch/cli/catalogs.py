@@ -13,10 +13,10 @@ from varstar_batch.cli.console import print_json, print_table, say
 from varstar_batch.files.parquet import read_table
 from varstar_batch.storage.catalogs import CatalogReader, open_catalog
 from varstar_batch.storage.checking import verify_catalog
-from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.publishing import open_catalog_root
 from varstar_batch.storage.run_history import Run, list_runs, prunable, prune, rollback
-from varstar_batch.storage.surveys import open_survey
+from varstar_batch.survey.columns import SurveyConfig
+from varstar_batch.survey.open import open_survey
 
 CatalogArgument = Annotated[str, typer.Argument(help="Folder or URL of a catalog.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

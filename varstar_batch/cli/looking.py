@@ -27,8 +27,8 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Print what is in SURVEY: counts, times, bands, periods, classes, and what a run would make of it."""
-    from varstar_batch.storage.inspecting import summarise
-    from varstar_batch.storage.surveys import open_survey
+    from varstar_batch.survey.open import open_survey
+    from varstar_batch.survey.summary import summarise
 
     settings = load_config(config, set_ or [])
     opened = open_survey(survey, settings.survey)
@@ -69,8 +69,8 @@ def plot(
     """Draw the light curve of an object of SURVEY, raw and folded."""
     from varstar_batch.files.location import locate, writable
     from varstar_batch.report.light_curve_plot import plot_light_curve
-    from varstar_batch.storage.inspecting import find_object
-    from varstar_batch.storage.surveys import open_survey
+    from varstar_batch.survey.objects import find_object
+    from varstar_batch.survey.open import open_survey
 
     settings = load_config(config, set_ or [])
     opened = open_survey(survey, settings.survey)

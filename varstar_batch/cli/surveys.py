@@ -51,9 +51,9 @@ def fold(
     threads: Annotated[int | None, typer.Option(min=1, help="Partitions at once. [default: one per core]")] = None,
 ) -> None:
     """Clean and fold every light curve of SURVEY to 512 points, and write the curves to OUT as Parquet."""
-    from varstar_batch.cluster.folding import fold_survey
     from varstar_batch.cluster.runs import expected_objects
-    from varstar_batch.storage.surveys import open_survey
+    from varstar_batch.survey.folded import fold_survey
+    from varstar_batch.survey.open import open_survey
 
     choices = {"preprocessing.phase_zero": phase_zero, "preprocessing.scale": scale}
     overrides = ["preprocessing.scale=none", *(set_ or [])]

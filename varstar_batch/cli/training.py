@@ -9,7 +9,7 @@ import typer
 from varstar_batch.cli.console import note, print_counts, print_json, print_table, say, warning_line
 from varstar_batch.cluster.configuration import load_config
 from varstar_batch.progress import progress
-from varstar_batch.storage.columns import SurveyConfig
+from varstar_batch.survey.columns import SurveyConfig
 
 SHIPPED = "-"
 """Instead of a bundle's folder."""

@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
 from varstar_batch.cluster.metrics import count_failure, count_retry
-from varstar_batch.cluster.outcomes import ChunkRecord, Failure
+from varstar_batch.cluster.outcomes import ChunkRecord
 from varstar_batch.errors import PartitionError, VarstarError, one_line
 from varstar_batch.files.object_store import kind_of, storage_errors
+from varstar_batch.survey.open import Failure
 
 TRIES = 4
 """Of a task, before what the system refuses is taken for a failure."""

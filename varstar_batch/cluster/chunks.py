@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from varstar_batch.cluster.context import RunContext, load_bundle, peak_memory, this_worker
 from varstar_batch.cluster.metrics import count_chunk
 from varstar_batch.cluster.outcomes import STAGES, ChunkRecord, with_records
-from varstar_batch.cluster.plan import Chunk, batch_observations
+from varstar_batch.cluster.plan import Chunk
 from varstar_batch.errors import PartitionError
 from varstar_batch.files.location import Location
 from varstar_batch.light_curves.fold import Folded, fold
@@ -32,7 +32,7 @@ from varstar_batch.storage.catalog_schema import (
     sort_rows,
     write_options,
 )
-from varstar_batch.storage.reading import SurveyBatch, read_batches
+from varstar_batch.survey.read import SurveyBatch, batch_observations, read_batches
 
 
 @dataclass

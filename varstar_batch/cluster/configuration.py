@@ -17,7 +17,7 @@ from varstar_batch.files.location import locate
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model.bundle import BundleContract
 from varstar_batch.model.engines.engine import EngineName, Precision
-from varstar_batch.storage.columns import PRESETS, SurveyConfig
+from varstar_batch.survey.columns import PRESETS, SurveyConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.model.engines.engine import Engine, EngineName, Precision
 from varstar_batch.model.engines.open import open_engine
 from varstar_batch.storage.publishing import output_key
-from varstar_batch.storage.surveys import Source
+from varstar_batch.survey.open import Source
 
 _PROC_STATUS = Path("/proc/self/status")
 

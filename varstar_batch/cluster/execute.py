@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from varstar_batch.cluster.attempts import attempt
 from varstar_batch.cluster.configuration import LostGpus
 from varstar_batch.cluster.context import RunContext
-from varstar_batch.cluster.outcomes import ChunkRecord, Failure
+from varstar_batch.cluster.outcomes import ChunkRecord
 from varstar_batch.cluster.plan import Chunk
 from varstar_batch.cluster.work import assemble, carry_over, classify_chunk, recover, start_partition
-from varstar_batch.storage.surveys import Partition
+from varstar_batch.survey.open import Failure, Partition
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from varstar_batch.cluster.plan import Chunk
 from varstar_batch.files.location import Location
+from varstar_batch.survey.open import Failure
 
 STAGES = ("read", "fold", "classify", "write")
 
@@ -70,15 +71,6 @@ class ChunkRecord:
     peak_memory: int
     retries: int = 0
     run_id: str
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A partition that could not be classified, with the machine-readable kind of cause and one line for people."""
-
-    partition: str
-    kind: str
-    message: str
 
 
 SYSTEMIC = frozenset({"storage", "disk_full", "credentials"})

@@ -16,17 +16,8 @@ from varstar_batch._version import __version__
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.errors import InputError
 from varstar_batch.model.bundle import Bundle
-from varstar_batch.storage.reading import PartitionShape
-from varstar_batch.storage.surveys import Partition, Survey
-
-BYTES_PER_OBSERVATION = 8 + 4 + 4
-"""Of a decoded light curve: time float64, magnitude and its error float32."""
-
-BYTES_PER_CURVE = 512 * 4
-"""Of a folded curve."""
-
-COPIES = 3
-"""Times that a batch may be in memory at once: decoded by Arrow, being decoded ahead, and what folding makes of it."""
+from varstar_batch.survey.open import Partition, Survey
+from varstar_batch.survey.read import BYTES_PER_CURVE, BYTES_PER_OBSERVATION, COPIES, PartitionShape
 
 WORKER_MEMORY = 450 * 2**20
 """Bytes of a worker process before any light curve: interpreter, kernels, engine. Source: 410 to 430 MiB, resident."""
@@ -174,15 +165,6 @@ def chunk_peak(chunk_memory: int, rows: int = 0, observations: int | None = None
     """
     held = chunk_memory if observations is None else min(chunk_memory, projected_memory(rows, observations))
     return CHUNK_OVERHEAD + held + rows * BYTES_PER_ROW
-
-
-def batch_observations(memory: int) -> int:
-    """Return how many observations a batch may hold so that it stays within `memory` bytes.
-
-    An object is taken to have at least ten observations, which bounds the part of the memory that goes by objects.
-    """
-    per_observation = COPIES * BYTES_PER_OBSERVATION + 2 * BYTES_PER_CURVE / 10
-    return max(1, int(memory / per_observation))
 
 
 def waiting_memory(chunk_memory: int) -> int:

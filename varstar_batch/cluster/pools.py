@@ -12,14 +12,14 @@ import numpy as np
 
 from varstar_batch.cluster.chunks import Tally, batch_rows, folded_batches, write_chunk
 from varstar_batch.cluster.context import RunContext, load_bundle, load_engine, this_worker
-from varstar_batch.cluster.outcomes import ChunkRecord, Failure, read_records
+from varstar_batch.cluster.outcomes import ChunkRecord, read_records
 from varstar_batch.cluster.packing import PackedCurves, pack, unpack
 from varstar_batch.cluster.plan import Chunk, packed_rows, split
 from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.model.classify import Classification, classify
-from varstar_batch.storage.reading import SurveyBatch, partition_shape
-from varstar_batch.storage.surveys import Partition
+from varstar_batch.survey.open import Failure, Partition
+from varstar_batch.survey.read import SurveyBatch, partition_shape
 
 
 @dataclass(frozen=True, eq=False)

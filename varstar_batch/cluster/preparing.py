@@ -30,9 +30,9 @@ from varstar_batch.storage.publishing import (
     new_run_id,
     output_key,
 )
-from varstar_batch.storage.reading import partition_shape
 from varstar_batch.storage.records import PLAN_SCHEMA
-from varstar_batch.storage.surveys import Partition, Survey, open_survey
+from varstar_batch.survey.open import Partition, Survey, open_survey
+from varstar_batch.survey.read import partition_shape
 
 FOOTERS = 1_000
 """Read at the most to tell a run's size beforehand."""

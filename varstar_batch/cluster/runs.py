@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from varstar_batch.cluster.attempts import StorageLostError, steadfast
 from varstar_batch.cluster.execute import PartitionResult, execute
 from varstar_batch.cluster.ledger import Ledger, by_partition, counts, rows_by_partition, total
-from varstar_batch.cluster.outcomes import STAGES, SYSTEMIC, Failure
+from varstar_batch.cluster.outcomes import STAGES, SYSTEMIC
 from varstar_batch.cluster.preparing import Prepared, expected_objects, plan_run, prepare
 from varstar_batch.errors import RefusedError
 from varstar_batch.files.location import write_json
@@ -28,6 +28,7 @@ from varstar_batch.storage.finishing import finish_run_files, load_ahead
 from varstar_batch.storage.publishing import output_key
 from varstar_batch.storage.records import FAILURES_SCHEMA, PARTITIONS_SCHEMA
 from varstar_batch.storage.verification import VerificationError, verify_run_files
+from varstar_batch.survey.open import Failure
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from varstar_batch.model.training import Trained, TrainingOptions, plan_training, train
 from varstar_batch.report.training import write_trained
-from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.labelled import Selection, read_labelled
 from varstar_batch.storage.training import check_output, open_work
+from varstar_batch.survey.columns import SurveyConfig
 
 Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], None]]]
 """Takes a title, a total (or None) and a unit, and gives what is told of each step; the console has one."""

@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 from varstar_batch.cluster.chunks import Tally, batch_rows, check_unique, folded_batches, hashed_output, write_chunk
 from varstar_batch.cluster.context import RunContext, load_bundle, load_engine, this_worker
 from varstar_batch.cluster.metrics import count_partition
-from varstar_batch.cluster.outcomes import ChunkRecord, Failure, Outcome, read_records, with_records
+from varstar_batch.cluster.outcomes import ChunkRecord, Outcome, read_records, with_records
 from varstar_batch.cluster.plan import Chunk, split
 from varstar_batch.errors import PartitionError
 from varstar_batch.model.classify import classify
 from varstar_batch.storage.catalog_schema import ROW_GROUP_ROWS, write_options
 from varstar_batch.storage.publishing import output_key
-from varstar_batch.storage.reading import partition_shape
-from varstar_batch.storage.surveys import Partition
+from varstar_batch.survey.open import Failure, Partition
+from varstar_batch.survey.read import partition_shape
 
 
 def start_partition(context: RunContext, partition: Partition) -> Outcome:

@@ -8,22 +8,13 @@ from io import BytesIO
 from itertools import islice
 from typing import Any, BinaryIO
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.location import FileInfo, Location, refusal
 from varstar_batch.files.object_store import kind_of
 from varstar_batch.files.parquet_guard import GuardedParquetFile, OversizedError
-
-ROW_GROUP_OBSERVATIONS = 2**20
-"""Observations in a row group of a survey: about 7 MB on storage and 16 MiB in memory."""
-
-ROW_GROUP_ROWS = 2**17
-"""Objects in a row group of a survey, however few observations they have."""
 
 UNFINISHED = "_unfinished.json"
 """A folder that holds this file is still being written, or its writing was interrupted: it is no survey."""
@@ -34,91 +25,9 @@ _LOCAL_BUFFER = 2**20
 _REMOTE_BUFFER = 2**23
 
 
-def survey_write_options(schema: pa.Schema) -> dict[str, Any]:
-    """Return the keyword arguments of `pyarrow.parquet.ParquetWriter` for a survey.
-
-    Notes
-    -----
-    Measured on crts-south, ogle-lmc and 3-decimal magnitudes, one core: float64 (times) split by bytes, for which a
-    dictionary is useless; a dictionary for everything else, which pays for magnitudes of few decimals and gives itself
-    up elsewhere; zstd level 1, since level 3 saves 3 % and costs a third of the writing speed. 6.6 bytes an observation
-    for crts-south, 2.5 for ogle-lmc (snappy with dictionaries, the default: 9.2 and 3.6). Page checksums cost 7 %
-    of the reading speed, and turn a flipped bit into an error instead of a magnitude. Elements that cannot be null
-    (`list_type`) are read a third faster. Altogether 200,000 light curves/s of 230 observations on one core.
-    """
-    leaves = dict(_leaves(schema))
-    return {
-        "compression": "zstd",
-        "compression_level": 1,
-        "use_dictionary": [path for path, kind in leaves.items() if not pa.types.is_float64(kind)],
-        "column_encoding": {path: "BYTE_STREAM_SPLIT" for path, kind in leaves.items() if pa.types.is_float64(kind)},
-        "write_page_checksum": True,
-    }
-
-
-def list_type(value: pa.DataType) -> pa.DataType:
-    """Return the type of a light curve's field: lists whose elements are never null, which decode a third faster."""
-    return pa.list_(pa.field("element", value, nullable=False))
-
-
-def nested_light_curves(offsets: npt.NDArray[np.integer[Any]], columns: Mapping[str, Any]) -> pa.StructArray:
-    """Build the canonical column ``lightcurve: struct<time: list<double>, mag: list<float>, ...>``.
-
-    Parameters
-    ----------
-    offsets : integer array (n + 1,)
-        Of n objects, from 0 to m; m < 2^31.
-    columns : mapping of str to array (m,)
-        NumPy or Arrow, by field name in their order. Nulls of numbers become NaN; other types keep theirs.
-
-    Returns
-    -------
-    StructArray of n structs, without nulls.
-
-    Raises
-    ------
-    ValueError
-        Too many observations for 32-bit offsets.
-    """
-    if offsets[-1] >= 2**31:
-        raise ValueError(f"light curves of one table: expected fewer than 2^31 observations, got {offsets[-1]}")
-    offsets32 = pa.array(np.asarray(offsets).astype(np.int32, copy=False))
-    lists = []
-    for values in columns.values():
-        flat = pa.array(values) if isinstance(values, np.ndarray) else values
-        if pa.types.is_floating(flat.type):
-            flat = flat.fill_null(float("nan")) if flat.null_count else flat
-            lists.append(pa.ListArray.from_arrays(offsets32, flat, type=list_type(flat.type)))
-        else:
-            lists.append(pa.ListArray.from_arrays(offsets32, flat))
-    fields = [pa.field(name, array.type, nullable=False) for name, array in zip(columns, lists, strict=True)]
-    return pa.StructArray.from_arrays(lists, fields=fields)
-
-
 def one_chunk(column: pa.ChunkedArray) -> pa.Array:
     """Return a column as one array, copied only where it is in several pieces (combine_chunks() always copies)."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def write_survey_file(target: Location, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
-    """Write one partition of a survey atomically, cut into row groups of bounded size.
-
-    Parameters
-    ----------
-    target : Location
-        The file.
-    schema : pa.Schema
-        Of all tables, with its metadata (`TIME_SYSTEM_KEY`).
-    tables : iterable of pa.Table
-        Consecutive rows. No row group spans two tables.
-    """
-    with (
-        target.atomic_output() as sink,
-        pq.ParquetWriter(sink, schema, **survey_write_options(schema)) as writer,
-    ):
-        for table in tables:
-            for start, stop in _row_groups(table):
-                writer.write_table(table.slice(start, stop - start), row_group_size=stop - start)
 
 
 @contextmanager
@@ -212,39 +121,6 @@ def _open_stream(file: Location) -> BinaryIO:
     # fsspec's own read-ahead would be thrown away and fetched again at each step from one column to the next.
     stream: BinaryIO = file.fs.open(file.path, "rb", cache_type="none")
     return stream
-
-
-def _leaves(schema: pa.Schema) -> Iterator[tuple[str, pa.DataType]]:
-    for field in schema:
-        yield from _leaves_of(field.name, field.type)
-
-
-def _leaves_of(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
-    if pa.types.is_struct(kind):
-        for field in kind:
-            yield from _leaves_of(f"{path}.{field.name}", field.type)
-    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        yield from _leaves_of(f"{path}.list.element", kind.value_type)
-    else:
-        yield path, kind
-
-
-def _row_groups(table: pa.Table) -> Iterator[tuple[int, int]]:
-    """Yield (start, stop) of row groups that exceed the bounds only where a single object does."""
-    ends = _observation_ends(table)
-    start = 0
-    while start < table.num_rows:
-        before = ends[start - 1] if start else 0
-        stop = int(np.searchsorted(ends, before + ROW_GROUP_OBSERVATIONS, side="right"))
-        stop = min(max(stop, start + 1), start + ROW_GROUP_ROWS, table.num_rows)
-        yield start, stop
-        start = stop
-
-
-def _observation_ends(table: pa.Table) -> npt.NDArray[np.int64]:
-    """Return the cumulated number of observations, int64 (n,), by the first list in the table's light curves."""
-    lengths = pc.list_value_length(pc.struct_field(table["lightcurve"], [0])).fill_null(0)
-    return np.cumsum(lengths.to_numpy(), dtype=np.int64)
 
 
 ROWS_AT_ONCE = 10_000

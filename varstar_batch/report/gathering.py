@@ -15,12 +15,12 @@ from varstar_batch.files.parquet import read_table
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.storage.catalogs import CatalogReader
-from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.comparing import Difference, open_comparison
-from varstar_batch.storage.light_curves import LightCurve, light_curves_of
 from varstar_batch.storage.querying import Answer, quoted
 from varstar_batch.storage.run_history import published_runs
-from varstar_batch.storage.surveys import open_survey
+from varstar_batch.survey.columns import SurveyConfig
+from varstar_batch.survey.objects import LightCurve, light_curves_of
+from varstar_batch.survey.open import open_survey
 
 SKY_COLUMNS, SKY_ROWS = 120, 60
 """Cells of the sky: 3 degrees of right ascension by equal steps of sin(declination), so all of one area."""

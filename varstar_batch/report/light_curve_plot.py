@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.light_curves.rules import Limits, Preprocessing
-from varstar_batch.storage.decoding import SurveyBatch
+from varstar_batch.survey.decode import SurveyBatch
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

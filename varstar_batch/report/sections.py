@@ -9,7 +9,7 @@ import numpy as np
 
 from varstar_batch.report import drawing
 from varstar_batch.report.gathering import ReportData, Star
-from varstar_batch.storage.light_curves import LightCurve
+from varstar_batch.survey.objects import LightCurve
 
 MOST_DOTS = 350
 """Of a light curve: more would only make the page larger."""

@@ -12,10 +12,10 @@ import pyarrow as pa
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.files.new_folder import check_vacant, new_folder
-from varstar_batch.files.parquet import list_type, nested_light_curves, write_survey_file
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.simulation.objects import MAX_SEED, TIME_SYSTEM, SimulationOptions, simulate_objects
-from varstar_batch.storage.columns import TIME_SYSTEM_KEY
+from varstar_batch.survey.columns import TIME_SYSTEM_KEY
+from varstar_batch.survey.write import list_type, nested_light_curves, write_survey_file
 
 BATCH_OBJECTS = 4_000
 """Objects simulated at once, about 16 MB: a row group of the survey."""

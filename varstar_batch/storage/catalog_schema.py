@@ -13,8 +13,8 @@ from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.status import STATUS_LABELS
 from varstar_batch.model.classify import Classification
 from varstar_batch.sky import HEALPIX_COLUMN, cells_of
-from varstar_batch.storage.reading import SurveyBatch
 from varstar_batch.storage.voparquet import string_lengths, voparquet_metadata
+from varstar_batch.survey.read import SurveyBatch
 
 ROW_GROUP_ROWS = 32_768
 """Rows of a row group: measured on 20 million rows, a cone takes half the time that it takes with twice as many, since

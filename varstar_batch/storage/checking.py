@@ -22,7 +22,6 @@ from varstar_batch.storage.finishing import MANIFEST, fingerprint_file
 from varstar_batch.storage.publishing import output_key
 from varstar_batch.storage.records import add_counts
 from varstar_batch.storage.run_history import RUN_RECORD
-from varstar_batch.storage.surveys import Partition, Survey
 from varstar_batch.storage.verification import (
     MISSING,
     Footer,
@@ -31,6 +30,7 @@ from varstar_batch.storage.verification import (
     repeated_ids,
     schema_problems,
 )
+from varstar_batch.survey.open import Partition, Survey
 
 _READERS = 8
 

@@ -15,7 +15,7 @@ from varstar_batch.files.parquet import read_table
 from varstar_batch.storage.definitions import write_definitions
 from varstar_batch.storage.publishing import output_key
 from varstar_batch.storage.row_groups import build_index, write_index
-from varstar_batch.storage.surveys import Survey
+from varstar_batch.survey.open import Survey
 
 MANIFEST = "manifest.json"
 """Size and SHA-256 of every file of a run except itself and the partitions, whose own are in ``partitions.parquet``."""

@@ -23,9 +23,8 @@ from varstar_batch.errors import InputError
 from varstar_batch.files.hats_write import finish_hats_survey
 from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.files.new_folder import check_vacant, new_folder
-from varstar_batch.files.parquet import nested_light_curves, one_chunk, write_survey_file
+from varstar_batch.files.parquet import one_chunk
 from varstar_batch.sky import HEALPIX_COLUMN
-from varstar_batch.storage.columns import TIME_SYSTEM_KEY
 from varstar_batch.storage.hats_output import plan_pixels, with_cells
 from varstar_batch.storage.ingest_objects import read_objects
 from varstar_batch.storage.ingest_options import IngestOptions, IngestReport, check_options
@@ -37,6 +36,8 @@ from varstar_batch.storage.ingest_workspace import Workspace, open_workspace, st
 from varstar_batch.storage.period_search import PeriodSearch, with_found
 from varstar_batch.storage.period_tables import with_periods
 from varstar_batch.storage.time_correction import TimeCorrection
+from varstar_batch.survey.columns import TIME_SYSTEM_KEY
+from varstar_batch.survey.write import nested_light_curves, write_survey_file
 
 REPORT = "_ingest.json"
 """The report, left in the survey; its name keeps it out of listings."""

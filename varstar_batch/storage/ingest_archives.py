@@ -22,12 +22,12 @@ from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location, locate
 from varstar_batch.files.new_folder import check_vacant
 from varstar_batch.light_curves.times import parse_time_system
-from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.ingest import Target, write_survey
 from varstar_batch.storage.ingest_objects import read_objects
 from varstar_batch.storage.ingest_options import IngestOptions, IngestReport, check_options
 from varstar_batch.storage.ingest_tables import Observations
 from varstar_batch.storage.ingest_workspace import open_workspace, stamps_of
+from varstar_batch.survey.columns import SurveyConfig
 
 AUTO = "auto"
 """Instead of a format: each file's is found out."""

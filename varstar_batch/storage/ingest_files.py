@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.location import Location, locate
 from varstar_batch.files.parquet import opened_parquet, parquet_files
-from varstar_batch.storage.schemas import SchemaMismatchError
+from varstar_batch.survey.schema import SchemaMismatchError
 
 
 def list_files(url: str | os.PathLike[str], what: str) -> list[Location]:

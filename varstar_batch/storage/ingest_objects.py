@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
-from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.ingest_files import cast_column, list_files, opened
 from varstar_batch.storage.object_tables import read_small_table
-from varstar_batch.storage.schemas import SchemaMismatchError, check_scalars, object_id_type
+from varstar_batch.survey.columns import SurveyConfig
+from varstar_batch.survey.schema import SchemaMismatchError, check_scalars, object_id_type
 
 
 def read_objects(url: str | os.PathLike[str], config: SurveyConfig, *, by_position: bool = False) -> pa.Table:

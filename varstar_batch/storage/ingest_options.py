@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import locate
 from varstar_batch.parallel import Crew, Threads
-from varstar_batch.storage.columns import SurveyConfig
+from varstar_batch.survey.columns import SurveyConfig
 
 
 @dataclass(frozen=True, kw_only=True)

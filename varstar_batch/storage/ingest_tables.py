@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
-from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.ingest_files import cast_column, list_files, opened
 from varstar_batch.storage.ingest_plan import IntArray
 from varstar_batch.storage.ingest_positions import Positions
-from varstar_batch.storage.schemas import (
+from varstar_batch.survey.columns import SurveyConfig
+from varstar_batch.survey.schema import (
     SchemaMismatchError,
     check_observed,
     find_mag_err,

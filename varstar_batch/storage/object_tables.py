@@ -9,7 +9,7 @@ from varstar_batch.archives.content import UnreadableFileError
 from varstar_batch.archives.fits_votable import kind_of, read_with_astropy
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
-from varstar_batch.storage.columns import SurveyConfig
+from varstar_batch.survey.columns import SurveyConfig
 
 _FIX = "give Parquet, CSV with names in the first line, ECSV, FITS or VOTable"
 

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from varstar_batch.errors import InputError
 from varstar_batch.sky import match_positions
-from varstar_batch.storage.columns import SurveyConfig
 from varstar_batch.storage.ingest_objects import read_objects
+from varstar_batch.survey.columns import SurveyConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,16 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varstar_batch.cluster.outcomes import Failure
-from varstar_batch.cluster.plan import batch_observations
 from varstar_batch.errors import PartitionError
 from varstar_batch.files.location import Location, locate
 from varstar_batch.files.new_folder import new_folder
 from varstar_batch.light_curves.fold import Folded, fold
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.light_curves.status import STATUS_LABELS
-from varstar_batch.storage.reading import SurveyBatch, read_batches
-from varstar_batch.storage.surveys import Partition, Source, Survey
+from varstar_batch.survey.open import Failure, Partition, Source, Survey
+from varstar_batch.survey.read import SurveyBatch, batch_observations, read_batches
 
 BATCH_MEMORY = 128 * 2**20
 """Bytes of light curves and curves in memory at once, for each thread."""

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.sky import HEALPIX_COLUMN
-from varstar_batch.storage.surveys import Source
+from varstar_batch.survey.open import Source
 
 
 @dataclass(frozen=True)

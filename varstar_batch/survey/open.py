@@ -13,8 +13,8 @@ from varstar_batch.files.hats_read import find_hats_catalog, list_pixel_files
 from varstar_batch.files.location import FileInfo, Location, _version, check_reachable, locate
 from varstar_batch.files.parquet import check_finished, opened_parquet, parquet_files
 from varstar_batch.light_curves.rules import Limits
-from varstar_batch.storage.columns import TIME_SYSTEM_KEY, SurveyConfig
-from varstar_batch.storage.schemas import Columns, Form, SchemaMismatchError, find_columns, object_id_type
+from varstar_batch.survey.columns import TIME_SYSTEM_KEY, SurveyConfig
+from varstar_batch.survey.schema import Columns, Form, SchemaMismatchError, find_columns, object_id_type
 
 Layout = Literal["hats", "directory"]
 
@@ -202,3 +202,12 @@ def _time_system(config: SurveyConfig, schema: pa.Schema, where: str) -> str | N
             fix="leave time_system out of the configuration, or ingest again with the right one",
         )
     return inside or config.time_system
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A partition that could not be classified, with the machine-readable kind of cause and one line for people."""
+
+    partition: str
+    kind: str
+    message: str

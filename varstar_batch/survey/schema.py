@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from varstar_batch.sky import HEALPIX_COLUMN
-from varstar_batch.storage.columns import SurveyConfig
+from varstar_batch.survey.columns import SurveyConfig
 
 Form = Literal["nested", "lists", "structs", "long"]
 

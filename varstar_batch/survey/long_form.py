@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from varstar_batch.errors import PartitionError
 from varstar_batch.files.parquet import one_chunk
 from varstar_batch.light_curves.light_curves import LightCurves
-from varstar_batch.storage.decoding import SurveyBatch, decode_objects, split_batch, to_float64
-from varstar_batch.storage.surveys import Source
+from varstar_batch.survey.decode import SurveyBatch, decode_objects, split_batch, to_float64
+from varstar_batch.survey.open import Source
 
 
 def decode_long(

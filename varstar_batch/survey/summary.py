@@ -10,16 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.errors import InputError, PartitionError
+from varstar_batch.errors import PartitionError
 from varstar_batch.files.parquet import opened_parquet
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.light_curves.status import STATUS_LABELS, DropReason
-from varstar_batch.storage.light_curves import row_groups_of
-from varstar_batch.storage.reading import SurveyBatch, read_batches
-from varstar_batch.storage.surveys import Partition, Survey
-
-_BATCH_OBSERVATIONS = 2**20
+from varstar_batch.survey.open import Partition, Survey
+from varstar_batch.survey.read import BATCH_OBSERVATIONS, SurveyBatch, read_batches
 
 
 @dataclass
@@ -69,22 +66,6 @@ class Summary:
     failures: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class FoundObject:
-    """One object of a survey.
-
-    Attributes
-    ----------
-    batch : SurveyBatch
-        Of this object alone.
-    partition : str
-        Key of its partition.
-    """
-
-    batch: SurveyBatch
-    partition: str
-
-
 def summarise(survey: Survey, preprocessing: Preprocessing) -> Summary:
     """Read a whole survey and count.
 
@@ -105,7 +86,7 @@ def summarise(survey: Survey, preprocessing: Preprocessing) -> Summary:
     for partition in survey.partitions:
         try:
             summary.bands.update(_bands(survey, partition))
-            for batch in read_batches(source, partition, None, _BATCH_OBSERVATIONS):
+            for batch in read_batches(source, partition, None, BATCH_OBSERVATIONS):
                 _add(summary, batch, survey, preprocessing)
                 counts.append(batch.light_curves.n_obs)
                 periods.append(batch.period[np.isfinite(batch.period)])
@@ -116,38 +97,6 @@ def summarise(survey: Survey, preprocessing: Preprocessing) -> Summary:
         summary.observations_of_objects = _spread(all_counts)
     summary.periods = _spread(all_periods) if len(all_periods) else None
     return summary
-
-
-def find_object(survey: Survey, object_id: str) -> FoundObject:
-    """Find an object by its identifier.
-
-    Raises
-    ------
-    InputError
-        The survey has no such object, or the text cannot be one of its identifiers.
-    PartitionError, OSError
-        A partition cannot be read.
-    """
-    source = survey.source
-    try:
-        wanted = pa.array([object_id], pa.string()).cast(pa.type_for_alias(source.object_id_type))
-    except pa.ArrowInvalid:
-        raise _no_object(survey, object_id) from None
-    for partition in survey.partitions:
-        row_groups = row_groups_of(source, partition, wanted)
-        if row_groups is not None and not row_groups:
-            continue
-        for batch in read_batches(source, partition, row_groups, _BATCH_OBSERVATIONS):
-            (rows,) = np.nonzero(pc.is_in(batch.objects["object_id"], wanted).to_numpy())
-            if len(rows):
-                row = int(rows[0])
-                one = SurveyBatch(
-                    batch.objects.slice(row, 1),
-                    batch.light_curves.slice(row, row + 1),
-                    batch.period[row : row + 1],
-                )
-                return FoundObject(one, partition.key)
-    raise _no_object(survey, object_id)
 
 
 def _add(summary: Summary, batch: SurveyBatch, survey: Survey, preprocessing: Preprocessing) -> None:
@@ -202,12 +151,3 @@ def _wider(span: tuple[float, float] | None, values: Any) -> tuple[float, float]
         return span
     low, high = float(values.min()), float(values.max())
     return (low, high) if span is None else (min(span[0], low), max(span[1], high))
-
-
-def _no_object(survey: Survey, object_id: str) -> InputError:
-    return InputError(
-        expected=f"an object of the survey ({survey.source.object_id_type} identifiers)",
-        got=repr(object_id),
-        where=survey.source.url,
-        fix="check the identifier; `varstar inspect` shows what the survey holds",
-    )

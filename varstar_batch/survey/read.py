@@ -12,12 +12,25 @@ import pyarrow as pa
 from varstar_batch.errors import PartitionError
 from varstar_batch.files.parquet import WHOLE, open_fetched, opened_parquet
 from varstar_batch.files.parquet_guard import GuardedParquetFile
-from varstar_batch.storage.decoding import SurveyBatch, decode_lists, split_batch
-from varstar_batch.storage.long_form import decode_long
-from varstar_batch.storage.schemas import Columns, SchemaMismatchError, check_columns, object_id_type
-from varstar_batch.storage.surveys import Partition, Source
+from varstar_batch.survey.decode import SurveyBatch, decode_lists, split_batch
+from varstar_batch.survey.long_form import decode_long
+from varstar_batch.survey.open import Partition, Source
+from varstar_batch.survey.schema import Columns, SchemaMismatchError, check_columns, object_id_type
 
 __all__ = ["PartitionShape", "RowGroupShape", "SurveyBatch", "partition_shape", "read_batches"]
+
+
+BATCH_OBSERVATIONS = 2**20
+"""Of a batch where no chunk memory is given."""
+
+BYTES_PER_OBSERVATION = 8 + 4 + 4
+"""Of a decoded light curve: time float64, magnitude and its error float32."""
+
+BYTES_PER_CURVE = 512 * 4
+"""Of a folded curve."""
+
+COPIES = 3
+"""Times that a batch may be in memory at once: decoded by Arrow, being decoded ahead, and what folding makes of it."""
 
 
 @dataclass(frozen=True)
@@ -241,3 +254,12 @@ def _is_leaf_of(path: str, columns: Columns, name: str) -> bool:
     return path.startswith(f"{columns.lightcurve}.{name}.") or (
         path.startswith(f"{columns.lightcurve}.") and path.endswith(f".{name}")
     )
+
+
+def batch_observations(memory: int) -> int:
+    """Return how many observations a batch may hold so that it stays within `memory` bytes.
+
+    An object is taken to have at least ten observations, which bounds the part of the memory that goes by objects.
+    """
+    per_observation = COPIES * BYTES_PER_OBSERVATION + 2 * BYTES_PER_CURVE / 10
+    return max(1, int(memory / per_observation))

@@ -11,12 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from varstar_batch.errors import InputError
 from varstar_batch.files.parquet import opened_parquet
 from varstar_batch.light_curves.rules import Limits, Preprocessing
-from varstar_batch.storage.reading import SurveyBatch, read_batches
-from varstar_batch.storage.surveys import Partition, Source
-
-_BATCH_OBSERVATIONS = 2**20
+from varstar_batch.survey.open import Partition, Source, Survey
+from varstar_batch.survey.read import BATCH_OBSERVATIONS, SurveyBatch, read_batches
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def light_curves_of(
     row_groups = row_groups_of(source, partition, wanted)
     if row_groups is not None and not row_groups:
         return
-    for batch in read_batches(source, partition, row_groups, _BATCH_OBSERVATIONS):
+    for batch in read_batches(source, partition, row_groups, BATCH_OBSERVATIONS):
         found = pc.is_in(batch.objects["object_id"], wanted).to_numpy()
         for row in np.flatnonzero(found):
             yield _light_curve(batch, int(row), source.limits, preprocessing)
@@ -82,3 +81,60 @@ def _light_curve(batch: SurveyBatch, row: int, limits: Limits, rules: Preprocess
     order = np.argsort(time[good], kind="stable")
     identifier: Any = batch.objects["object_id"][row].as_py()
     return LightCurve(identifier, time[good][order], mag[good][order])
+
+
+@dataclass(frozen=True)
+class FoundObject:
+    """One object of a survey.
+
+    Attributes
+    ----------
+    batch : SurveyBatch
+        Of this object alone.
+    partition : str
+        Key of its partition.
+    """
+
+    batch: SurveyBatch
+    partition: str
+
+
+def find_object(survey: Survey, object_id: str) -> FoundObject:
+    """Find an object by its identifier.
+
+    Raises
+    ------
+    InputError
+        The survey has no such object, or the text cannot be one of its identifiers.
+    PartitionError, OSError
+        A partition cannot be read.
+    """
+    source = survey.source
+    try:
+        wanted = pa.array([object_id], pa.string()).cast(pa.type_for_alias(source.object_id_type))
+    except pa.ArrowInvalid:
+        raise _no_object(survey, object_id) from None
+    for partition in survey.partitions:
+        row_groups = row_groups_of(source, partition, wanted)
+        if row_groups is not None and not row_groups:
+            continue
+        for batch in read_batches(source, partition, row_groups, BATCH_OBSERVATIONS):
+            (rows,) = np.nonzero(pc.is_in(batch.objects["object_id"], wanted).to_numpy())
+            if len(rows):
+                row = int(rows[0])
+                one = SurveyBatch(
+                    batch.objects.slice(row, 1),
+                    batch.light_curves.slice(row, row + 1),
+                    batch.period[row : row + 1],
+                )
+                return FoundObject(one, partition.key)
+    raise _no_object(survey, object_id)
+
+
+def _no_object(survey: Survey, object_id: str) -> InputError:
+    return InputError(
+        expected=f"an object of the survey ({survey.source.object_id_type} identifiers)",
+        got=repr(object_id),
+        where=survey.source.url,
+        fix="check the identifier; `varstar inspect` shows what the survey holds",
+    )
