@@ -13,12 +13,12 @@ from flows.running import FLOW, STAGE, FlowParameters, Place, parameters_of_run,
 from flows.watching import key_of, progress_artifact
 from varstar_batch.cluster.clients import ClusterOptions, default_workers
 from varstar_batch.cluster.ingesting import open_crew
+from varstar_batch.ingest.from_archive import count_files, ingest_archive
+from varstar_batch.ingest.from_tables import count_observations
+from varstar_batch.ingest.from_tables import ingest as ingest_tables
+from varstar_batch.ingest.options import ArchiveOptions, IngestOptions, IngestReport
 from varstar_batch.parallel import Crew
 from varstar_batch.progress import progress
-from varstar_batch.storage.ingest import count_observations
-from varstar_batch.storage.ingest import ingest as ingest_tables
-from varstar_batch.storage.ingest_archives import ArchiveOptions, count_files, ingest_archive
-from varstar_batch.storage.ingest_options import IngestOptions, IngestReport
 from varstar_batch.survey.columns import SurveyConfig
 
 TIMEOUT_SECONDS = 20 * 3600
@@ -131,7 +131,7 @@ def ingest(parameters: IngestParameters) -> dict[str, Any]:
     Raises
     ------
     VarstarError
-        As `varstar_batch.storage.ingest.ingest` says.
+        As `varstar_batch.ingest.from_tables.ingest` says.
     """
     tell_errors_in_one_line()
     report = ingest_stage(parameters)

@@ -10,12 +10,12 @@ from pydantic import Field
 
 from flows.running import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
 from flows.watching import key_of
+from varstar_batch.catalog.checks import VerificationError
+from varstar_batch.catalog.history import prunable, prune
+from varstar_batch.catalog.reader import open_catalog
+from varstar_batch.catalog.root import open_catalog_root
+from varstar_batch.catalog.verify import Finding, verify_catalog
 from varstar_batch.report import write_report
-from varstar_batch.storage.catalogs import open_catalog
-from varstar_batch.storage.checking import Finding, verify_catalog
-from varstar_batch.storage.publishing import open_catalog_root
-from varstar_batch.storage.run_history import prunable, prune
-from varstar_batch.storage.verification import VerificationError
 
 TIMEOUT_SECONDS = 10 * 3600
 """Every byte of the catalog is read once; what takes longer must not meet the nightly run."""

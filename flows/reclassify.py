@@ -14,6 +14,8 @@ from pydantic import Field
 from flows.events import emit_published
 from flows.running import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
 from flows.watching import Links, key_of, progress_artifact, show_counts, show_dashboard, show_summary
+from varstar_batch.catalog.compare import Difference, open_comparison
+from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.cluster.clients import ClusterOptions, open_client
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.execute import PartitionResult
@@ -33,8 +35,6 @@ from varstar_batch.errors import RefusedError, VarstarError
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.progress import progress
 from varstar_batch.report import write_report
-from varstar_batch.storage.catalogs import CatalogReader, open_catalog
-from varstar_batch.storage.comparing import Difference, open_comparison
 from varstar_batch.survey.columns import PRESETS
 from varstar_batch.survey.open import Failure
 

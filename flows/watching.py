@@ -18,8 +18,8 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from varstar_batch.catalog.compare import Difference
 from varstar_batch.progress import Advance
-from varstar_batch.storage.comparing import Difference
 from varstar_batch.survey.open import Failure
 
 SECONDS_BETWEEN_UPDATES = 5.0

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from tests.survey_files import write
-from varstar_batch.storage.ingest import ingest
-from varstar_batch.storage.ingest_options import IngestOptions, IngestReport
+from varstar_batch.ingest.from_tables import ingest
+from varstar_batch.ingest.options import IngestOptions, IngestReport
 from varstar_batch.survey.open import Survey, open_survey
 from varstar_batch.survey.read import read_batches
 

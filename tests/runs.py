@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.cluster.clients import open_client
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.runs import Prepared, execute_run, plan_run, prepare, publish, verify
-from varstar_batch.storage.publishing import open_catalog_root
 
 
 def run(

@@ -13,8 +13,8 @@ import pytest
 
 from tests.archive_files import HJD, OGLE, SKYPATROL_V1, SKYPATROL_V1_OLD, ZTF, write_archive, ztf_hats
 from varstar_batch.errors import InputError
-from varstar_batch.storage.ingest_archives import ARCHIVE_REPORT, REJECTED, ArchiveOptions, ingest_archive
-from varstar_batch.storage.ingest_options import IngestOptions
+from varstar_batch.ingest.from_archive import ARCHIVE_REPORT, REJECTED, ingest_archive
+from varstar_batch.ingest.options import ArchiveOptions, IngestOptions
 from varstar_batch.survey.open import open_survey
 
 
@@ -50,8 +50,8 @@ def test_a_folder_becomes_a_survey_and_everything_is_accounted_for(tmp_path: Pat
 READ = """
 import sys
 from varstar_batch.archives import folders
-from varstar_batch.storage.ingest_archives import ArchiveOptions, ingest_archive
-from varstar_batch.storage.ingest_options import IngestOptions
+from varstar_batch.ingest.from_archive import ArchiveOptions, ingest_archive
+from varstar_batch.ingest.options import IngestOptions
 folder._UNIT_FILES = 10
 done = 0
 def progress(files):

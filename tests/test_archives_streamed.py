@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from varstar_batch.archives import folder, parquet
-from varstar_batch.storage.ingest_archives import ArchiveOptions, ArchiveReport, ingest_archive
+from varstar_batch.ingest.from_archive import ingest_archive
+from varstar_batch.ingest.options import ArchiveOptions, ArchiveReport
 
 G = ArchiveOptions(band="g")
 

@@ -18,9 +18,9 @@ from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files import parquet_guard
 from varstar_batch.files.location import locate
 from varstar_batch.files.parquet import opened_parquet
-from varstar_batch.storage.ingest import ingest
-from varstar_batch.storage.ingest_archives import ArchiveOptions, ingest_archive
-from varstar_batch.storage.ingest_options import IngestOptions
+from varstar_batch.ingest.from_archive import ingest_archive
+from varstar_batch.ingest.from_tables import ingest
+from varstar_batch.ingest.options import ArchiveOptions, IngestOptions
 from varstar_batch.survey import parquet_texts
 from varstar_batch.survey.open import open_survey
 
@@ -34,9 +34,9 @@ from pathlib import Path
 import pyarrow.compute
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.errors import VarstarError
-from varstar_batch.storage.ingest import ingest
-from varstar_batch.storage.ingest_archives import ingest_archive
-from varstar_batch.storage.ingest_options import IngestOptions
+from varstar_batch.ingest.from_tables import ingest
+from varstar_batch.ingest.from_archive import ingest_archive
+from varstar_batch.ingest.options import IngestOptions
 from varstar_batch.survey.summary import find_object, summarise
 from varstar_batch.survey.open import open_survey
 

@@ -13,11 +13,11 @@ from astropy.table import Table
 from astropy.units import Unit
 
 from tests.catalog_making import in_pixels, sky_rows
+from varstar_batch.catalog.schema import ROW_GROUP_ROWS, catalog_schema, sort_rows, write_options
+from varstar_batch.catalog.voparquet import votable_header
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.status import STATUS_LABELS
 from varstar_batch.sky import HEALPIX_COLUMN
-from varstar_batch.storage.catalog_schema import ROW_GROUP_ROWS, catalog_schema, sort_rows, write_options
-from varstar_batch.storage.voparquet import votable_header
 
 
 def rows_of(id_type: pa.DataType, count: int = 300) -> pa.Table:

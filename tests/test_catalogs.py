@@ -12,11 +12,10 @@ import pytest
 
 import varstar_batch
 from tests.catalog_making import RunSpec, in_slices, run_name, sky_rows, write_run
+from varstar_batch.catalog.history import list_runs, prunable, prune, published_runs, resolve_run, rollback
+from varstar_batch.catalog.reader import CatalogReader, star_history
+from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.errors import InputError, RefusedError
-from varstar_batch.storage.catalogs import CatalogReader
-from varstar_batch.storage.publishing import open_catalog_root
-from varstar_batch.storage.run_history import list_runs, prunable, prune, published_runs, resolve_run, rollback
-from varstar_batch.storage.stars import star_history
 
 ROWS = sky_rows(1200, seed=4)
 

@@ -15,10 +15,10 @@ from tests import s3_server
 from tests.clusters import ROOT, free_port
 from tests.making import simulated_table, write_partition, write_survey
 from tests.runs import read_rows, run, without_run
+from varstar_batch.catalog.reader import open_catalog
+from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.cli import main
 from varstar_batch.files.location import locate
-from varstar_batch.storage.catalogs import open_catalog
-from varstar_batch.storage.checking import verify_catalog
 
 PROGRAMS = ("radosgw", "radosgw-admin", "ceph-mon", "ceph-osd", "ceph", "monmaptool")
 

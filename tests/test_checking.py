@@ -13,12 +13,12 @@ import pytest
 
 from tests.catalog_making import RunSpec, in_pixels, in_slices, run_name, sky_rows, survey_of, write_run
 from tests.making import write_survey
+from varstar_batch.catalog.checks import VerificationError, content_problems, verify_run_files
+from varstar_batch.catalog.reader import open_catalog
+from varstar_batch.catalog.root import Catalog
+from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.files.location import locate
 from varstar_batch.light_curves.classes import CLASSES
-from varstar_batch.storage.catalogs import open_catalog
-from varstar_batch.storage.checking import verify_catalog
-from varstar_batch.storage.publishing import Catalog
-from varstar_batch.storage.verification import VerificationError, content_problems, verify_run_files
 from varstar_batch.survey.open import Partition, Survey, open_survey
 
 ROWS = sky_rows(400, seed=6)
@@ -125,7 +125,7 @@ def with_column(table: pa.Table, name: str, values: list[object]) -> pa.Table:
 
 def approve(run: Path) -> None:
     """Write the checksums of what is there now, as an attacker, or a bug in the writer, would have it."""
-    from varstar_batch.storage.finishing import fingerprint_file, manifest
+    from varstar_batch.catalog.finish import fingerprint_file, manifest
 
     table = pq.read_table(run / "partitions.parquet")
     rows = [
@@ -246,10 +246,10 @@ def test_the_survey_s_objects_are_compared(tmp_path: Path) -> None:
 
 
 def planned_as(catalog: Catalog, survey: Survey) -> None:
+    from varstar_batch.catalog.finish import manifest, run_files
+    from varstar_batch.catalog.tables import PLAN_SCHEMA
     from varstar_batch.files.location import write_json
     from varstar_batch.files.parquet import write_table
-    from varstar_batch.storage.finishing import manifest, run_files
-    from varstar_batch.storage.records import PLAN_SCHEMA
 
     run = catalog.run(run_name(1))
     rows = [{"partition": p.key, "size": p.size, "version": p.version, "fingerprint": p.key} for p in survey.partitions]

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 
 from tests.catalog_making import RunSpec, in_pixels, in_slices, run_name, sky_rows, write_run
+from varstar_batch.catalog.compare import Difference, open_comparison, settings_difference
+from varstar_batch.catalog.reader import open_catalog
 from varstar_batch.errors import InputError
 from varstar_batch.light_curves.classes import CLASSES
-from varstar_batch.storage.catalogs import open_catalog
-from varstar_batch.storage.comparing import Difference, open_comparison, settings_difference
 
 ROWS = sky_rows(800, seed=9)
 OK = ROWS["status"].to_numpy() == "ok"

@@ -12,12 +12,12 @@ from astropy.table import Table
 
 from tests.catalog_making import RunSpec, in_pixels, run_name, sky_rows, write_run
 from tests.making import simulated_table
+from varstar_batch.catalog.reader import CatalogReader, open_catalog
+from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.runs import execute_run, plan_run, prepare, publish, verify
 from varstar_batch.files.hats_write import sky_histogram
 from varstar_batch.sky import HEALPIX_COLUMN
-from varstar_batch.storage.catalogs import CatalogReader, open_catalog
-from varstar_batch.storage.checking import verify_catalog
 from varstar_batch.survey.open import open_survey
 
 # Of LSDB 0.11 and nested-pandas 0.7 with pandas 3, and of matches near the edge of a pixel, which have no margin here.

@@ -11,12 +11,11 @@ import pytest
 
 from tests.archive_files import ERRORS, GOLDEN, HJD, MAGS, ZTF, write_archive
 from varstar_batch.errors import InputError
+from varstar_batch.ingest.from_archive import ingest_archive
+from varstar_batch.ingest.from_tables import ingest
+from varstar_batch.ingest.options import ArchiveOptions, IngestOptions
+from varstar_batch.ingest.plan import IngestPlan, Widths, plan_pixels
 from varstar_batch.sky import cells_of
-from varstar_batch.storage.hats_output import plan_pixels
-from varstar_batch.storage.ingest import ingest
-from varstar_batch.storage.ingest_archives import ArchiveOptions, ingest_archive
-from varstar_batch.storage.ingest_options import IngestOptions
-from varstar_batch.storage.ingest_plan import IngestPlan, Widths
 from varstar_batch.survey.open import open_survey
 from varstar_batch.survey.read import read_batches
 

@@ -13,15 +13,15 @@ import pytest
 
 from tests.making import simulated_table, write_partition, write_survey
 from tests.runs import read_rows, run, without_run
+from varstar_batch.catalog.compare import open_comparison
+from varstar_batch.catalog.reader import open_catalog
+from varstar_batch.catalog.root import open_catalog_root
+from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.runs import Prepared, execute_run, plan_run, prepare, publish, verify
 from varstar_batch.errors import RefusedError
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle, write_bundle
-from varstar_batch.storage.catalogs import open_catalog
-from varstar_batch.storage.checking import verify_catalog
-from varstar_batch.storage.comparing import open_comparison
-from varstar_batch.storage.publishing import open_catalog_root
 
 
 class StopHereError(Exception):

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from tests.ingest_making import MJD, expected_rows, make_objects, make_observations, rows_of, run
 from tests.survey_files import write
-from varstar_batch.storage.ingest import REPORT, count_observations, ingest
-from varstar_batch.storage.ingest_options import IngestOptions
+from varstar_batch.ingest.from_tables import REPORT, count_observations, ingest
+from varstar_batch.ingest.options import IngestOptions
 from varstar_batch.survey import ingest_plan, ingest_tables
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.open import Survey, open_survey

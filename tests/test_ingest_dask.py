@@ -14,9 +14,9 @@ import pytest
 
 from varstar_batch.cluster.ingesting import DaskCrew, Job, open_crew, run_item
 from varstar_batch.errors import InputError, WorkersLostError
-from varstar_batch.storage.ingest import ingest
-from varstar_batch.storage.ingest_archives import ArchiveOptions, ingest_archive
-from varstar_batch.storage.ingest_options import IngestOptions
+from varstar_batch.ingest.from_archive import ingest_archive
+from varstar_batch.ingest.from_tables import ingest
+from varstar_batch.ingest.options import ArchiveOptions, IngestOptions
 from varstar_batch.survey import ingest_tables
 
 ROWS, OBJECTS = 30_000, 300

@@ -11,8 +11,8 @@ import pytest
 from tests.ingest_making import MJD, make_objects, make_observations, run
 from tests.survey_files import write
 from varstar_batch.errors import InputError
-from varstar_batch.storage.ingest import ingest
-from varstar_batch.storage.ingest_options import IngestOptions
+from varstar_batch.ingest.from_tables import ingest
+from varstar_batch.ingest.options import IngestOptions
 from varstar_batch.survey import ingest_plan
 from varstar_batch.survey.columns import SurveyConfig
 
@@ -198,6 +198,6 @@ def test_observations_that_change_meanwhile(tmp_path: Path, change: str, monkeyp
         write(tmp_path / "observations.parquet", make_observations(after))
         return plan
 
-    monkeypatch.setattr("varstar_batch.storage.ingest.make_plan", late)
+    monkeypatch.setattr("varstar_batch.ingest.from_tables.make_plan", late)
     error = refusal(tmp_path, make_observations([1, 2, 2, 3]), make_objects([1, 2, 3]))
     assert "the same observations in both passes" in error.expected

@@ -15,8 +15,8 @@ from tests.ingest_making import MJD, make_objects, make_observations, rows_of
 from tests.survey_files import write
 from varstar_batch.errors import InputError
 from varstar_batch.files.parquet import UNFINISHED
-from varstar_batch.storage.ingest import ingest
-from varstar_batch.storage.ingest_options import IngestOptions
+from varstar_batch.ingest.from_tables import ingest
+from varstar_batch.ingest.options import IngestOptions
 from varstar_batch.survey import ingest_shuffle, ingest_tables
 from varstar_batch.survey.open import open_survey
 
@@ -44,9 +44,9 @@ def test_an_interrupted_ingest_is_no_survey_and_goes_on(tmp_path: Path) -> None:
 
 INGEST = """
 import sys
-from varstar_batch.storage.ingest import ingest
+from varstar_batch.ingest.from_tables import ingest
 from varstar_batch.survey import ingest_tables
-from varstar_batch.storage.ingest_options import IngestOptions
+from varstar_batch.ingest.options import IngestOptions
 ingest_tables.UNIT_ROWS = 1000
 done = 0
 def progress(rows):

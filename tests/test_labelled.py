@@ -12,12 +12,12 @@ import pytest
 from tests.labelled_making import labelled_sines, write_labelled
 from tests.making import write_partition
 from varstar_batch.errors import InputError
+from varstar_batch.ingest.from_tables import ingest
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.light_curves.rules import Limits, Preprocessing
 from varstar_batch.model.labelled import LabelledLightCurves, take_light_curves
-from varstar_batch.storage.ingest import ingest
 from varstar_batch.storage.labelled import Selection, read_labelled, within_limits
 from varstar_batch.survey import labelled
 from varstar_batch.survey.columns import SurveyConfig

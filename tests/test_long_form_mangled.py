@@ -15,8 +15,8 @@ import pytest
 
 from tests.test_archives_mangled import cut, doubled, flip_bytes, no_utf8, other_encoding, packed
 from varstar_batch.errors import InputError, VarstarError
-from varstar_batch.storage.ingest import ingest
-from varstar_batch.storage.ingest_options import IngestOptions
+from varstar_batch.ingest.from_tables import ingest
+from varstar_batch.ingest.options import IngestOptions
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.open import open_survey
 from varstar_batch.survey.read import read_batches

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.archive_files import ZTF, write_archive
+from varstar_batch.ingest.from_archive import ingest_archive
+from varstar_batch.ingest.options import ArchiveOptions, IngestOptions
 from varstar_batch.sky import match_positions
-from varstar_batch.storage.ingest_archives import ArchiveOptions, ingest_archive
-from varstar_batch.storage.ingest_options import IngestOptions
 from varstar_batch.survey.columns import SurveyConfig
 
 

@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from varstar_batch.errors import InputError
+from varstar_batch.ingest.from_tables import ingest
+from varstar_batch.ingest.options import IngestOptions
+from varstar_batch.ingest.period_search import find_period, find_periods, with_found
 from varstar_batch.light_curves import periods
 from varstar_batch.light_curves.harmonics import harmonic_powers
 from varstar_batch.light_curves.rules import Limits
-from varstar_batch.storage.ingest import ingest
-from varstar_batch.storage.ingest_options import IngestOptions
-from varstar_batch.storage.period_search import find_period, find_periods, with_found
 
 
 @pytest.fixture(autouse=True)

@@ -15,11 +15,11 @@ import pytest
 
 from tests.catalog_making import RunSpec, in_pixels, run_name, sky_rows, write_run
 from tests.making import write_survey
+from varstar_batch.catalog.reader import open_catalog
+from varstar_batch.catalog.root import make_catalog_root, open_catalog_root
+from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.errors import RefusedError
 from varstar_batch.files.location import Location
-from varstar_batch.storage.catalogs import open_catalog
-from varstar_batch.storage.checking import verify_catalog
-from varstar_batch.storage.publishing import make_catalog_root, open_catalog_root
 
 PUBLISHERS = 16
 ROUNDS = 10

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.catalog_making import RunSpec, in_slices, run_name, sky_rows, write_run
+from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.errors import InputError
-from varstar_batch.storage.catalogs import CatalogReader, open_catalog
 from varstar_batch.storage.results import format_of, write_answer
 
 ROWS = sky_rows(2000)
@@ -182,7 +182,7 @@ def test_even_without_the_check_of_the_text_nothing_can_be_reached(root: Path, r
     """The two walls are independent: here the second one stands alone."""
     import duckdb
 
-    from varstar_batch.storage.querying import open_session
+    from varstar_batch.catalog.sql import open_session
 
     # What these do stays inside of this throw-away, in-memory database.
     inside = ("CREATE", "ATTACH ':memory:'", "EXPLAIN ANALYZE CREATE", "PRAGMA database_list", "BEGIN", "USE", "ALTER")

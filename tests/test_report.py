@@ -16,6 +16,7 @@ import pytest
 
 from tests.catalog_making import RunSpec, in_slices, run_name, sky_rows, write_run
 from tests.making import write_survey
+from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.model.bundle_files import read_bundle, write_bundle
 from varstar_batch.report import report_location, write_report
@@ -23,7 +24,6 @@ from varstar_batch.report.drawing import bars, folded_light_curve, histogram, ma
 from varstar_batch.report.gathering import STARS, gather
 from varstar_batch.report.page import SECTIONS
 from varstar_batch.report.sky import sky_map
-from varstar_batch.storage.catalogs import CatalogReader, open_catalog
 
 HOSTILE = "/surveys/<script>alert('x')</script>&"
 

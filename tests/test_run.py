@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.making import simulated_table, write_partition, write_survey
+from varstar_batch.catalog.checks import VerificationError
+from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.cluster.clients import open_client
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.runs import Executed, Prepared, execute_run, plan_run, prepare, publish, verify
@@ -25,8 +27,6 @@ from varstar_batch.light_curves.fold import fold
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines.open import open_engine
-from varstar_batch.storage.publishing import open_catalog_root
-from varstar_batch.storage.verification import VerificationError
 from varstar_batch.survey.open import open_survey
 from varstar_batch.survey.read import read_batches
 

@@ -19,14 +19,14 @@ from tests import s3_server
 from tests.catalog_making import RunSpec, in_pixels, run_name, sky_rows, write_run
 from tests.making import write_survey
 from tests.runs import read_rows, run, without_run
+from varstar_batch.catalog.finish import finish_run_files
+from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.cli import main
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.execute import execute
 from varstar_batch.cluster.runs import execute_run, plan_run, prepare
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.files.location import locate
-from varstar_batch.storage.finishing import finish_run_files
-from varstar_batch.storage.publishing import open_catalog_root
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from varstar_batch.errors import InputError
-from varstar_batch.storage.ingest import ingest
-from varstar_batch.storage.ingest_options import IngestOptions
-from varstar_batch.storage.time_correction import TimeCorrection
+from varstar_batch.ingest.from_tables import ingest
+from varstar_batch.ingest.options import IngestOptions
+from varstar_batch.ingest.time_correction import TimeCorrection
 from varstar_batch.survey.open import open_survey
 
 N = 400

@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from varstar_batch.ingest.period_search import find_period
 from varstar_batch.light_curves.periods import MAX_FREQUENCY, SAMPLES_PER_PEAK
-from varstar_batch.storage.period_search import find_period
 
 Array = npt.NDArray[np.float64]
 Curve = tuple[Array, Array, Array]

@@ -12,8 +12,7 @@ from varstar_batch.cli.console import print_json, say, warning_line
 from varstar_batch.progress import progress
 
 if TYPE_CHECKING:
-    from varstar_batch.storage.ingest_archives import ArchiveOptions, ArchiveReport
-    from varstar_batch.storage.ingest_options import IngestReport
+    from varstar_batch.ingest.options import ArchiveOptions, ArchiveReport, IngestReport
 
 SET_ASIDE = 1
 """Exit code where some files were set aside."""
@@ -23,7 +22,7 @@ _SHOWN = 10
 
 def ingest_files(url: str, objects: str | None, out: str, options: ArchiveOptions, as_json: bool) -> None:
     """Ingest the files of an archive, and exit with 1 where some were set aside."""
-    from varstar_batch.storage.ingest_archives import count_files, ingest_archive
+    from varstar_batch.ingest.from_archive import count_files, ingest_archive
 
     with progress("Reading", count_files(url), "files") as advance:
         report = ingest_archive(url, objects, out, options, advance)

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
+from varstar_batch.catalog.history import Run, list_runs, prunable, prune, rollback
+from varstar_batch.catalog.reader import CatalogReader, open_catalog
+from varstar_batch.catalog.root import open_catalog_root
+from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.cli import asking, reporting
 from varstar_batch.cli.answers import print_fitting
 from varstar_batch.cli.console import print_json, print_table, say
 from varstar_batch.files.parquet import read_table
-from varstar_batch.storage.catalogs import CatalogReader, open_catalog
-from varstar_batch.storage.checking import verify_catalog
-from varstar_batch.storage.publishing import open_catalog_root
-from varstar_batch.storage.run_history import Run, list_runs, prunable, prune, rollback
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.open import open_survey
 

@@ -118,7 +118,7 @@ def _run_flow(survey: Path, catalog: Path) -> dict[str, Any]:
 
 
 def _ask(catalog: Path) -> None:
-    from varstar_batch.storage.catalogs import open_catalog
+    from varstar_batch.catalog.reader import open_catalog
 
     answer = open_catalog(catalog).query(QUERY)
     print_table("", answer.column_names, [tuple(row.values()) for row in answer.to_pylist()])

@@ -17,8 +17,8 @@ from varstar_batch.errors import InputError
 from varstar_batch.progress import progress
 
 if TYPE_CHECKING:
+    from varstar_batch.ingest.options import ArchiveOptions
     from varstar_batch.parallel import Crew
-    from varstar_batch.storage.ingest_archives import ArchiveOptions
 
 LONG = "long"
 """Instead of an archive's format: Parquet with one row for each observation."""
@@ -79,8 +79,8 @@ class Request:
             archive = replace(self.archive, ingest=options)
             ingest_files(self.observations, self.objects, self.out, archive, self.as_json)
             return
-        from varstar_batch.storage.ingest import count_observations
-        from varstar_batch.storage.ingest import ingest as ingest_tables
+        from varstar_batch.ingest.from_tables import count_observations
+        from varstar_batch.ingest.from_tables import ingest as ingest_tables
 
         with progress("Ingesting", count_observations(self.observations, options), "observations") as advance:
             report = ingest_tables(self.observations, self._objects(), self.out, options, advance)
@@ -155,8 +155,7 @@ def ingest(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Make a partitioned survey of OBSERVATIONS and a table of objects; every object is one row."""
-    from varstar_batch.storage.ingest_archives import ArchiveOptions
-    from varstar_batch.storage.ingest_options import IngestOptions
+    from varstar_batch.ingest.options import ArchiveOptions, IngestOptions
 
     options = IngestOptions(
         config=load_config(config, set_ or []).survey,

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from varstar_batch.catalog.reader import open_catalog
 from varstar_batch.cli.console import note
-from varstar_batch.storage.catalogs import open_catalog
 
 
 def register(app: typer.Typer) -> None:

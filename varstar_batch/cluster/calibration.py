@@ -14,6 +14,8 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 
+from varstar_batch.catalog.finish import load_ahead
+from varstar_batch.catalog.schema import Provenance, catalog_rows, sort_rows, write_options
 from varstar_batch.cluster.clients import default_workers, open_client
 from varstar_batch.cluster.context import peak_memory
 from varstar_batch.cluster.estimate import Rates, Workload, measure_workload
@@ -24,8 +26,6 @@ from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines.engine import Engine, EngineName, Precision
 from varstar_batch.model.engines.open import open_engine
-from varstar_batch.storage.catalog_schema import Provenance, catalog_rows, sort_rows, write_options
-from varstar_batch.storage.finishing import load_ahead
 from varstar_batch.survey.open import Partition, Source
 from varstar_batch.survey.read import PartitionShape, SurveyBatch, batch_observations, partition_shape, read_batches
 

@@ -15,6 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from varstar_batch.catalog.schema import (
+    ROW_GROUP_ROWS,
+    Provenance,
+    catalog_rows,
+    catalog_schema,
+    sort_rows,
+    write_options,
+)
 from varstar_batch.cluster.context import RunContext, load_bundle, peak_memory, this_worker
 from varstar_batch.cluster.metrics import count_chunk
 from varstar_batch.cluster.outcomes import STAGES, ChunkRecord, with_records
@@ -24,14 +32,6 @@ from varstar_batch.files.location import Location
 from varstar_batch.light_curves.fold import Folded, fold
 from varstar_batch.light_curves.status import DropReason
 from varstar_batch.model.classify import Classification
-from varstar_batch.storage.catalog_schema import (
-    ROW_GROUP_ROWS,
-    Provenance,
-    catalog_rows,
-    catalog_schema,
-    sort_rows,
-    write_options,
-)
 from varstar_batch.survey.read import SurveyBatch, batch_observations, read_batches
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from varstar_batch.catalog.tables import TASKS_SCHEMA, add_counts
 from varstar_batch.cluster.outcomes import ChunkRecord
 from varstar_batch.files.parquet import as_table
-from varstar_batch.storage.records import TASKS_SCHEMA, add_counts
 
 BATCH = 1_000
 """Records that wait to become columns together."""

@@ -13,6 +13,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from varstar_batch.catalog.root import (
+    Catalog,
+    Pointer,
+    check_catalog_root,
+    make_catalog_root,
+    new_run_id,
+    output_key,
+)
+from varstar_batch.catalog.tables import PLAN_SCHEMA
 from varstar_batch.cluster.attempts import steadfast
 from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.context import RunContext, this_worker
@@ -22,15 +31,6 @@ from varstar_batch.files.location import writable, write_json
 from varstar_batch.files.parquet import read_table, write_table
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle, write_bundle
-from varstar_batch.storage.publishing import (
-    Catalog,
-    Pointer,
-    check_catalog_root,
-    make_catalog_root,
-    new_run_id,
-    output_key,
-)
-from varstar_batch.storage.records import PLAN_SCHEMA
 from varstar_batch.survey.open import Partition, Survey, open_survey
 from varstar_batch.survey.read import partition_shape
 

@@ -10,6 +10,8 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from varstar_batch.catalog.root import output_key
+from varstar_batch.catalog.schema import ROW_GROUP_ROWS, write_options
 from varstar_batch.cluster.chunks import Tally, batch_rows, check_unique, folded_batches, hashed_output, write_chunk
 from varstar_batch.cluster.context import RunContext, load_bundle, load_engine, this_worker
 from varstar_batch.cluster.metrics import count_partition
@@ -17,8 +19,6 @@ from varstar_batch.cluster.outcomes import ChunkRecord, Outcome, read_records, w
 from varstar_batch.cluster.plan import Chunk, split
 from varstar_batch.errors import PartitionError
 from varstar_batch.model.classify import classify
-from varstar_batch.storage.catalog_schema import ROW_GROUP_ROWS, write_options
-from varstar_batch.storage.publishing import output_key
 from varstar_batch.survey.open import Failure, Partition
 from varstar_batch.survey.read import partition_shape
 

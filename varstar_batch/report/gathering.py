@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from varstar_batch.catalog.compare import Difference, open_comparison
+from varstar_batch.catalog.history import published_runs
+from varstar_batch.catalog.reader import CatalogReader
+from varstar_batch.catalog.sql import Answer, quoted
 from varstar_batch.errors import InputError, PartitionError, VarstarError, one_line
 from varstar_batch.files.parquet import read_table
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle
-from varstar_batch.storage.catalogs import CatalogReader
-from varstar_batch.storage.comparing import Difference, open_comparison
-from varstar_batch.storage.querying import Answer, quoted
-from varstar_batch.storage.run_history import published_runs
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.objects import LightCurve, light_curves_of
 from varstar_batch.survey.open import open_survey

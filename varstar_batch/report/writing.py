@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
+from varstar_batch.catalog.reader import CatalogReader
 from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.report.gathering import gather
 from varstar_batch.report.page import build_page
-from varstar_batch.storage.catalogs import CatalogReader
 
 
 def write_report(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from varstar_batch.archives.tally import Tally
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import locate
 from varstar_batch.parallel import Crew, Threads
@@ -42,7 +44,7 @@ class IngestOptions:
         Write a HATS catalog: partitions are HEALPix pixels. Every object needs a position.
     find_periods : bool
         Search periods for the objects that have none. With a search the survey has the
-        columns of `varstar_batch.storage.period_search`, which tell found periods from those of the catalog.
+        columns of `varstar_batch.ingest.period_search`, which tell found periods from those of the catalog.
     """
 
     config: SurveyConfig = field(default_factory=SurveyConfig)
@@ -127,3 +129,74 @@ def check_options(options: IngestOptions) -> None:
             where=options.scratch,
             fix="make it, or leave it out",
         )
+
+
+AUTO = "auto"
+"""Instead of a format: each file's is found out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveOptions:
+    """How to ingest the files of an archive.
+
+    Attributes
+    ----------
+    format : str
+        One of `FORMATS`, `TABLE` or `AUTO`.
+    band : str or None
+        Only this band's observations; `ALL_BANDS` for all in one light curve. None where there is only one.
+    radius : float or None
+        Objects are matched by position within this many arcseconds, instead of by identifier.
+    flux_unit : str or None
+        Of the format `TABLE`: its magnitudes are fluxes, in this unit.
+    ingest : IngestOptions
+        Names of the columns of the table of objects (and of the observations in the format `TABLE`), time system,
+        partitions, memory.
+    """
+
+    format: str = AUTO
+    band: str | None = None
+    radius: float | None = None
+    flux_unit: str | None = None
+    ingest: IngestOptions = field(default_factory=IngestOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveReport:
+    """What was met, and what became of it.
+
+    Attributes
+    ----------
+    tally : Tally
+        Files and observations; ``tally.observations = tally.kept + sum(tally.left_out)``.
+    ingest : IngestReport
+        Of the observations that were kept.
+    unmatched : int
+        Objects of the files that have no row in the table of objects; their observations are the report's orphans.
+    ambiguous : int
+        Objects with more than one row within the radius; the nearest was taken.
+    shared : int
+        Rows of the table of objects to which several objects of the files belong; their light curves are joined.
+    """
+
+    tally: Tally
+    ingest: IngestReport
+    unmatched: int = 0
+    ambiguous: int = 0
+    shared: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the counts as plain values."""
+        tally = self.tally
+        counted = {name: dict(getattr(tally, name)) for name in ("left_out", "bands", "unknown_cameras", "formats")}
+        return {
+            "files": tally.files,
+            "files_read": tally.files - len(tally.rejected),
+            "files_set_aside": len(tally.rejected),
+            "observations": tally.observations,
+            "kept": tally.kept,
+            **counted,
+            "unmatched": self.unmatched,
+            "ambiguous": self.ambiguous,
+            "shared": self.shared,
+        }

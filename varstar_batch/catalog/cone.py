@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from varstar_batch.catalog.index import RowGroupIndex
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
-from varstar_batch.storage.row_groups import RowGroupIndex
 
 SEPARATION = pa.field(
     "separation",

@@ -10,10 +10,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from varstar_batch.catalog.sql import open_duckdb, quoted, scan
 from varstar_batch.errors import PartitionError, VarstarError, one_line
 from varstar_batch.files.location import Location, listed
 from varstar_batch.files.parquet import opened_parquet
-from varstar_batch.storage.querying import open_duckdb, quoted, scan
 
 SUM_TOLERANCE = 1e-6
 """How far the probabilities of an object may be from adding up to 1: six roundings to float32 stay well below."""

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from varstar_batch.errors import InputError
+from varstar_batch.ingest.plan import IntArray
 from varstar_batch.light_curves.times import FIRST_JD, LAST_JD, TimeSystem, parse_time_system
-from varstar_batch.storage.ingest_plan import IntArray
 
 LIGHT_DAYS_OF_AU = 499.004783836 / 86400
 """Light takes this long [d] for an astronomical unit."""

@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from varstar_batch.catalog.cone import Cone, cone_schema, cone_tables
+from varstar_batch.catalog.finish import run_files
+from varstar_batch.catalog.history import RUN_RECORD, published_runs, resolve_run
+from varstar_batch.catalog.index import RowGroupIndex, read_index
+from varstar_batch.catalog.root import Catalog, open_catalog_root
+from varstar_batch.catalog.sql import Answer, open_duckdb, open_session, run_select, scan
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
-from varstar_batch.storage.astropy_tables import astropy_table
-from varstar_batch.storage.cone import Cone, cone_schema, cone_tables
-from varstar_batch.storage.finishing import run_files
-from varstar_batch.storage.publishing import Catalog, open_catalog_root
-from varstar_batch.storage.querying import Answer, open_duckdb, open_session, run_select, scan
-from varstar_batch.storage.row_groups import RowGroupIndex, read_index
-from varstar_batch.storage.run_history import RUN_RECORD, published_runs, resolve_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -300,3 +299,60 @@ def _read_pandas(location: Location, columns: list[str]) -> pd.DataFrame:
 
 def _list(columns: Sequence[str] | None) -> list[str] | None:
     return None if columns is None else list(columns)
+
+
+def star_history(catalog: Catalog, object_id: int | str) -> list[tuple[str, dict[str, Any] | None]]:
+    """Return the rows of an object in every published run, oldest first.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    object_id : int or str
+        Texts are turned into numbers where the catalog has numbers.
+
+    Returns
+    -------
+    list of (str, dict or None)
+        Run and row; None where the run has no such object.
+
+    Raises
+    ------
+    InputError
+        No run has it, or it cannot be an identifier of this catalog.
+    """
+    found = [(run, CatalogReader(catalog, run).get(object_id)) for run in published_runs(catalog)]
+    if all(row is None for _, row in found):
+        raise InputError(
+            expected="an object of the catalog",
+            got=f"object_id {object_id}, which is in none of its {len(found)} runs",
+            where=str(catalog),
+            fix="look for it by position: varstar cone CATALOG --ra DEG --dec DEG --radius DEG",
+        )
+    return found
+
+
+def astropy_table(table: pa.Table) -> Table:
+    """Return an Arrow table as an astropy Table: nulls masked, units and UCDs from the metadata of the fields."""
+    import numpy as np
+    from astropy.table import MaskedColumn, Table
+
+    columns = []
+    for field in table.schema:
+        values = table[field.name]
+        mask = values.is_null().to_numpy()
+        if pa.types.is_integer(field.type) or pa.types.is_floating(field.type):
+            data = values.fill_null(0).to_numpy()
+        else:
+            data = np.asarray(values.fill_null("").to_pylist(), dtype=str)
+        said = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        columns.append(
+            MaskedColumn(
+                data,
+                name=field.name,
+                mask=mask,
+                unit=said.get("unit") or None,
+                description=said.get("description"),
+                meta={"ucd": said["ucd"]} if said.get("ucd") else None,
+            )
+        )
+    return Table(columns, copy=False)

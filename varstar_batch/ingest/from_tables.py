@@ -24,18 +24,16 @@ from varstar_batch.files.hats_write import finish_hats_survey
 from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.files.new_folder import check_vacant, new_folder
 from varstar_batch.files.parquet import one_chunk
+from varstar_batch.ingest.object_lookup import Positions
+from varstar_batch.ingest.objects import read_objects, with_periods
+from varstar_batch.ingest.observations import Observations, Unit
+from varstar_batch.ingest.options import IngestOptions, IngestReport, check_options
+from varstar_batch.ingest.period_search import PeriodSearch, with_found
+from varstar_batch.ingest.plan import IngestPlan, IntArray, Widths, make_plan, plan_pixels, with_cells
+from varstar_batch.ingest.shuffle import Shuffle
+from varstar_batch.ingest.time_correction import TimeCorrection
+from varstar_batch.ingest.workspace import Workspace, open_workspace, stamps_of
 from varstar_batch.sky import HEALPIX_COLUMN
-from varstar_batch.storage.hats_output import plan_pixels, with_cells
-from varstar_batch.storage.ingest_objects import read_objects
-from varstar_batch.storage.ingest_options import IngestOptions, IngestReport, check_options
-from varstar_batch.storage.ingest_plan import IngestPlan, IntArray, Widths, make_plan
-from varstar_batch.storage.ingest_positions import Positions
-from varstar_batch.storage.ingest_shuffle import Shuffle
-from varstar_batch.storage.ingest_tables import Observations, Unit
-from varstar_batch.storage.ingest_workspace import Workspace, open_workspace, stamps_of
-from varstar_batch.storage.period_search import PeriodSearch, with_found
-from varstar_batch.storage.period_tables import with_periods
-from varstar_batch.storage.time_correction import TimeCorrection
 from varstar_batch.survey.columns import TIME_SYSTEM_KEY
 from varstar_batch.survey.write import nested_light_curves, write_survey_file
 

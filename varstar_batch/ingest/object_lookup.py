@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from varstar_batch.files.parquet import one_chunk
-from varstar_batch.storage.ingest_plan import ORPHANS_SHOWN, IntArray
+from varstar_batch.ingest.plan import ORPHANS_SHOWN, IntArray
 
 
 class Positions:

@@ -11,11 +11,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from varstar_batch.catalog.reader import CatalogReader
+from varstar_batch.catalog.root import output_key
+from varstar_batch.catalog.sql import BATCH_ROWS, open_duckdb, quoted, scan
 from varstar_batch.errors import InputError
 from varstar_batch.files.parquet import read_table
-from varstar_batch.storage.catalogs import CatalogReader
-from varstar_batch.storage.publishing import output_key
-from varstar_batch.storage.querying import BATCH_ROWS, open_duckdb, quoted, scan
 
 KINDS = ("class", "status", "appeared", "vanished")
 """What can have happened to an object: another class, another status, or it is in one of the runs only."""

@@ -6,8 +6,8 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from varstar_batch.catalog.root import Catalog, Pointer
 from varstar_batch.errors import InputError, RefusedError
-from varstar_batch.storage.publishing import Catalog, Pointer
 
 RUN_RECORD = "run.json"
 

@@ -14,15 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.errors import PartitionError, one_line
-from varstar_batch.files.location import Location
-from varstar_batch.files.parquet import opened_parquet, read_table
-from varstar_batch.storage.catalogs import CatalogReader
-from varstar_batch.storage.finishing import MANIFEST, fingerprint_file
-from varstar_batch.storage.publishing import output_key
-from varstar_batch.storage.records import add_counts
-from varstar_batch.storage.run_history import RUN_RECORD
-from varstar_batch.storage.verification import (
+from varstar_batch.catalog.checks import (
     MISSING,
     Footer,
     content_problems,
@@ -30,6 +22,14 @@ from varstar_batch.storage.verification import (
     repeated_ids,
     schema_problems,
 )
+from varstar_batch.catalog.finish import MANIFEST, fingerprint_file
+from varstar_batch.catalog.history import RUN_RECORD
+from varstar_batch.catalog.reader import CatalogReader
+from varstar_batch.catalog.root import output_key
+from varstar_batch.catalog.tables import add_counts
+from varstar_batch.errors import PartitionError, one_line
+from varstar_batch.files.location import Location
+from varstar_batch.files.parquet import opened_parquet, read_table
 from varstar_batch.survey.open import Partition, Survey
 
 _READERS = 8

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,89 +20,19 @@ from varstar_batch.archives.tally import Tally
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location, locate
 from varstar_batch.files.new_folder import check_vacant
+from varstar_batch.ingest.from_tables import Target, write_survey
+from varstar_batch.ingest.objects import read_objects
+from varstar_batch.ingest.observations import Observations
+from varstar_batch.ingest.options import AUTO, ArchiveOptions, ArchiveReport, IngestReport, check_options
+from varstar_batch.ingest.workspace import open_workspace, stamps_of
 from varstar_batch.light_curves.times import parse_time_system
-from varstar_batch.storage.ingest import Target, write_survey
-from varstar_batch.storage.ingest_objects import read_objects
-from varstar_batch.storage.ingest_options import IngestOptions, IngestReport, check_options
-from varstar_batch.storage.ingest_tables import Observations
-from varstar_batch.storage.ingest_workspace import open_workspace, stamps_of
 from varstar_batch.survey.columns import SurveyConfig
-
-AUTO = "auto"
-"""Instead of a format: each file's is found out."""
 
 REJECTED = "_rejected.parquet"
 """Of a survey: the files that were set aside, with the reasons; its name keeps it out of listings."""
 
 ARCHIVE_REPORT = "_archive.json"
 """Of a survey: what its files held."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArchiveOptions:
-    """How to ingest the files of an archive.
-
-    Attributes
-    ----------
-    format : str
-        One of `FORMATS`, `TABLE` or `AUTO`.
-    band : str or None
-        Only this band's observations; `ALL_BANDS` for all in one light curve. None where there is only one.
-    radius : float or None
-        Objects are matched by position within this many arcseconds, instead of by identifier.
-    flux_unit : str or None
-        Of the format `TABLE`: its magnitudes are fluxes, in this unit.
-    ingest : IngestOptions
-        Names of the columns of the table of objects (and of the observations in the format `TABLE`), time system,
-        partitions, memory.
-    """
-
-    format: str = AUTO
-    band: str | None = None
-    radius: float | None = None
-    flux_unit: str | None = None
-    ingest: IngestOptions = field(default_factory=IngestOptions)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArchiveReport:
-    """What was met, and what became of it.
-
-    Attributes
-    ----------
-    tally : Tally
-        Files and observations; ``tally.observations = tally.kept + sum(tally.left_out)``.
-    ingest : IngestReport
-        Of the observations that were kept.
-    unmatched : int
-        Objects of the files that have no row in the table of objects; their observations are the report's orphans.
-    ambiguous : int
-        Objects with more than one row within the radius; the nearest was taken.
-    shared : int
-        Rows of the table of objects to which several objects of the files belong; their light curves are joined.
-    """
-
-    tally: Tally
-    ingest: IngestReport
-    unmatched: int = 0
-    ambiguous: int = 0
-    shared: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the counts as plain values."""
-        tally = self.tally
-        counted = {name: dict(getattr(tally, name)) for name in ("left_out", "bands", "unknown_cameras", "formats")}
-        return {
-            "files": tally.files,
-            "files_read": tally.files - len(tally.rejected),
-            "files_set_aside": len(tally.rejected),
-            "observations": tally.observations,
-            "kept": tally.kept,
-            **counted,
-            "unmatched": self.unmatched,
-            "ambiguous": self.ambiguous,
-            "shared": self.shared,
-        }
 
 
 def ingest_archive(

@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from varstar_batch.files.location import TEMPORARY_PREFIX
-from varstar_batch.storage.ingest_plan import IngestPlan, IntArray
-from varstar_batch.storage.ingest_positions import Positions
-from varstar_batch.storage.ingest_tables import Observations, changed_meanwhile
+from varstar_batch.ingest.object_lookup import Positions
+from varstar_batch.ingest.observations import Observations, changed_meanwhile
+from varstar_batch.ingest.plan import IngestPlan, IntArray
 
 _SLOT = "\0slot"
 # Of a row: the place of its object in its partition. No column of a survey has a name like this.

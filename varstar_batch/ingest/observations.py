@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
-from varstar_batch.storage.ingest_files import cast_column, list_files, opened
-from varstar_batch.storage.ingest_plan import IntArray
-from varstar_batch.storage.ingest_positions import Positions
+from varstar_batch.ingest.object_lookup import Positions
+from varstar_batch.ingest.objects import cast_column, list_files, opened
+from varstar_batch.ingest.plan import IntArray
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.schema import (
     SchemaMismatchError,

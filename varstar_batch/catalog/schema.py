@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from varstar_batch.catalog.voparquet import string_lengths, voparquet_metadata
 from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.status import STATUS_LABELS
 from varstar_batch.model.classify import Classification
 from varstar_batch.sky import HEALPIX_COLUMN, cells_of
-from varstar_batch.storage.voparquet import string_lengths, voparquet_metadata
 from varstar_batch.survey.read import SurveyBatch
 
 ROW_GROUP_ROWS = 32_768

@@ -19,7 +19,7 @@ import numpy as np
 from varstar_batch._version import __version__
 from varstar_batch.errors import InputError, VarstarError, WorkersLostError
 from varstar_batch.files.location import TEMPORARY_PREFIX, Location, locate, writable
-from varstar_batch.storage.ingest_plan import IngestPlan
+from varstar_batch.ingest.plan import IngestPlan
 
 
 @dataclass(frozen=True)
