@@ -46,7 +46,7 @@ STARTED = (
     "s3fs",
     "varstar_batch.cli.app",
     "varstar_batch.cluster.preload",
-    "varstar_batch.cluster.runs",
+    "varstar_batch.runs.stages",
 )
 """What the commands of a site import when they start."""
 

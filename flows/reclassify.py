@@ -17,10 +17,14 @@ from flows.watching import Links, key_of, progress_artifact, show_counts, show_d
 from varstar_batch.catalog.compare import Difference, open_comparison
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.cluster.clients import ClusterOptions, open_client
-from varstar_batch.cluster.configuration import RunConfig
-from varstar_batch.cluster.execute import PartitionResult
-from varstar_batch.cluster.plan import RunPlan
-from varstar_batch.cluster.runs import (
+from varstar_batch.errors import RefusedError, VarstarError
+from varstar_batch.model.bundle import Bundle
+from varstar_batch.progress import progress
+from varstar_batch.report import write_report
+from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.execute import PartitionResult
+from varstar_batch.runs.plan import RunPlan
+from varstar_batch.runs.stages import (
     Executed,
     Prepared,
     execute_run,
@@ -31,10 +35,6 @@ from varstar_batch.cluster.runs import (
     summary,
     verify,
 )
-from varstar_batch.errors import RefusedError, VarstarError
-from varstar_batch.model.bundle import Bundle
-from varstar_batch.progress import progress
-from varstar_batch.report import write_report
 from varstar_batch.survey.columns import PRESETS
 from varstar_batch.survey.open import Failure
 
@@ -106,7 +106,7 @@ def reclassify(parameters: ReclassifyParameters) -> dict[str, Any]:
     PartitionsFailedError
         The run was published without the partitions that failed.
     VarstarError
-        As the stages of `varstar_batch.cluster.runs` say.
+        As the stages of `varstar_batch.runs.stages` say.
     """
     tell_errors_in_one_line()
     prepared = plan_stage(parameters)

@@ -12,8 +12,8 @@ from prefect.runtime import flow_run
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from flows.events import emit_failed
-from varstar_batch.cluster.attempts import StorageLostError
 from varstar_batch.errors import VarstarError, one_line
+from varstar_batch.runs.retries import StorageLostError
 
 
 def _without_secrets(url: str) -> str:

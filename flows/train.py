@@ -8,10 +8,10 @@ from prefect import flow, get_run_logger, task
 from pydantic import Field
 
 from flows.running import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
-from varstar_batch.cluster.training import TrainingRequest, make_bundle
-from varstar_batch.model.training import TrainingOptions
 from varstar_batch.progress import progress
 from varstar_batch.survey.columns import SurveyConfig
+from varstar_batch.training.make_bundle import TrainingRequest, make_bundle
+from varstar_batch.training.plan import TrainingOptions
 
 TIMEOUT_SECONDS = 12 * 3600
 """The paper's six times 100 passes over 17,000 light curves take hours on two cores; beyond half a day it hangs."""
@@ -60,7 +60,7 @@ def train(parameters: TrainParameters) -> str:
     Raises
     ------
     VarstarError
-        As `varstar_batch.cluster.training.make_bundle` says.
+        As `varstar_batch.training.make_bundle.make_bundle` says.
     """
     tell_errors_in_one_line()
     return train_stage(parameters)

@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 from varstar_batch.catalog.finish import finish_run_files
 from varstar_batch.catalog.root import Catalog, make_catalog_root, output_key
 from varstar_batch.catalog.schema import catalog_schema, sort_rows, write_options
-from varstar_batch.catalog.tables import FAILURES_SCHEMA, PARTITIONS_SCHEMA, PLAN_SCHEMA, TASKS_SCHEMA, add_counts
+from varstar_batch.catalog.tables import FAILURES_SCHEMA, PARTITIONS_SCHEMA, PLAN_SCHEMA, add_counts
 from varstar_batch.files.location import write_json
 from varstar_batch.files.parquet import write_table
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.rules import Limits
+from varstar_batch.runs.records import TASKS_SCHEMA
 from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.survey.open import Columns, Partition, Source, Survey
 

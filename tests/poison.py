@@ -6,9 +6,9 @@ import os
 import signal
 from typing import Any
 
-from varstar_batch.cluster import work
+from varstar_batch.runs import tasks
 
-_real = work.folded_batches
+_real = tasks.folded_batches
 
 
 def _folded_batches(context: Any, chunk: Any, tally: Any) -> Any:
@@ -17,4 +17,4 @@ def _folded_batches(context: Any, chunk: Any, tally: Any) -> Any:
     return _real(context, chunk, tally)
 
 
-work.folded_batches = _folded_batches
+tasks.folded_batches = _folded_batches

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.cluster.clients import open_client
-from varstar_batch.cluster.configuration import RunConfig
-from varstar_batch.cluster.runs import Prepared, execute_run, plan_run, prepare, publish, verify
+from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.stages import Prepared, execute_run, plan_run, prepare, publish, verify
 
 
 def run(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from varstar_batch.cluster.configuration import RunConfig, load_config
 from varstar_batch.errors import InputError
+from varstar_batch.runs.config import RunConfig, load_config
 
 
 def write(tmp_path: Path, text: str) -> Path:

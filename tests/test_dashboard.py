@@ -16,7 +16,7 @@ from prometheus_client.samples import Sample
 
 from tests.making import write_survey
 from tests.runs import run
-from varstar_batch.cluster import metrics as counting
+from varstar_batch.runs import metrics as counting
 
 K8S = Path(__file__).resolve().parents[1] / "k8s"
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.labelled_making import labelled_sines
 from varstar_batch.light_curves.classes import CLASSES
-from varstar_batch.model.calibration import fit_temperature
 from varstar_batch.model.classify import temperature_softmax
-from varstar_batch.model.evaluation import (
+from varstar_batch.training.cross_validation import fit_temperature
+from varstar_batch.training.measures import (
     Evidence,
     auroc,
     calibration_error,

@@ -27,10 +27,10 @@ from tests.clusters import ROOT, Cluster, cluster, family, wait_until
 from tests.making import write_survey
 from tests.runs import at_the_first, read_rows, run, without_run
 from varstar_batch.catalog.root import open_catalog_root
-from varstar_batch.cluster.attempts import StorageLostError
-from varstar_batch.cluster.configuration import RunConfig
 from varstar_batch.cluster.dask_runner import ClusterLostError
-from varstar_batch.cluster.runs import execute_run, plan_run, prepare
+from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.retries import StorageLostError
+from varstar_batch.runs.stages import execute_run, plan_run, prepare
 
 SHIPPED = ROOT / "varstar_batch/model/bundles/default"
 FULL = os.environ.get("VARSTAR_FAULTS") == "full"

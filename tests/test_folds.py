@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.labelled_making import labelled_sines, texts
 from varstar_batch.light_curves.light_curves import LightCurves
-from varstar_batch.model.folds import fold_splits, star_groups, survey_splits
-from varstar_batch.model.labelled import LabelledLightCurves
+from varstar_batch.training.folds import fold_splits, star_groups, survey_splits
+from varstar_batch.training.labelled import LabelledLightCurves
 
 ARCSEC = 1 / 3600
 

@@ -16,7 +16,7 @@ import os, sys, threading
 import varstar_batch.cluster.nursery
 names = [open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task")]
 print(len(threading.enumerate()), *sorted(set(names) - {"jemalloc_bg_thd"}))
-print(*sorted({"distributed", "numba", "openvino", "varstar_batch.cluster.work"} & set(sys.modules)))
+print(*sorted({"distributed", "numba", "openvino", "varstar_batch.runs.tasks"} & set(sys.modules)))
 """
 
 
@@ -26,7 +26,7 @@ def test_what_workers_are_forked_from_has_one_thread() -> None:
     out = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.splitlines()
     assert out[0].split()[0] == "1"
     assert len(out[0].split()) == 2, "threads of libraries"
-    assert out[1].split() == ["distributed", "numba", "openvino", "varstar_batch.cluster.work"]
+    assert out[1].split() == ["distributed", "numba", "openvino", "varstar_batch.runs.tasks"]
 
 
 def _state(name: str) -> tuple[str | None, str | None, list[str], int]:

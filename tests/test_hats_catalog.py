@@ -14,9 +14,9 @@ from tests.catalog_making import RunSpec, in_pixels, run_name, sky_rows, write_r
 from tests.making import simulated_table
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.catalog.verify import verify_catalog
-from varstar_batch.cluster.configuration import RunConfig
-from varstar_batch.cluster.runs import execute_run, plan_run, prepare, publish, verify
 from varstar_batch.files.hats_write import sky_histogram
+from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.stages import execute_run, plan_run, prepare, publish, verify
 from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.survey.open import open_survey
 

@@ -17,11 +17,11 @@ from varstar_batch.catalog.compare import open_comparison
 from varstar_batch.catalog.reader import open_catalog
 from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.catalog.verify import verify_catalog
-from varstar_batch.cluster.configuration import RunConfig
-from varstar_batch.cluster.runs import Prepared, execute_run, plan_run, prepare, publish, verify
 from varstar_batch.errors import RefusedError
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle, write_bundle
+from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.stages import Prepared, execute_run, plan_run, prepare, publish, verify
 
 
 class StopHereError(Exception):
@@ -211,12 +211,12 @@ def test_a_publication_whose_answer_was_lost_is_no_conflict(tmp_path: Path) -> N
 def test_storage_that_fails_is_no_fault_of_the_partitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
-    from varstar_batch.cluster import attempts, work
-    from varstar_batch.cluster.attempts import StorageLostError
+    from varstar_batch.runs import retries, tasks
+    from varstar_batch.runs.retries import StorageLostError
 
     survey, catalog = write_survey(tmp_path / "survey", (10, 10, 10)), tmp_path / "catalog"
     run(survey, tmp_path / "whole")
-    real = work.write_chunk
+    real = tasks.write_chunk
     calls: list[str] = []
 
     def flaky(context, chunk, tables, tally):
@@ -227,8 +227,8 @@ def test_storage_that_fails_is_no_fault_of_the_partitions(tmp_path: Path, monkey
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(context, chunk, tables, tally)
 
-    monkeypatch.setattr(work, "write_chunk", flaky)
-    monkeypatch.setattr(attempts, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(tasks, "write_chunk", flaky)
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
     prepared = start(survey, catalog)
     with pytest.raises(StorageLostError, match="disk_full"):
         execute_run(prepared, None, lambda _: None, lambda _: None)

@@ -17,10 +17,10 @@ from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.light_curves.rules import Limits, Preprocessing
-from varstar_batch.model.labelled import LabelledLightCurves, take_light_curves
-from varstar_batch.storage.labelled import Selection, read_labelled, within_limits
 from varstar_batch.survey import labelled
 from varstar_batch.survey.columns import SurveyConfig
+from varstar_batch.training.labelled import LabelledLightCurves, take_light_curves
+from varstar_batch.training.read_labelled import Selection, read_labelled, within_limits
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,19 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from varstar_batch.catalog.tables import PARTITIONS_SCHEMA, TASKS_SCHEMA
-from varstar_batch.cluster.ledger import BATCH, Ledger, by_partition, counts, rows_by_partition, total
-from varstar_batch.cluster.outcomes import ChunkRecord
+from varstar_batch.catalog.tables import PARTITIONS_SCHEMA
 from varstar_batch.files.location import locate
 from varstar_batch.files.parquet import ROWS_AT_ONCE, write_table
+from varstar_batch.runs.records import (
+    BATCH,
+    TASKS_SCHEMA,
+    ChunkRecord,
+    Ledger,
+    by_partition,
+    counts,
+    rows_by_partition,
+    total,
+)
 
 PARTITIONS = 2 * BATCH + 300
 

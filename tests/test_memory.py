@@ -13,7 +13,7 @@ import pytest
 
 from tests.clusters import ROOT
 from tests.making import simulated_table, write_partition
-from varstar_batch.cluster.plan import WORKER_MEMORY, chunk_peak
+from varstar_batch.runs.memory import WORKER_MEMORY, chunk_peak
 
 RESET = Path("/proc/self/clear_refs")
 
@@ -21,11 +21,11 @@ MEASURE = """
 import ctypes, gc, json, sys
 from pathlib import Path
 import pyarrow as pa
-from varstar_batch.cluster.configuration import RunConfig
-from varstar_batch.cluster.context import peak_memory
-from varstar_batch.cluster.plan import split
-from varstar_batch.cluster.runs import plan_run, prepare
-from varstar_batch.cluster.work import classify_chunk
+from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.context import peak_memory
+from varstar_batch.runs.plan import split
+from varstar_batch.runs.stages import plan_run, prepare
+from varstar_batch.runs.tasks import classify_chunk
 from varstar_batch.survey.read import partition_shape
 
 def reset():

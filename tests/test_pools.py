@@ -18,9 +18,6 @@ from hypothesis.extra import numpy as npst
 from tests.clusters import cluster
 from tests.making import simulated_table, write_partition, write_survey
 from tests.runs import at_the_first, read_rows, run, without_run
-from varstar_batch.cluster import context
-from varstar_batch.cluster.configuration import RunConfig
-from varstar_batch.cluster.packing import LEAST_SPAN, LEVELS, pack, unpack
 from varstar_batch.errors import PartitionError
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.fold import fold
@@ -29,6 +26,9 @@ from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines.open import open_engine
+from varstar_batch.runs import context
+from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.gpu_tasks import LEAST_SPAN, LEVELS, pack, unpack
 
 PROBABILITIES = [f"prob_{name}" for name in CLASSES]
 

@@ -173,7 +173,7 @@ def test_a_hats_run_that_was_cut_is_finished_the_second_time(tmp_path: Path, mon
 KILLED = """
 import os, sys
 from varstar_batch.cluster import runs
-from varstar_batch.cluster.configuration import RunConfig
+from varstar_batch.runs.config import RunConfig
 from varstar_batch.files.location import Location
 
 step = int(sys.argv[3])

@@ -11,11 +11,11 @@ import pytest
 
 from varstar_batch.catalog.root import MARKER, check_catalog_root
 from varstar_batch.cluster.dask_runner import ClusterLostError, DaskRunner
-from varstar_batch.cluster.execute import Task
-from varstar_batch.cluster.work import classify_chunk
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location, locate
 from varstar_batch.ingest.workspace import open_workspace
+from varstar_batch.runs.execute import Task
+from varstar_batch.runs.tasks import classify_chunk
 from varstar_batch.survey import ingest_workspace
 
 

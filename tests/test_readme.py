@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from varstar_batch.cli import main
-from varstar_batch.cluster.configuration import RunConfig, validate_config
+from varstar_batch.runs.config import RunConfig, validate_config
 from varstar_batch.simulation.survey import write_simulated_survey
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -19,14 +19,14 @@ from tests.making import simulated_table, write_partition, write_survey
 from varstar_batch.catalog.checks import VerificationError
 from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.cluster.clients import open_client
-from varstar_batch.cluster.configuration import RunConfig
-from varstar_batch.cluster.runs import Executed, Prepared, execute_run, plan_run, prepare, publish, verify
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines.open import open_engine
+from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.stages import Executed, Prepared, execute_run, plan_run, prepare, publish, verify
 from varstar_batch.survey.open import open_survey
 from varstar_batch.survey.read import read_batches
 
@@ -288,7 +288,7 @@ KILLED = """
 import os
 import signal
 import sys
-from varstar_batch.cluster.ledger import Ledger
+from varstar_batch.runs.records import Ledger
 Ledger.add = lambda *_: os.killpg(0, signal.SIGKILL)
 from varstar_batch.cli import main
 main(sys.argv[1:])

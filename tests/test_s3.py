@@ -22,11 +22,11 @@ from tests.runs import read_rows, run, without_run
 from varstar_batch.catalog.finish import finish_run_files
 from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.cli import main
-from varstar_batch.cluster.configuration import RunConfig
-from varstar_batch.cluster.execute import execute
-from varstar_batch.cluster.runs import execute_run, plan_run, prepare
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.files.location import locate
+from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.execute import execute
+from varstar_batch.runs.stages import execute_run, plan_run, prepare
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ import pytest
 from tests.command_line import refused
 from tests.labelled_making import TINY, labelled_sines, texts, write_labelled
 from varstar_batch.cli import main
-from varstar_batch.model import recipes
 from varstar_batch.model.bundle_files import read_bundle
+from varstar_batch.training import recipes
 
 WORDS = ("--architecture", "tiny", "--folds", 2, "--min-per-class", 10)
 
@@ -157,7 +157,7 @@ import signal
 import sys
 from tests.labelled_making import TINY
 from varstar_batch.model import recipes
-from varstar_batch.storage.training import WorkFolder
+from varstar_batch.training.checkpoints import WorkFolder
 recipes.RECIPES = {"tiny": TINY}
 write = WorkFolder.write
 def die_after_the_third(self, name, content):

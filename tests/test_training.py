@@ -16,14 +16,15 @@ import pytest
 from tests.labelled_making import TINY, labelled_sines
 from varstar_batch.errors import InputError
 from varstar_batch.light_curves.classes import CLASSES
-from varstar_batch.model import recipes
 from varstar_batch.model.bundle import parse_bundle
 from varstar_batch.model.classify import temperature_softmax
 from varstar_batch.model.engines.open import open_engine
-from varstar_batch.model.fitting import compile_options, shift_phases
-from varstar_batch.model.inputs import Inputs, check_finite
-from varstar_batch.model.recipes import PAPER
-from varstar_batch.model.training import TrainingOptions, measure_precision, plan_training, train
+from varstar_batch.training import recipes
+from varstar_batch.training.fit import compile_options, shift_phases
+from varstar_batch.training.inputs import Inputs, check_finite
+from varstar_batch.training.plan import TrainingOptions, plan_training
+from varstar_batch.training.recipes import PAPER
+from varstar_batch.training.train import measure_precision, train
 
 OPTIONS = TrainingOptions(architecture="tiny", folds=2, min_per_class=5)
 
@@ -272,9 +273,9 @@ def test_a_pass_that_jax_does_in_one_call_is_that_of_fit() -> None:
         pytest.skip("jax is not installed: its loop over a pass cannot be run")
     code = """
 import json, numpy as np, keras
-from varstar_batch.model.fitting import passes_of
-from varstar_batch.model.fitting_jax import JaxPasses
-from varstar_batch.model.inputs import Inputs
+from varstar_batch.training.fit import passes_of
+from varstar_batch.training.fit_jax import JaxPasses
+from varstar_batch.training.inputs import Inputs
 random = np.random.default_rng(0)
 inputs = Inputs(random.random((37, 512), dtype=np.float32))
 labels, weights = random.integers(0, 6, 37).astype(np.int32), random.random(37).astype(np.float32)

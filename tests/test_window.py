@@ -6,8 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from varstar_batch.cluster.plan import WORKER_MEMORY, chunk_peak, packed_rows, waiting_memory
-from varstar_batch.cluster.window import CLIENT_MEMORY, LEAST, PER_THREAD, TASK_MEMORY, USABLE, Room, window
+from varstar_batch.runs.memory import (
+    CLIENT_MEMORY,
+    LEAST,
+    PER_THREAD,
+    TASK_MEMORY,
+    USABLE,
+    WORKER_MEMORY,
+    Room,
+    chunk_peak,
+    packed_rows,
+    waiting_memory,
+    window,
+)
 
 GIB = 2**30
 CHUNK = 256 * 2**20

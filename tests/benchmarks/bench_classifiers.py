@@ -23,15 +23,15 @@ from varstar_batch.files.location import locate
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.light_curves.rules import Limits
-from varstar_batch.model.cross_validation import split_evidence
-from varstar_batch.model.evaluation import Evidence, judge
-from varstar_batch.model.fitting import fit
-from varstar_batch.model.folds import Split, fold_splits, survey_splits
-from varstar_batch.model.labelled import LabelledLightCurves
-from varstar_batch.model.recipes import RECIPES
-from varstar_batch.model.training import TrainingOptions, TrainingPlan, plan_training
-from varstar_batch.storage.labelled import Selection, read_labelled
-from varstar_batch.storage.training import WorkFolder
+from varstar_batch.training.checkpoints import WorkFolder
+from varstar_batch.training.cross_validation import split_evidence
+from varstar_batch.training.fit import fit
+from varstar_batch.training.folds import Split, fold_splits, survey_splits
+from varstar_batch.training.labelled import LabelledLightCurves
+from varstar_batch.training.measures import Evidence, judge
+from varstar_batch.training.plan import TrainingOptions, TrainingPlan, plan_training
+from varstar_batch.training.read_labelled import Selection, read_labelled
+from varstar_batch.training.recipes import RECIPES
 
 TREES = 500
 ROOT = Path(__file__).resolve().parents[2]

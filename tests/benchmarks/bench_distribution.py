@@ -16,10 +16,10 @@ import pytest
 
 from tests.making import simulated_table, write_partition
 from varstar_batch.cluster.clients import open_client
-from varstar_batch.cluster.configuration import RunConfig
-from varstar_batch.cluster.plan import make_plan
-from varstar_batch.cluster.runs import execute_run, plan_run, prepare
 from varstar_batch.model.bundle_files import read_bundle
+from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.plan import make_plan
+from varstar_batch.runs.stages import execute_run, plan_run, prepare
 from varstar_batch.survey.open import Partition, open_survey
 
 PARTITIONS = int(os.environ.get("VARSTAR_BENCH_PARTITIONS", "100000"))

@@ -35,12 +35,12 @@ from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.model.engines.keras_forward import compile_forward
 from varstar_batch.model.engines.open import open_engine
-from varstar_batch.model.fitting import compile_options, passes_of
-from varstar_batch.model.inputs import Float32, Inputs
 from varstar_batch.model.keras_runtime import keras_sees_gpu, load_keras, nvidia_driver_is_loaded
 from varstar_batch.model.networks import build_paper_network, from_keras_file, logits_model
 from varstar_batch.survey.open import Survey, open_survey
 from varstar_batch.survey.read import read_batches
+from varstar_batch.training.fit import compile_options, passes_of
+from varstar_batch.training.inputs import Float32, Inputs
 
 AIMS = {"CNN in bfloat16": 1_500_000, "end to end on 16 cores": 100_000, "seconds a pass of 17,000": 1}
 TRAINING_BATCH = 16

@@ -19,8 +19,8 @@ import pytest
 
 from tests.making import simulated_table
 from varstar_batch.cluster.clients import ClusterOptions, open_client
-from varstar_batch.cluster.configuration import RunConfig
-from varstar_batch.cluster.runs import execute_run, plan_run, prepare, publish, verify
+from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.stages import execute_run, plan_run, prepare, publish, verify
 from varstar_batch.survey.write import survey_write_options
 
 OBJECTS = int(os.environ.get("VARSTAR_BENCH_OBJECTS", "300000"))

@@ -18,14 +18,14 @@ import numpy as np
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.light_curves.rules import Limits
-from varstar_batch.model.fitting import TrainingSet, _Network
-from varstar_batch.model.folds import Split
-from varstar_batch.model.inputs import Inputs
 from varstar_batch.model.keras_runtime import keras_sees_gpu, load_keras
-from varstar_batch.model.labelled import LabelledLightCurves
 from varstar_batch.model.networks import build_paper_network
-from varstar_batch.model.recipes import PAPER
 from varstar_batch.simulation.objects import simulate_objects
+from varstar_batch.training.fit import TrainingSet, _Network
+from varstar_batch.training.folds import Split
+from varstar_batch.training.inputs import Inputs
+from varstar_batch.training.labelled import LabelledLightCurves
+from varstar_batch.training.recipes import PAPER
 
 PAPER_OBJECTS = 17_000
 

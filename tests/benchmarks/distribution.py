@@ -24,11 +24,11 @@ from tests.benchmarks.surveys import SurveySize, write_survey
 from tests.clusters import ROOT, free_port
 from tests.flow_site import Site, running_site
 from varstar_batch.cluster.clients import open_client
-from varstar_batch.cluster.configuration import RunConfig
-from varstar_batch.cluster.execute import PartitionResult, execute
 from varstar_batch.cluster.forking import ENVIRONMENT
-from varstar_batch.cluster.outcomes import ChunkRecord
-from varstar_batch.cluster.runs import plan_run, prepare
+from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.execute import PartitionResult, execute
+from varstar_batch.runs.records import ChunkRecord
+from varstar_batch.runs.stages import plan_run, prepare
 from varstar_batch.survey.open import Failure
 from varstar_batch.survey.read import partition_shape
 
@@ -38,9 +38,9 @@ WARM_UP = 2
 
 ALONE = """
 import sys
-from varstar_batch.cluster.configuration import RunConfig
-from varstar_batch.cluster.execute import PartitionResult, execute
-from varstar_batch.cluster.runs import plan_run, prepare
+from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.execute import PartitionResult, execute
+from varstar_batch.runs.stages import plan_run, prepare
 survey, catalog, first, step, model = sys.argv[1:]
 plan, bundle = plan_run(survey, model or None, RunConfig())
 prepared = prepare(plan, bundle, catalog, fresh=True)

@@ -13,29 +13,6 @@ PLAN_SCHEMA = pa.schema(
     [("partition", pa.string()), ("size", pa.int64()), ("version", pa.string()), ("fingerprint", pa.string())]
 )
 
-TASKS_SCHEMA = pa.schema(
-    [
-        ("partition", pa.string()),
-        ("chunk", pa.int32()),
-        ("chunks", pa.int32()),
-        ("rows", pa.int64()),
-        ("observations", pa.int64()),
-        ("bytes_in", pa.int64()),
-        ("bytes_out", pa.int64()),
-        ("status", COUNTS),
-        ("classes", COUNTS),
-        ("dropped", COUNTS),
-        ("labels", COUNTS),
-        ("seconds", pa.map_(pa.string(), pa.float64())),
-        ("started", pa.float64()),
-        ("sha256", pa.string()),
-        ("worker", pa.string()),
-        ("classifier", pa.string()),
-        ("peak_memory", pa.int64()),
-        ("retries", pa.int32()),
-        ("run_id", pa.string()),
-    ]
-)
 
 PARTITIONS_SCHEMA = pa.schema(
     [

@@ -43,12 +43,12 @@ def estimate(
     """Foretell time, memory and cost of classifying SURVEY, from its footers and a measurement of some seconds."""
     from varstar_batch.cluster.calibration import calibrate, survey_workload, with_rates
     from varstar_batch.cluster.clients import default_workers
-    from varstar_batch.cluster.configuration import load_config
-    from varstar_batch.cluster.estimate import Prices, read_rates
-    from varstar_batch.cluster.estimate import estimate as foretell
     from varstar_batch.cluster.forking import load_ahead_of_workers
-    from varstar_batch.cluster.preparing import plan_run
     from varstar_batch.files.location import locate
+    from varstar_batch.runs.config import load_config
+    from varstar_batch.runs.estimate import Prices, read_rates
+    from varstar_batch.runs.estimate import estimate as foretell
+    from varstar_batch.runs.prepare import plan_run
 
     overrides = [f"survey.preset={preset}"] if preset else []
     overrides += set_ or []

@@ -11,10 +11,10 @@ from varstar_batch.cli.archives import ingest_files, tell_ingested
 from varstar_batch.cli.cluster_words import InsecureScheduler, TlsCa, TlsCert, TlsKey
 from varstar_batch.cli.console import parse_bytes, print_json
 from varstar_batch.cluster.clients import ClusterOptions, default_workers
-from varstar_batch.cluster.configuration import load_config
 from varstar_batch.cluster.ingesting import open_crew
 from varstar_batch.errors import InputError
 from varstar_batch.progress import progress
+from varstar_batch.runs.config import load_config
 
 if TYPE_CHECKING:
     from varstar_batch.ingest.options import ArchiveOptions

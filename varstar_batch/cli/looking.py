@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from varstar_batch.cli.console import note, print_counts, print_json, print_table, say, warning_line
-from varstar_batch.cluster.configuration import load_config
 from varstar_batch.light_curves.rules import Preprocessing
+from varstar_batch.runs.config import load_config
 
 DONE_WITH_FAILURES = 1
 

@@ -11,12 +11,12 @@ from varstar_batch.cli.cluster_words import InsecureScheduler, TlsCa, TlsCert, T
 from varstar_batch.cli.console import note, out, parse_bytes, print_counts, print_json, print_table, say, warning_line
 from varstar_batch.cli.outcome import agreement
 from varstar_batch.cluster.clients import ClusterOptions, open_client
-from varstar_batch.cluster.configuration import load_config
-from varstar_batch.cluster.execute import PartitionResult
 from varstar_batch.cluster.forking import load_ahead_of_workers
-from varstar_batch.cluster.plan import RunPlan
-from varstar_batch.cluster.runs import Prepared, execute_run, expected_objects, plan_run, prepare, publish, verify
 from varstar_batch.progress import progress
+from varstar_batch.runs.config import load_config
+from varstar_batch.runs.execute import PartitionResult
+from varstar_batch.runs.plan import RunPlan
+from varstar_batch.runs.stages import Prepared, execute_run, expected_objects, plan_run, prepare, publish, verify
 from varstar_batch.survey.open import Failure
 
 DONE_WITH_FAILURES = 1

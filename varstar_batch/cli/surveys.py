@@ -8,9 +8,9 @@ import typer
 
 from varstar_batch.cli.console import print_counts, say, warning_line
 from varstar_batch.cluster.clients import default_workers
-from varstar_batch.cluster.configuration import load_config
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.progress import progress
+from varstar_batch.runs.config import load_config
 
 DONE_WITH_FAILURES = 1
 DEFAULT_PARTITIONS = 16
@@ -51,7 +51,7 @@ def fold(
     threads: Annotated[int | None, typer.Option(min=1, help="Partitions at once. [default: one per core]")] = None,
 ) -> None:
     """Clean and fold every light curve of SURVEY to 512 points, and write the curves to OUT as Parquet."""
-    from varstar_batch.cluster.runs import expected_objects
+    from varstar_batch.runs.stages import expected_objects
     from varstar_batch.survey.folded import fold_survey
     from varstar_batch.survey.open import open_survey
 

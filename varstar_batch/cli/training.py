@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from varstar_batch.cli.console import note, print_counts, print_json, print_table, say, warning_line
-from varstar_batch.cluster.configuration import load_config
 from varstar_batch.progress import progress
+from varstar_batch.runs.config import load_config
 from varstar_batch.survey.columns import SurveyConfig
 
 SHIPPED = "-"
@@ -55,8 +55,8 @@ def train(
 
     A training that was cut off goes on where it stopped when the same command is given again.
     """
-    from varstar_batch.cluster.training import TrainingRequest, make_bundle
-    from varstar_batch.model.training import TrainingOptions
+    from varstar_batch.training.make_bundle import TrainingRequest, make_bundle
+    from varstar_batch.training.plan import TrainingOptions
 
     options = TrainingOptions(
         architecture=architecture,
@@ -103,10 +103,10 @@ def evaluate(
     from varstar_batch.files.location import locate
     from varstar_batch.files.new_folder import check_vacant
     from varstar_batch.model.bundle_files import read_bundle
-    from varstar_batch.model.evaluating import gather_evidence
-    from varstar_batch.model.evaluation import judge
-    from varstar_batch.report.training import write_evaluation
-    from varstar_batch.storage.labelled import Selection, read_labelled
+    from varstar_batch.training.evaluate import gather_evidence
+    from varstar_batch.training.measures import judge
+    from varstar_batch.training.read_labelled import Selection, read_labelled
+    from varstar_batch.training.results import write_evaluation
 
     model = read_bundle(None if bundle == SHIPPED else bundle)
     folder = None if out is None else locate(out, what="report")
@@ -140,7 +140,7 @@ def evaluate(
 
 
 def print_measures(measures: dict[str, Any]) -> None:
-    """Print what `varstar_batch.model.evaluation.judge` found, for people."""
+    """Print what `varstar_batch.training.measures.judge` found, for people."""
     names = ("precision", "recall", "f1")
     rows: list[tuple[object, ...]] = [
         (label, values["n_objects"], *(values[name] for name in names))
@@ -164,7 +164,7 @@ def print_measures(measures: dict[str, Any]) -> None:
 
 def survey_configs(surveys: list[str], config: str | None, overrides: list[str]) -> list[SurveyConfig]:
     """Return the configuration of each survey: that of all, with what was said of the survey of that name on top."""
-    from varstar_batch.storage.labelled import survey_names
+    from varstar_batch.training.read_labelled import survey_names
 
     configs = []
     names = survey_names(surveys)

@@ -17,15 +17,15 @@ import pyarrow.parquet as pq
 from varstar_batch.catalog.finish import load_ahead
 from varstar_batch.catalog.schema import Provenance, catalog_rows, sort_rows, write_options
 from varstar_batch.cluster.clients import default_workers, open_client
-from varstar_batch.cluster.context import peak_memory
-from varstar_batch.cluster.estimate import Rates, Workload, measure_workload
-from varstar_batch.cluster.plan import RunPlan, split
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines.engine import Engine, EngineName, Precision
 from varstar_batch.model.engines.open import open_engine
+from varstar_batch.runs.context import peak_memory
+from varstar_batch.runs.estimate import Rates, Workload, measure_workload
+from varstar_batch.runs.plan import RunPlan, split
 from varstar_batch.survey.open import Partition, Source
 from varstar_batch.survey.read import PartitionShape, SurveyBatch, batch_observations, partition_shape, read_batches
 

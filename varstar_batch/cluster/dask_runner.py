@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from varstar_batch.cluster.attempts import attempt
-from varstar_batch.cluster.configuration import LostGpus
-from varstar_batch.cluster.execute import Task
-from varstar_batch.cluster.outcomes import ChunkRecord
-from varstar_batch.cluster.pools import classify_folded, fold_chunk, list_chunks, write_classified
-from varstar_batch.cluster.window import LEAST, Room, window
-from varstar_batch.cluster.work import classify_chunk, start_partition
 from varstar_batch.errors import VarstarError, one_line
+from varstar_batch.runs.config import LostGpus
+from varstar_batch.runs.execute import Task
+from varstar_batch.runs.gpu_tasks import classify_folded, fold_chunk, list_chunks, write_classified
+from varstar_batch.runs.memory import LEAST, Room, window
+from varstar_batch.runs.records import ChunkRecord
+from varstar_batch.runs.retries import attempt
+from varstar_batch.runs.tasks import classify_chunk, start_partition
 from varstar_batch.survey.open import Failure
 
 if TYPE_CHECKING:

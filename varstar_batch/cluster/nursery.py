@@ -5,7 +5,6 @@ Nothing here may start a thread, which a fork would lose: of OpenVINO only the l
 
 from __future__ import annotations
 
-from varstar_batch.cluster import work  # noqa: F401
 from varstar_batch.light_curves.fold import compile_kernels
 from varstar_batch.model.engines.openvino_graph import load_openvino
 

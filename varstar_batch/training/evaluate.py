@@ -13,8 +13,8 @@ from varstar_batch.light_curves.status import Status, count_statuses
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines.open import open_engine
-from varstar_batch.model.evaluation import Evidence
-from varstar_batch.model.labelled import NO_CLASS, LabelledLightCurves
+from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves
+from varstar_batch.training.measures import Evidence
 
 
 def gather_evidence(bundle: Bundle, data: LabelledLightCurves) -> tuple[Evidence, dict[str, int]]:

@@ -1,4 +1,4 @@
-"""Training: from labelled light curves to a calibrated bundle and the evidence of how good it is."""
+"""TODO."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -18,18 +17,12 @@ from varstar_batch._version import __version__
 from varstar_batch.errors import InputError
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.status import Status, count_statuses
-from varstar_batch.model.bundle import Bundle, BundleContract, PrecisionChange
-from varstar_batch.model.cards import write_card
-from varstar_batch.model.classify import temperature_softmax
-from varstar_batch.model.cross_validation import calibrate, split_evidence
-from varstar_batch.model.engines.open import open_engine
-from varstar_batch.model.evaluation import Evidence, judge
-from varstar_batch.model.fitting import Checkpoints, NoCheckpoints, TrainingSet, fit
-from varstar_batch.model.folds import Split, fold_splits, star_groups
-from varstar_batch.model.inputs import Inputs, check_finite, fold_inputs
 from varstar_batch.model.keras_runtime import load_keras
-from varstar_batch.model.labelled import NO_CLASS, LabelledLightCurves
-from varstar_batch.model.recipes import Recipe, find_recipe
+from varstar_batch.training.fit import TrainingSet
+from varstar_batch.training.folds import Split, fold_splits, star_groups
+from varstar_batch.training.inputs import check_finite, fold_inputs
+from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves
+from varstar_batch.training.recipes import Recipe, find_recipe
 
 FEWEST_CLASSES = 2
 
@@ -135,14 +128,6 @@ class TrainingPlan:
         return {**options, "light_curves": len(self.data.objects), "versions": dict(_versions())}
 
 
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """A bundle, and what its measures rest on."""
-
-    bundle: Bundle
-    evidence: Evidence
-
-
 def plan_training(data: LabelledLightCurves, options: TrainingOptions) -> TrainingPlan:
     """Fold everything, check it, and divide it into folds.
 
@@ -182,72 +167,6 @@ def plan_training(data: LabelledLightCurves, options: TrainingOptions) -> Traini
         dropped_classes=tuple(CLASSES[code] for code in rare),
         fingerprint=_fingerprint(training_set, recipe, options),
     )
-
-
-def train(
-    plan: TrainingPlan,
-    name: str,
-    checkpoints: Checkpoints | None = None,
-    progress: Callable[[int], None] = lambda passes: None,
-) -> Trained:
-    """Fit a network for each fold, to measure and to calibrate, and one on everything, which is the bundle's.
-
-    Parameters
-    ----------
-    plan : TrainingPlan
-    name : str
-        Of the bundle.
-    checkpoints : Checkpoints, optional
-        Where an unfinished training is kept, and gone on with. They must be of this plan.
-    progress : callable, optional
-        Takes the number of passes done since its last call, of `TrainingPlan.passes`.
-    """
-    checkpoints = NoCheckpoints() if checkpoints is None else checkpoints
-    seeds = np.random.SeedSequence(plan.options.seed).generate_state(len(plan.fits), np.uint32) >> 1
-    fitted = [
-        fit(plan.data, split, plan.recipe, int(seed), checkpoints, progress)
-        for split, seed in zip(plan.fits, seeds, strict=True)
-    ]
-    evidence = split_evidence(plan, fitted)
-    keras_file = fitted[-1].keras_file
-    calibration, ood = calibrate(plan, fitted)
-    contract = BundleContract(
-        name=name,
-        model_version=f"{name}-{hashlib.sha256(keras_file).hexdigest()[:8]}",
-        architecture=plan.recipe.architecture,
-        classes=CLASSES,
-        preprocessing=plan.recipe.preprocessing,
-        features=plan.recipe.features,
-        calibration=calibration,
-        ood=ood,
-        precision={},
-        training=_training_record(plan),
-        metrics={"held_out": judge(evidence, CLASSES)},
-        versions=_versions(),
-        weights_sha256=hashlib.sha256(keras_file).hexdigest(),
-    )
-    precision = measure_precision(Bundle(contract, keras_file, ""), plan.data.inputs)
-    contract = contract.model_copy(update={"precision": precision})
-    return Trained(Bundle(contract, keras_file, write_card(contract)), evidence)
-
-
-def measure_precision(bundle: Bundle, inputs: Inputs) -> dict[str, PrecisionChange]:
-    """Return what bfloat16 changes on some inputs; empty on a CPU that cannot compute it."""
-    engine = open_engine(bundle, "openvino", "bfloat16")
-    if engine.precision != "bfloat16":
-        return {}
-    temperature = bundle.contract.calibration.temperature
-    exact, changed = (
-        temperature_softmax(each.logits(inputs.curves, inputs.features).astype(np.float64), temperature)
-        for each in (open_engine(bundle, "openvino", "float32"), engine)
-    )
-    return {
-        "bfloat16": PrecisionChange(
-            max_probability_change=round(float(np.abs(exact - changed).max()), 6),
-            changed_classes=round(float(np.mean(exact.argmax(axis=1) != changed.argmax(axis=1))), 6),
-            n_objects=len(inputs),
-        )
-    }
 
 
 def _rare_classes(class_code: npt.NDArray[np.int8], options: TrainingOptions, where: str) -> npt.NDArray[np.intp]:
@@ -297,29 +216,6 @@ def _recipe_record(recipe: Recipe) -> dict[str, JsonValue]:
         else:
             record[name] = list(value) if isinstance(value, tuple) else value
     return record
-
-
-def _training_record(plan: TrainingPlan) -> dict[str, JsonValue]:
-    objects = plan.data.objects
-    surveys: dict[str, JsonValue] = {
-        str(name): {
-            label: int((objects.class_code[objects.survey == name] == code).sum()) for code, label in enumerate(CLASSES)
-        }
-        for name in sorted(set(objects.survey))
-    }
-    recipe = _recipe_record(plan.recipe)
-    bands = sorted({f"{survey}: {band}" for survey, band in zip(objects.survey, objects.band, strict=True) if band})
-    return {
-        "source": ", ".join(surveys),
-        "fingerprint": plan.data.objects.fingerprint,
-        "n_objects": len(objects),
-        "surveys": surveys,
-        "bands": [*bands],
-        "unusable": dict(plan.unusable),
-        "dropped_classes": list(plan.dropped_classes),
-        "options": {key: value for key, value in asdict(plan.options).items() if value is not None},
-        "recipe": {key: value for key, value in recipe.items() if key not in ("preprocessing", "features")},
-    }
 
 
 def _fingerprint(data: TrainingSet, recipe: Recipe, options: TrainingOptions) -> str:

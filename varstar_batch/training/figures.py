@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.light_curves.rules import Limits, Preprocessing
-from varstar_batch.model.evaluation import Evidence, confusion_matrix, reliability
+from varstar_batch.training.measures import Evidence, confusion_matrix, reliability
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,8 +14,8 @@ from varstar_batch.errors import InputError
 from varstar_batch.light_curves.features import FEATURES
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.light_curves.rules import Preprocessing
-from varstar_batch.model.augmenting import observe_worse
 from varstar_batch.model.networks import build_paper_network, build_survey_network, set_standard
+from varstar_batch.training.augment import observe_worse
 
 Periods = npt.NDArray[np.float64]
 ClassCodes = npt.NDArray[np.int8]

@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.model.classify import Float64, temperature_softmax
-from varstar_batch.model.folds import Split
-from varstar_batch.model.inputs import Float32, Inputs, fold_inputs
 from varstar_batch.model.keras_runtime import keras_sees_gpu, load_keras, numpy_copies_allowed
-from varstar_batch.model.labelled import LabelledLightCurves, Texts
 from varstar_batch.model.networks import logits_model, to_keras_file
-from varstar_batch.model.recipes import Recipe
+from varstar_batch.training.folds import Split
+from varstar_batch.training.inputs import Float32, Inputs, fold_inputs
+from varstar_batch.training.labelled import LabelledLightCurves, Texts
+from varstar_batch.training.recipes import Recipe
 
 GPU_STEPS = 64
 """Steps that a GPU takes on its own between two words with Python."""
@@ -247,7 +247,7 @@ def passes_of(model: Any, batch_size: int, *, gpu: bool) -> Passes:
     On a CPU JAX runs convolutions inside of a loop seven times slower than outside.
     """
     if gpu and load_keras().backend.backend() == "jax":
-        from varstar_batch.model.fitting_jax import JaxPasses
+        from varstar_batch.training.fit_jax import JaxPasses
 
         return JaxPasses(model, batch_size)
 

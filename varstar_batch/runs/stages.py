@@ -19,15 +19,14 @@ from varstar_batch.catalog.checks import VerificationError, verify_run_files
 from varstar_batch.catalog.finish import finish_run_files, load_ahead
 from varstar_batch.catalog.root import output_key
 from varstar_batch.catalog.tables import FAILURES_SCHEMA, PARTITIONS_SCHEMA
-from varstar_batch.cluster.attempts import StorageLostError, steadfast
-from varstar_batch.cluster.execute import PartitionResult, execute
-from varstar_batch.cluster.ledger import Ledger, by_partition, counts, rows_by_partition, total
-from varstar_batch.cluster.outcomes import STAGES, SYSTEMIC
-from varstar_batch.cluster.preparing import Prepared, expected_objects, plan_run, prepare
 from varstar_batch.errors import RefusedError
 from varstar_batch.files.location import write_json
 from varstar_batch.files.object_store import storage_errors
 from varstar_batch.files.parquet import write_columns, write_table
+from varstar_batch.runs.execute import PartitionResult, execute
+from varstar_batch.runs.prepare import Prepared, expected_objects, plan_run, prepare
+from varstar_batch.runs.records import STAGES, SYSTEMIC, Ledger, by_partition, counts, rows_by_partition, total
+from varstar_batch.runs.retries import StorageLostError, steadfast
 from varstar_batch.survey.open import Failure
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class Executed:
     Attributes
     ----------
     tasks : pa.Table
-        Of every chunk (`varstar_batch.catalog.tables.TASKS_SCHEMA`), by partition and chunk.
+        Of every chunk (`varstar_batch.runs.records.TASKS_SCHEMA`), by partition and chunk.
     failures : tuple of Failure
         By partition.
     seconds : float

@@ -22,15 +22,15 @@ from varstar_batch.catalog.root import (
     output_key,
 )
 from varstar_batch.catalog.tables import PLAN_SCHEMA
-from varstar_batch.cluster.attempts import steadfast
-from varstar_batch.cluster.configuration import RunConfig
-from varstar_batch.cluster.context import RunContext, this_worker
-from varstar_batch.cluster.plan import RunPlan, difference, make_plan
 from varstar_batch.errors import PartitionError, RefusedError
 from varstar_batch.files.location import writable, write_json
 from varstar_batch.files.parquet import read_table, write_table
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle, write_bundle
+from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.context import RunContext, this_worker
+from varstar_batch.runs.plan import RunPlan, difference, make_plan
+from varstar_batch.runs.retries import steadfast
 from varstar_batch.survey.open import Partition, Survey, open_survey
 from varstar_batch.survey.read import partition_shape
 

@@ -13,8 +13,8 @@ from varstar_batch.light_curves.features import choose_features
 from varstar_batch.light_curves.fold import Folded, fold
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.light_curves.rules import Limits
-from varstar_batch.model.labelled import Rows
-from varstar_batch.model.recipes import Periods, Recipe
+from varstar_batch.training.labelled import Rows
+from varstar_batch.training.recipes import Periods, Recipe
 
 Float32 = npt.NDArray[np.float32]
 

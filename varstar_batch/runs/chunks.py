@@ -23,15 +23,15 @@ from varstar_batch.catalog.schema import (
     sort_rows,
     write_options,
 )
-from varstar_batch.cluster.context import RunContext, load_bundle, peak_memory, this_worker
-from varstar_batch.cluster.metrics import count_chunk
-from varstar_batch.cluster.outcomes import STAGES, ChunkRecord, with_records
-from varstar_batch.cluster.plan import Chunk
 from varstar_batch.errors import PartitionError
 from varstar_batch.files.location import Location
 from varstar_batch.light_curves.fold import Folded, fold
 from varstar_batch.light_curves.status import DropReason
 from varstar_batch.model.classify import Classification
+from varstar_batch.runs.context import RunContext, load_bundle, peak_memory, this_worker
+from varstar_batch.runs.metrics import count_chunk
+from varstar_batch.runs.plan import Chunk
+from varstar_batch.runs.records import STAGES, ChunkRecord, with_records
 from varstar_batch.survey.read import SurveyBatch, batch_observations, read_batches
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.model.bundle import Bundle, BundleContract
 from varstar_batch.model.bundle_files import REPORT_FOLDER, write_bundle
-from varstar_batch.model.cards import ACCURACIES, measure_table, part_table, summarise_measures
-from varstar_batch.model.evaluation import Evidence
-from varstar_batch.model.training import Trained
-from varstar_batch.report.figures import draw_figures
+from varstar_batch.training.card import ACCURACIES, measure_table, part_table, summarise_measures
+from varstar_batch.training.figures import draw_figures
+from varstar_batch.training.measures import Evidence
+from varstar_batch.training.train import Trained
 
 METRICS_JSON = "metrics.json"
 METRICS_TABLE = "metrics.md"

@@ -10,13 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from varstar_batch.catalog.root import output_key
-from varstar_batch.cluster.plan import Chunk
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.location import Location
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.model.engines.engine import Engine, EngineName, Precision
 from varstar_batch.model.engines.open import open_engine
+from varstar_batch.runs.plan import Chunk
 from varstar_batch.survey.open import Source
 
 _PROC_STATUS = Path("/proc/self/status")

@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from varstar_batch.cluster.attempts import attempt
-from varstar_batch.cluster.configuration import LostGpus
-from varstar_batch.cluster.context import RunContext
-from varstar_batch.cluster.outcomes import ChunkRecord
-from varstar_batch.cluster.plan import Chunk
-from varstar_batch.cluster.work import assemble, carry_over, classify_chunk, recover, start_partition
+from varstar_batch.runs.config import LostGpus
+from varstar_batch.runs.context import RunContext
+from varstar_batch.runs.plan import Chunk
+from varstar_batch.runs.records import ChunkRecord
+from varstar_batch.runs.retries import attempt
+from varstar_batch.runs.tasks import assemble, carry_over, classify_chunk, recover, start_partition
 from varstar_batch.survey.open import Failure, Partition
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Task:
     partition : str
         Key of the partition.
     function : callable
-        One of `varstar_batch.cluster.work`.
+        One of `varstar_batch.runs.tasks`.
     arguments : tuple
         What it takes.
     """

@@ -11,8 +11,8 @@ import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from varstar_batch.cluster.outcomes import STAGES, ChunkRecord
 from varstar_batch.light_curves.status import STATUS_LABELS
+from varstar_batch.runs.records import STAGES, ChunkRecord
 
 if TYPE_CHECKING:
     from prometheus_client import Counter

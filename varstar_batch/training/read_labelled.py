@@ -17,11 +17,11 @@ from varstar_batch.files.parquet import opened_parquet
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.light_curves.rules import Limits
-from varstar_batch.model.labelled import NO_CLASS, LabelledLightCurves, Rows, take_light_curves
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.decode import to_float64
 from varstar_batch.survey.open import Partition, Survey, open_survey
 from varstar_batch.survey.read import partition_shape, read_batches
+from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves, Rows, take_light_curves
 
 BATCH_OBSERVATIONS = 2**20
 

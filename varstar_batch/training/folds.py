@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.model.labelled import LabelledLightCurves, Rows
+from varstar_batch.training.labelled import LabelledLightCurves, Rows
 
 SAME_STAR_ARCSEC = 2.0
 """Two positions nearer than this are one star."""

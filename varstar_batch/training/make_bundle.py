@@ -6,11 +6,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from varstar_batch.model.training import Trained, TrainingOptions, plan_training, train
-from varstar_batch.report.training import write_trained
-from varstar_batch.storage.labelled import Selection, read_labelled
-from varstar_batch.storage.training import check_output, open_work
 from varstar_batch.survey.columns import SurveyConfig
+from varstar_batch.training.checkpoints import check_output, open_work
+from varstar_batch.training.plan import TrainingOptions, plan_training
+from varstar_batch.training.read_labelled import Selection, read_labelled
+from varstar_batch.training.results import write_trained
+from varstar_batch.training.train import Trained, train
 
 Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], None]]]
 """Takes a title, a total (or None) and a unit, and gives what is told of each step; the console has one."""

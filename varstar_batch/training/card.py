@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from varstar_batch.model.bundle import BundleContract
-from varstar_batch.model.evaluation import MEASURES
+from varstar_batch.training.measures import MEASURES
 
 SIMULATED = "simulated"
 """Begins the names of surveys that hold no real star."""
@@ -56,7 +56,7 @@ def write_card(contract: BundleContract) -> str:
 
 
 def measure_table(measures: Mapping[str, Any]) -> str:
-    """Return the paper's table of what `varstar_batch.model.evaluation.judge` found, by class and average."""
+    """Return the paper's table of what `varstar_batch.training.measures.judge` found, by class and average."""
     folds = measures["folds"]
     rows = [
         f"| class | light curves | {' | '.join(_TITLES.get(name, name) for name in MEASURES)} |",

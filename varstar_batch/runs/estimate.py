@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from varstar_batch.cluster.plan import WORKER_MEMORY, projected_memory
 from varstar_batch.errors import InputError
+from varstar_batch.runs.memory import WORKER_MEMORY, projected_memory
 from varstar_batch.survey.read import BYTES_PER_OBSERVATION, PartitionShape
 
 HOUR = 3600.0

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 
 from varstar_batch.catalog.root import output_key
 from varstar_batch.catalog.schema import ROW_GROUP_ROWS, write_options
-from varstar_batch.cluster.chunks import Tally, batch_rows, check_unique, folded_batches, hashed_output, write_chunk
-from varstar_batch.cluster.context import RunContext, load_bundle, load_engine, this_worker
-from varstar_batch.cluster.metrics import count_partition
-from varstar_batch.cluster.outcomes import ChunkRecord, Outcome, read_records, with_records
-from varstar_batch.cluster.plan import Chunk, split
 from varstar_batch.errors import PartitionError
 from varstar_batch.model.classify import classify
+from varstar_batch.runs.chunks import Tally, batch_rows, check_unique, folded_batches, hashed_output, write_chunk
+from varstar_batch.runs.context import RunContext, load_bundle, load_engine, this_worker
+from varstar_batch.runs.metrics import count_partition
+from varstar_batch.runs.plan import Chunk, split
+from varstar_batch.runs.records import ChunkRecord, Outcome, read_records, with_records
 from varstar_batch.survey.open import Failure, Partition
 from varstar_batch.survey.read import partition_shape
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
-from varstar_batch.cluster.metrics import count_failure, count_retry
-from varstar_batch.cluster.outcomes import ChunkRecord
 from varstar_batch.errors import PartitionError, VarstarError, one_line
 from varstar_batch.files.object_store import kind_of, storage_errors
+from varstar_batch.runs.metrics import count_failure, count_retry
+from varstar_batch.runs.records import ChunkRecord
 from varstar_batch.survey.open import Failure
 
 TRIES = 4
@@ -36,7 +36,7 @@ def attempt(function: Callable[..., Any], partition: str, *arguments: Any) -> An
     Parameters
     ----------
     function : callable
-        One of `varstar_batch.cluster.work` or `varstar_batch.cluster.pools`.
+        One of `varstar_batch.runs.tasks` or `varstar_batch.runs.gpu_tasks`.
     partition : str
         Key of the partition.
     *arguments

@@ -1,6 +1,6 @@
 """A chunk's way where GPU workers take part: folded on a CPU worker, classified on a GPU worker, written on a CPU one.
 
-The three tasks overlap for different chunks. Curves travel packed (`varstar_batch.cluster.packing`), and only those.
+The three tasks overlap for different chunks. Curves travel packed (`varstar_batch.runs.gpu_tasks`), and only those.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from varstar_batch.cluster.chunks import Tally, batch_rows, folded_batches, write_chunk
-from varstar_batch.cluster.context import RunContext, load_bundle, load_engine, this_worker
-from varstar_batch.cluster.outcomes import ChunkRecord, read_records
-from varstar_batch.cluster.packing import PackedCurves, pack, unpack
-from varstar_batch.cluster.plan import Chunk, packed_rows, split
 from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.model.classify import Classification, classify
+from varstar_batch.runs.chunks import Tally, batch_rows, folded_batches, write_chunk
+from varstar_batch.runs.context import RunContext, load_bundle, load_engine, this_worker
+from varstar_batch.runs.memory import packed_rows
+from varstar_batch.runs.plan import Chunk, split
+from varstar_batch.runs.records import ChunkRecord, read_records
 from varstar_batch.survey.open import Failure, Partition
 from varstar_batch.survey.read import SurveyBatch, partition_shape
 
@@ -98,3 +99,47 @@ def _packed(batch: SurveyBatch, folded: Folded) -> FoldedBatch:
     return FoldedBatch(
         SurveyBatch(batch.objects, nothing, batch.period), replace(folded, curve=folded.curve[:, :0].copy()), curves
     )
+
+
+LEVELS = 65_535
+"""Steps between the least and the greatest value of a curve. Half a step, 7.6e-6 of the range, is the greatest loss;
+float16, as large, loses 2.4e-4. Measured on the shipped bundle: no probability moves by more than 3.4e-5 and no class
+changes among 2,000 simulated stars (tests/test_pools.py holds it to 1e-3)."""
+
+
+LEAST_SPAN = 1e-30
+"""A curve of a smaller range is packed as a constant."""
+
+
+@dataclass(frozen=True, eq=False)
+class PackedCurves:
+    """Curves on a scale of their own each.
+
+    Attributes
+    ----------
+    codes : uint16 (n, n_phase)
+    low, span : float32 (n,)
+        Least value, and greatest less least value.
+    """
+
+    codes: npt.NDArray[np.uint16]
+    low: npt.NDArray[np.float32]
+    span: npt.NDArray[np.float32]
+
+
+def pack(curves: npt.NDArray[np.float32]) -> PackedCurves:
+    """Pack curves, float32 (n, n_phase), all finite."""
+    low = curves.min(axis=1, initial=np.inf)
+    span = curves.max(axis=1, initial=-np.inf) - low
+    scale = np.divide(LEVELS, span, out=np.zeros_like(span), where=span > LEAST_SPAN)
+    scaled = curves - low[:, None]
+    scaled *= scale[:, None]
+    return PackedCurves(np.rint(scaled, out=scaled).astype(np.uint16), low, span)
+
+
+def unpack(packed: PackedCurves) -> npt.NDArray[np.float32]:
+    """Return the curves, float32 (n, n_phase), to half a step of their range."""
+    curves = packed.codes.astype(np.float32)
+    curves *= (packed.span / LEVELS)[:, None]
+    curves += packed.low[:, None]
+    return curves

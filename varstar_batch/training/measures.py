@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydantic import JsonValue
 
 from varstar_batch.model.classify import Float64
-from varstar_batch.model.labelled import LabelledLightCurves
+from varstar_batch.training.labelled import LabelledLightCurves
 
 MEASURES = ("accuracy", "precision", "recall", "f1")
 """By class, in the order of the paper's table; `accuracy` is that of its equation 1."""
@@ -43,7 +43,7 @@ class Evidence:
     other_score : float64 (folds, m)
         Their out-of-distribution scores.
     histories : dict of str to dict
-        Of each fit, by name; see `varstar_batch.model.fitting.History`.
+        Of each fit, by name; see `varstar_batch.training.fit.History`.
     """
 
     objects: LabelledLightCurves

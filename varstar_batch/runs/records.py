@@ -1,0 +1,188 @@
+"""What becomes of chunks and partitions: records that add up, and failures that say why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from varstar_batch.catalog.tables import COUNTS, add_counts
+from varstar_batch.files.location import Location
+from varstar_batch.files.parquet import as_table
+from varstar_batch.runs.plan import Chunk
+from varstar_batch.survey.open import Failure
+
+STAGES = ("read", "fold", "classify", "write")
+
+RECORDS_KEY = b"varstar.records"
+"""Key of the Parquet metadata under which a catalog file carries the records of its chunks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkRecord:
+    """What became of a chunk: counts that add up, and where the time went.
+
+    Attributes
+    ----------
+    partition : str
+        Key of the partition.
+    chunk, chunks : int
+        Number of the chunk, from 0, and of how many.
+    rows, observations : int
+        Light curves and observations read; `rows` is also the number of catalog rows written.
+    bytes_in, bytes_out : int
+        Size of the partition (of the first chunk only, so that sums add up) and of the file written.
+    status, classes, dropped, labels : dict
+        Objects by status and by class, observations by reason of their removal, and objects by "label>class" where the
+        survey has labels.
+    seconds : dict
+        By stage: read, fold, classify, write.
+    started : float
+        POSIX time.
+    sha256 : str
+        Of the file written.
+    worker, classifier : str
+        Host and process that folded and that classified; the same unless GPU workers take part.
+    peak_memory : int
+        Largest resident size of the process so far, bytes.
+    retries : int
+        Tries that failed before this one: storage that did not answer, workers that died.
+    run_id : str
+        Run that classified the chunk; another run than the one it is in where it was carried over.
+    """
+
+    partition: str
+    chunk: int
+    chunks: int
+    rows: int
+    observations: int
+    bytes_in: int
+    bytes_out: int
+    status: dict[str, int]
+    classes: dict[str, int]
+    dropped: dict[str, int]
+    labels: dict[str, int]
+    seconds: dict[str, float]
+    started: float
+    sha256: str
+    worker: str
+    classifier: str
+    peak_memory: int
+    retries: int = 0
+    run_id: str
+
+
+SYSTEMIC = frozenset({"storage", "disk_full", "credentials"})
+"""Kinds that say nothing of the partition: the system failed, and the same partition may do later."""
+
+Outcome = ChunkRecord | Failure | tuple[Chunk, ...]
+"""Of a partition's first task: done, failed, or too large for one chunk and cut into these."""
+
+
+def with_records(schema: pa.Schema, records: Sequence[ChunkRecord]) -> pa.Schema:
+    """Return a schema that carries records: the file itself says how it came to be, for runs that are resumed."""
+    text = json.dumps([asdict(record) for record in records])
+    return schema.with_metadata((schema.metadata or {}) | {RECORDS_KEY: text})
+
+
+def read_records(location: Location) -> list[ChunkRecord]:
+    """Return the records that a catalog file or a part of one carries. Raises FileNotFoundError."""
+    with location.open_input() as stream:
+        metadata = pq.read_schema(stream).metadata
+    return [ChunkRecord(**record) for record in json.loads(metadata[RECORDS_KEY])]
+
+
+TASKS_SCHEMA = pa.schema(
+    [
+        ("partition", pa.string()),
+        ("chunk", pa.int32()),
+        ("chunks", pa.int32()),
+        ("rows", pa.int64()),
+        ("observations", pa.int64()),
+        ("bytes_in", pa.int64()),
+        ("bytes_out", pa.int64()),
+        ("status", COUNTS),
+        ("classes", COUNTS),
+        ("dropped", COUNTS),
+        ("labels", COUNTS),
+        ("seconds", pa.map_(pa.string(), pa.float64())),
+        ("started", pa.float64()),
+        ("sha256", pa.string()),
+        ("worker", pa.string()),
+        ("classifier", pa.string()),
+        ("peak_memory", pa.int64()),
+        ("retries", pa.int32()),
+        ("run_id", pa.string()),
+    ]
+)
+
+
+BATCH = 1_000
+"""Records that wait to become columns together."""
+
+
+class Ledger:
+    """Takes records as they come."""
+
+    def __init__(self) -> None:
+        self._waiting: list[ChunkRecord] = []
+        self._tables: list[pa.Table] = [TASKS_SCHEMA.empty_table()]
+
+    def add(self, records: Iterable[ChunkRecord]) -> None:
+        """Take the records of a partition."""
+        self._waiting.extend(records)
+        if len(self._waiting) >= BATCH:
+            self._store()
+
+    def table(self) -> pa.Table:
+        """Return all of them, `TASKS_SCHEMA`, by partition and chunk."""
+        self._store()
+        return pa.concat_tables(self._tables).sort_by([("partition", "ascending"), ("chunk", "ascending")])
+
+    def _store(self) -> None:
+        self._tables.append(as_table((vars(record) for record in self._waiting), TASKS_SCHEMA))
+        self._waiting.clear()
+
+
+def total(tasks: pa.Table, name: str) -> Any:
+    """Return the sum of a column of numbers, 0 for none."""
+    return pc.sum(tasks[name], min_count=0).as_py()
+
+
+def counts(tasks: pa.Table, name: str) -> dict[str, Any]:
+    """Return the sums of a column of maps by their keys, the largest first, then by name."""
+    maps = tasks[name].combine_chunks()
+    pairs = pa.table({"key": maps.keys, "value": maps.items})
+    sums = pairs.group_by("key").aggregate([("value", "sum")])
+    sums = sums.sort_by([("value_sum", "descending"), ("key", "ascending")])
+    return dict(zip(sums["key"].to_pylist(), sums["value_sum"].to_pylist(), strict=True))
+
+
+def rows_by_partition(tasks: pa.Table) -> dict[str, int]:
+    """Return the rows of each partition, by its key."""
+    sums = tasks.group_by("partition").aggregate([("rows", "sum")])
+    return dict(zip(sums["partition"].to_pylist(), sums["rows_sum"].to_pylist(), strict=True))
+
+
+def by_partition(tasks: pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield the rows of ``partitions.parquet`` from tasks that are sorted by partition and chunk."""
+    names = ["partition", "rows", "bytes_out", "sha256", "status", "classes"]
+    batches = tasks.select(names).to_batches(max_chunksize=BATCH)
+    entries = (entry for batch in batches for entry in batch.to_pylist())
+    for key, chunks in groupby(entries, itemgetter("partition")):
+        group = list(chunks)
+        yield {
+            "partition": key,
+            "rows": sum(entry["rows"] for entry in group),
+            "bytes": sum(entry["bytes_out"] for entry in group),
+            "sha256": group[-1]["sha256"],
+            "status": add_counts(dict(entry["status"]) for entry in group),
+            "classes": add_counts(dict(entry["classes"]) for entry in group),
+        }

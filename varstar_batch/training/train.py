@@ -1,0 +1,118 @@
+"""Training: from labelled light curves to a calibrated bundle and the evidence of how good it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from pydantic import JsonValue
+
+from varstar_batch.light_curves.classes import CLASSES
+from varstar_batch.model.bundle import Bundle, BundleContract, PrecisionChange
+from varstar_batch.model.classify import temperature_softmax
+from varstar_batch.model.engines.open import open_engine
+from varstar_batch.training.card import write_card
+from varstar_batch.training.cross_validation import calibrate, split_evidence
+from varstar_batch.training.fit import Checkpoints, NoCheckpoints, fit
+from varstar_batch.training.inputs import Inputs
+from varstar_batch.training.measures import Evidence, judge
+from varstar_batch.training.plan import TrainingPlan, _recipe_record, _versions
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A bundle, and what its measures rest on."""
+
+    bundle: Bundle
+    evidence: Evidence
+
+
+def train(
+    plan: TrainingPlan,
+    name: str,
+    checkpoints: Checkpoints | None = None,
+    progress: Callable[[int], None] = lambda passes: None,
+) -> Trained:
+    """Fit a network for each fold, to measure and to calibrate, and one on everything, which is the bundle's.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+    name : str
+        Of the bundle.
+    checkpoints : Checkpoints, optional
+        Where an unfinished training is kept, and gone on with. They must be of this plan.
+    progress : callable, optional
+        Takes the number of passes done since its last call, of `TrainingPlan.passes`.
+    """
+    checkpoints = NoCheckpoints() if checkpoints is None else checkpoints
+    seeds = np.random.SeedSequence(plan.options.seed).generate_state(len(plan.fits), np.uint32) >> 1
+    fitted = [
+        fit(plan.data, split, plan.recipe, int(seed), checkpoints, progress)
+        for split, seed in zip(plan.fits, seeds, strict=True)
+    ]
+    evidence = split_evidence(plan, fitted)
+    keras_file = fitted[-1].keras_file
+    calibration, ood = calibrate(plan, fitted)
+    contract = BundleContract(
+        name=name,
+        model_version=f"{name}-{hashlib.sha256(keras_file).hexdigest()[:8]}",
+        architecture=plan.recipe.architecture,
+        classes=CLASSES,
+        preprocessing=plan.recipe.preprocessing,
+        features=plan.recipe.features,
+        calibration=calibration,
+        ood=ood,
+        precision={},
+        training=_training_record(plan),
+        metrics={"held_out": judge(evidence, CLASSES)},
+        versions=_versions(),
+        weights_sha256=hashlib.sha256(keras_file).hexdigest(),
+    )
+    precision = measure_precision(Bundle(contract, keras_file, ""), plan.data.inputs)
+    contract = contract.model_copy(update={"precision": precision})
+    return Trained(Bundle(contract, keras_file, write_card(contract)), evidence)
+
+
+def measure_precision(bundle: Bundle, inputs: Inputs) -> dict[str, PrecisionChange]:
+    """Return what bfloat16 changes on some inputs; empty on a CPU that cannot compute it."""
+    engine = open_engine(bundle, "openvino", "bfloat16")
+    if engine.precision != "bfloat16":
+        return {}
+    temperature = bundle.contract.calibration.temperature
+    exact, changed = (
+        temperature_softmax(each.logits(inputs.curves, inputs.features).astype(np.float64), temperature)
+        for each in (open_engine(bundle, "openvino", "float32"), engine)
+    )
+    return {
+        "bfloat16": PrecisionChange(
+            max_probability_change=round(float(np.abs(exact - changed).max()), 6),
+            changed_classes=round(float(np.mean(exact.argmax(axis=1) != changed.argmax(axis=1))), 6),
+            n_objects=len(inputs),
+        )
+    }
+
+
+def _training_record(plan: TrainingPlan) -> dict[str, JsonValue]:
+    objects = plan.data.objects
+    surveys: dict[str, JsonValue] = {
+        str(name): {
+            label: int((objects.class_code[objects.survey == name] == code).sum()) for code, label in enumerate(CLASSES)
+        }
+        for name in sorted(set(objects.survey))
+    }
+    recipe = _recipe_record(plan.recipe)
+    bands = sorted({f"{survey}: {band}" for survey, band in zip(objects.survey, objects.band, strict=True) if band})
+    return {
+        "source": ", ".join(surveys),
+        "fingerprint": plan.data.objects.fingerprint,
+        "n_objects": len(objects),
+        "surveys": surveys,
+        "bands": [*bands],
+        "unusable": dict(plan.unusable),
+        "dropped_classes": list(plan.dropped_classes),
+        "options": {key: value for key, value in asdict(plan.options).items() if value is not None},
+        "recipe": {key: value for key, value in recipe.items() if key not in ("preprocessing", "features")},
+    }
