@@ -16,7 +16,7 @@ from flows.running import FLOW, STAGE, FlowParameters, Place, parameters_of_run,
 from flows.watching import Links, key_of, progress_artifact, show_counts, show_dashboard, show_summary
 from varstar_batch.catalog.compare import Difference, open_comparison
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
-from varstar_batch.cluster.clients import ClusterOptions, open_client
+from varstar_batch.cluster.client import ClusterOptions, open_client
 from varstar_batch.errors import RefusedError, VarstarError
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.progress import progress

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from varstar_batch.catalog.root import open_catalog_root
-from varstar_batch.cluster.clients import open_client
+from varstar_batch.cluster.client import open_client
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.stages import Prepared, execute_run, plan_run, prepare, publish, verify
 

@@ -209,7 +209,7 @@ def test_outputs_that_cannot_be(varstar, survey: Path, tmp_path: Path) -> None:
 
 
 def test_a_scheduler_that_is_not_there(varstar, survey: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("varstar_batch.cluster.clients.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("varstar_batch.cluster.client.CONNECT_SECONDS", 1)
     words = ("classify", survey, tmp_path / "catalog", "--scheduler")
     refused(varstar(*words, "tcp://127.0.0.1:9"), 2, "scheduler", "tcp://127.0.0.1:9")
     refused(varstar(*words, "nonsense://x"), 2, "nonsense://x")

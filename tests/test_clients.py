@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.clusters import QUIET, ROOT, free_port
-from varstar_batch.cluster.clients import ClusterOptions, open_client
+from varstar_batch.cluster.client import ClusterOptions, open_client
 from varstar_batch.errors import InputError
 
 
@@ -35,7 +35,7 @@ def test_another_machine_is_not_spoken_to_in_the_clear(address: str) -> None:
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "localhost:9", "tcp://[::1]:9"])
 def test_this_machine_is(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("varstar_batch.cluster.clients.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("varstar_batch.cluster.client.CONNECT_SECONDS", 0.2)
     refused(address, "a Dask scheduler that answers")
 
 
@@ -88,7 +88,7 @@ def test_work_is_done_behind_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         with open_client(None, address, options) as client:
             assert client is not None
             assert client.submit(sum, [1, 2]).result(timeout=90) == 3
-        monkeypatch.setattr("varstar_batch.cluster.clients.CONNECT_SECONDS", 2)
+        monkeypatch.setattr("varstar_batch.cluster.client.CONNECT_SECONDS", 2)
         refused(address, "a Dask scheduler that answers")
 
 

@@ -262,7 +262,7 @@ def dask_variables_of_units() -> dict[str, dict[str, str]]:
 
 def test_clusters_elsewhere_are_set_as_our_own() -> None:
     """Without these a scheduler grows, an idle worker is not idle, and one death of a worker more ends a task."""
-    from varstar_batch.cluster.clients import SETTINGS
+    from varstar_batch.cluster.client import SETTINGS
 
     file = (ROOT / "k8s/base/environment.env").read_text()
     settings = dask_variables_of_units() | {

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests import survey_files
 from varstar_batch.cli import main
-from varstar_batch.cluster.calibration import Sample, combine, with_rates
+from varstar_batch.cluster.measure_rates import Sample, combine, with_rates
 from varstar_batch.errors import InputError
 from varstar_batch.progress import duration, pace
 from varstar_batch.runs.estimate import Prices, Rates, Workload, estimate, measure_workload, read_rates

@@ -52,7 +52,7 @@ def test_the_caps_without_which_things_break_stand_with_their_reasons(name: str)
 
 @pytest.mark.parametrize(("name", "bad"), [(name, bad) for name, (_, bad, _) in CAPS.items()])
 def test_doctor_says_so_where_somebody_lifted_a_cap(name: str, bad: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from varstar_batch.cli.diagnosis import check_versions
+    from varstar_batch.cli.doctor import check_versions
 
     assert check_versions().state == "ok"
     real = importlib.metadata.version

@@ -9,11 +9,11 @@ import sys
 import psutil
 import pytest
 
-from varstar_batch.cluster.clients import open_client
+from varstar_batch.cluster.client import open_client
 
 NURSERY = """
 import os, sys, threading
-import varstar_batch.cluster.nursery
+import varstar_batch.cluster.forkserver_preload
 names = [open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task")]
 print(len(threading.enumerate()), *sorted(set(names) - {"jemalloc_bg_thd"}))
 print(*sorted({"distributed", "numba", "openvino", "varstar_batch.runs.tasks"} & set(sys.modules)))

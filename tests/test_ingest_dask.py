@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from varstar_batch.cluster.ingesting import DaskCrew, Job, open_crew, run_item
+from varstar_batch.cluster.dask_crew import DaskCrew, Job, open_crew, run_item
 from varstar_batch.errors import InputError, WorkersLostError
 from varstar_batch.ingest.from_archive import ingest_archive
 from varstar_batch.ingest.from_tables import ingest

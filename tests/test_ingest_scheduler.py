@@ -13,7 +13,7 @@ import pytest
 
 from tests.clusters import cluster, wait_for_workers
 from tests.command_line import exit_code
-from varstar_batch.cli import ingesting
+from varstar_batch.cli import ingest
 from varstar_batch.survey import ingest_tables
 
 ROWS, OBJECTS = 30_000, 300
@@ -50,7 +50,7 @@ def test_a_scheduler_that_is_killed_midway_leaves_what_is_done(
         def progress(*_: object) -> Iterator[Callable[[int], None]]:
             yield lambda amount: act()
 
-        monkeypatch.setattr(ingesting, "progress", progress)
+        monkeypatch.setattr(ingest, "progress", progress)
 
     with cluster(one=()) as site:
         dask = [*base, str(tmp_path / "dask"), *more, "--scheduler", site.address]

@@ -18,7 +18,7 @@ from varstar_batch.errors import InputError
 from varstar_batch.ingest.from_archive import ingest_archive
 from varstar_batch.ingest.options import ArchiveOptions
 from varstar_batch.light_curves.rules import Preprocessing
-from varstar_batch.report.light_curve_plot import plot_light_curve
+from varstar_batch.report.light_curve import plot_light_curve
 from varstar_batch.survey.objects import find_object
 from varstar_batch.survey.open import Survey, open_survey
 from varstar_batch.survey.summary import summarise

@@ -14,8 +14,8 @@ import pytest
 
 from tests.catalog_making import RunSpec, in_slices, run_name, sky_rows, write_run
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
+from varstar_batch.cli.output import format_of, write_answer
 from varstar_batch.errors import InputError
-from varstar_batch.storage.results import format_of, write_answer
 
 ROWS = sky_rows(2000)
 

@@ -20,10 +20,9 @@ from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.model.bundle_files import read_bundle, write_bundle
 from varstar_batch.report import report_location, write_report
-from varstar_batch.report.drawing import bars, folded_light_curve, histogram, matrix_table, scatter
-from varstar_batch.report.gathering import STARS, gather
+from varstar_batch.report.charts import bars, folded_light_curve, histogram, matrix_table, scatter, sky_map
+from varstar_batch.report.data import STARS, gather
 from varstar_batch.report.page import SECTIONS
-from varstar_batch.report.sky import sky_map
 
 HOSTILE = "/surveys/<script>alert('x')</script>&"
 

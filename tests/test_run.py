@@ -18,7 +18,7 @@ import pytest
 from tests.making import simulated_table, write_partition, write_survey
 from varstar_batch.catalog.checks import VerificationError
 from varstar_batch.catalog.root import open_catalog_root
-from varstar_batch.cluster.clients import open_client
+from varstar_batch.cluster.client import open_client
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.fold import fold

@@ -20,7 +20,7 @@ from flows.reclassify import ReclassifyParameters
 from tests.clusters import free_port
 from tests.making import write_survey
 from varstar_batch.cli import main
-from varstar_batch.cluster.clients import ClusterOptions, open_client
+from varstar_batch.cluster.client import ClusterOptions, open_client
 from varstar_batch.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -134,7 +134,7 @@ def test_a_client_or_worker_without_it_is_refused(
     tls: tuple[str, ClusterOptions, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, ours, folder = tls
-    monkeypatch.setattr("varstar_batch.cluster.clients.CONNECT_SECONDS", 3)
+    monkeypatch.setattr("varstar_batch.cluster.client.CONNECT_SECONDS", 3)
     with pytest.raises(InputError, match="Dask scheduler that answers"), open_client(None, address):
         pass
     plain = address.replace("tls://", "tcp://")
@@ -163,7 +163,7 @@ def test_flows_find_the_certificates_in_the_environment(tls: tuple[str, ClusterO
     names = {"CA_FILE": ours.tls_ca, "CLIENT__CERT": ours.tls_cert, "CLIENT__KEY": ours.tls_key}
     code = f"""
 from varstar_batch.cli import main
-from varstar_batch.cluster.clients import open_client
+from varstar_batch.cluster.client import open_client
 with open_client(None, {address!r}) as client:
     client.wait_for_workers(1, timeout=60)
     print(client.submit(sum, (1, 2)).result())

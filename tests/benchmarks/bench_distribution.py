@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.making import simulated_table, write_partition
-from varstar_batch.cluster.clients import open_client
+from varstar_batch.cluster.client import open_client
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.plan import make_plan

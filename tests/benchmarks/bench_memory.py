@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.making import simulated_table
-from varstar_batch.cluster.clients import ClusterOptions, open_client
+from varstar_batch.cluster.client import ClusterOptions, open_client
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.stages import execute_run, plan_run, prepare, publish, verify
 from varstar_batch.survey.write import survey_write_options

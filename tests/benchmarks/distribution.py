@@ -23,7 +23,7 @@ from tests.benchmarks.models import paper_bundle
 from tests.benchmarks.surveys import SurveySize, write_survey
 from tests.clusters import ROOT, free_port
 from tests.flow_site import Site, running_site
-from varstar_batch.cluster.clients import open_client
+from varstar_batch.cluster.client import open_client
 from varstar_batch.cluster.forking import ENVIRONMENT
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.execute import PartitionResult, execute

@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from varstar_batch._version import __version__
-from varstar_batch.cli import catalogs, estimating, ingesting, looking, operating, running, surveys, training
+from varstar_batch.cli import classify, estimate, ingest, models, queries, runs, site, surveys
 from varstar_batch.cli.console import error_line
 from varstar_batch.errors import VarstarError, one_line
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     help="Reclassify the variable stars of whole sky surveys: Parquet light curves in, a published catalog out.",
     epilog="Exit codes: 0 done, 1 done with failed partitions, 2 bad usage or input, 3 refused.",
 )
-for module in (surveys, ingesting, looking, training, running, estimating, catalogs, operating):
+for module in (surveys, ingest, models, classify, estimate, runs, queries, site):
     module.register(app)
 
 

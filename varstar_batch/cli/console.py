@@ -14,6 +14,9 @@ from rich.text import Text
 from varstar_batch.errors import InputError
 from varstar_batch.progress import err
 
+DONE_WITH_FAILURES = 1
+"""Exit code of a command that is done, with parts that failed."""
+
 out = Console(highlight=False, soft_wrap=True)
 
 
@@ -86,3 +89,12 @@ def _cell(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def agreement(labels: dict[str, int]) -> str:
+    """Return a line about how often the class agrees with the survey's own label."""
+    pairs = [(key.split(">"), count) for key, count in labels.items()]
+    classified = sum(count for (_, found), count in pairs if found)
+    right = sum(count for (label, found), count in pairs if label == found)
+    share = f"{right / classified:.1%}" if classified else "none"
+    return f"Agreement with the survey's own classes: {share} of {classified:,} classified objects"

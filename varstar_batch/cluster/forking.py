@@ -13,7 +13,7 @@ from multiprocessing import forkserver
 METHOD = "forkserver"
 """How `multiprocessing` calls this."""
 
-_PRELOADED = "varstar_batch.cluster.nursery"
+_PRELOADED = "varstar_batch.cluster.forkserver_preload"
 
 ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "65536",

@@ -186,7 +186,7 @@ def estimate(
     ----------
     workload : Workload
     rates : Rates
-        Measured, by `varstar_batch.cluster.calibration` or by an earlier run.
+        Measured, by `varstar_batch.cluster.measure_rates` or by an earlier run.
     workers : int
         One core each; >= 1.
     gpus : int

@@ -12,9 +12,8 @@ from varstar_batch.catalog.cone import Cone, cone_schema, cone_tables
 from varstar_batch.catalog.history import list_runs
 from varstar_batch.catalog.reader import open_catalog, star_history
 from varstar_batch.catalog.root import open_catalog_root
-from varstar_batch.cli.answers import OutputFormat, give_answer
 from varstar_batch.cli.console import print_json, print_table, say
-from varstar_batch.storage.results import json_ready
+from varstar_batch.cli.output import OutputFormat, give_answer, json_ready
 
 CatalogArgument = Annotated[str, typer.Argument(help="Folder or URL of a catalog.")]
 FormatOption = Annotated[

@@ -6,7 +6,7 @@ import os
 
 from varstar_batch.catalog.reader import CatalogReader
 from varstar_batch.files.location import Location, locate, writable
-from varstar_batch.report.gathering import gather
+from varstar_batch.report.data import gather
 from varstar_batch.report.page import build_page
 
 

@@ -43,8 +43,8 @@ def serve(
 
     The nightly reclassification, the one that waits for releases and the weekly upkeep are scheduled from then on.
     """
-    from varstar_batch.cli.serving import Service
-    from varstar_batch.cli.serving import serve as serve_site
+    from varstar_batch.cli.serve import Service
+    from varstar_batch.cli.serve import serve as serve_site
 
     serve_site(
         Service(
@@ -99,7 +99,7 @@ def doctor(
     as_json: DoctorJson = False,
 ) -> None:
     """Check the set-up: versions, server, clock, pool, storage, model, GPU; exit code 1 if anything is wrong."""
-    from varstar_batch.cli.diagnosis import examine
+    from varstar_batch.cli.doctor import examine
 
     places = {name: url for name, url in (("catalog", catalog), ("models", models)) if url is not None}
     failed = False

@@ -8,10 +8,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Annotated, Any
 
-from varstar_batch.cli.console import out, print_counts, print_table, say
-from varstar_batch.cli.outcome import agreement
+import typer
+
+from varstar_batch.cli.console import agreement, out, print_counts, print_table, say
 from varstar_batch.errors import InputError
 from varstar_batch.progress import progress
 
@@ -122,3 +123,18 @@ def _ask(catalog: Path) -> None:
 
     answer = open_catalog(catalog).query(QUERY)
     print_table("", answer.column_names, [tuple(row.values()) for row in answer.to_pylist()])
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the survey and the catalog go.")] = Path("demo"),
+    objects: Annotated[int, typer.Option(min=1, help="Light curves to simulate.")] = 20_000,
+    partitions: Annotated[int, typer.Option(min=1, help="Files of the survey.")] = 16,
+    seed: Annotated[int, typer.Option(help="Of the simulation.")] = 1,
+) -> None:
+    """Simulate a survey, classify it with the Prefect flow, publish its catalog, and ask it a question.
+
+    Needs no server and leaves none running. Run it again, and it starts over in the same folder.
+    """
+    from varstar_batch.cli.demo import demonstrate
+
+    demonstrate(folder, objects, partitions, seed)

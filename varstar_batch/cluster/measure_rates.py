@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from varstar_batch.catalog.finish import load_ahead
 from varstar_batch.catalog.schema import Provenance, catalog_rows, sort_rows, write_options
-from varstar_batch.cluster.clients import default_workers, open_client
+from varstar_batch.cluster.client import default_workers, open_client
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.model.bundle import Bundle

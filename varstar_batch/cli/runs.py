@@ -11,9 +11,8 @@ from varstar_batch.catalog.history import Run, list_runs, prunable, prune, rollb
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.catalog.verify import verify_catalog
-from varstar_batch.cli import asking, reporting
-from varstar_batch.cli.answers import print_fitting
-from varstar_batch.cli.console import print_json, print_table, say
+from varstar_batch.cli.console import note, print_json, print_table, say
+from varstar_batch.cli.output import print_fitting
 from varstar_batch.files.parquet import read_table
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.open import open_survey
@@ -29,8 +28,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `varstar`."""
     for command in (runs, rollback_command, prune_command, verify):
         app.command(name=command.__name__.removesuffix("_command"))(command)
-    asking.register(app)
-    reporting.register(app)
+    app.command()(report)
 
 
 def runs(
@@ -151,3 +149,18 @@ def _print_detail(reader: CatalogReader) -> None:
     columns = ("chunk", "objects", *(f"{name} [s]" for name, _ in stages), "worker", "peak [MiB]")
     print_fitting(f"The slowest of {len(tasks):,} chunks", columns, rows)
     say(f"{record['observations']:,} observations, {record['seconds']:.1f} s in all")
+
+
+def report(
+    catalog: Annotated[str, typer.Argument(help="Folder or URL of a catalog.")],
+    out_file: Annotated[str, typer.Option("--out", help="HTML file to write.")] = "report.html",
+    run: Annotated[str | None, typer.Option(help="Which run. [default: the current one]")] = None,
+    survey: Annotated[
+        str | None, typer.Option(help="Where the light curves are now. [default: where they were classified]")
+    ] = None,
+) -> None:
+    """Write one self-contained page about a run of CATALOG: counts, sky, distributions, stars, changes, the model."""
+    from varstar_batch.report import write_report
+
+    written = write_report(open_catalog(catalog, run), out_file, survey_url=survey)
+    note(f"Report in {written}")

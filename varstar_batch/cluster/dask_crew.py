@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from varstar_batch.cluster.clients import ClusterOptions, open_client
+from varstar_batch.cluster.client import ClusterOptions, open_client
 from varstar_batch.errors import InputError, WorkersLostError
 from varstar_batch.parallel import Crew
 

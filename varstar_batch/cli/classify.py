@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from varstar_batch.cli.cluster_words import InsecureScheduler, TlsCa, TlsCert, TlsKey
-from varstar_batch.cli.console import note, out, parse_bytes, print_counts, print_json, print_table, say, warning_line
-from varstar_batch.cli.outcome import agreement
-from varstar_batch.cluster.clients import ClusterOptions, open_client
+from varstar_batch.cli.console import (
+    DONE_WITH_FAILURES,
+    agreement,
+    note,
+    out,
+    parse_bytes,
+    print_counts,
+    print_json,
+    print_table,
+    say,
+    warning_line,
+)
+from varstar_batch.cli.demo import demo
+from varstar_batch.cli.options import InsecureScheduler, TlsCa, TlsCert, TlsKey
+from varstar_batch.cluster.client import ClusterOptions, open_client
 from varstar_batch.cluster.forking import load_ahead_of_workers
 from varstar_batch.progress import progress
 from varstar_batch.runs.config import load_config
@@ -18,8 +28,6 @@ from varstar_batch.runs.execute import PartitionResult
 from varstar_batch.runs.plan import RunPlan
 from varstar_batch.runs.stages import Prepared, execute_run, expected_objects, plan_run, prepare, publish, verify
 from varstar_batch.survey.open import Failure
-
-DONE_WITH_FAILURES = 1
 
 
 def register(app: typer.Typer) -> None:
@@ -155,18 +163,3 @@ def _print_plan(plan: RunPlan, as_json: bool) -> None:
     print_table("", ("partition", "bytes"), rows)
     if len(plan.survey.partitions) > len(rows):
         say(f"... and {len(plan.survey.partitions) - len(rows):,} more; nothing was written")
-
-
-def demo(
-    folder: Annotated[Path, typer.Argument(help="Where the survey and the catalog go.")] = Path("demo"),
-    objects: Annotated[int, typer.Option(min=1, help="Light curves to simulate.")] = 20_000,
-    partitions: Annotated[int, typer.Option(min=1, help="Files of the survey.")] = 16,
-    seed: Annotated[int, typer.Option(help="Of the simulation.")] = 1,
-) -> None:
-    """Simulate a survey, classify it with the Prefect flow, publish its catalog, and ask it a question.
-
-    Needs no server and leaves none running. Run it again, and it starts over in the same folder.
-    """
-    from varstar_batch.cli.demonstration import demonstrate
-
-    demonstrate(folder, objects, partitions, seed)

@@ -41,9 +41,9 @@ def estimate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Foretell time, memory and cost of classifying SURVEY, from its footers and a measurement of some seconds."""
-    from varstar_batch.cluster.calibration import calibrate, survey_workload, with_rates
-    from varstar_batch.cluster.clients import default_workers
+    from varstar_batch.cluster.client import default_workers
     from varstar_batch.cluster.forking import load_ahead_of_workers
+    from varstar_batch.cluster.measure_rates import calibrate, survey_workload, with_rates
     from varstar_batch.files.location import locate
     from varstar_batch.runs.config import load_config
     from varstar_batch.runs.estimate import Prices, read_rates
