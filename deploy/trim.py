@@ -35,7 +35,7 @@ STARTED = (
     "distributed.cli.dask_worker",
     "distributed.http.scheduler.prometheus.core",
     "distributed.http.worker.prometheus.core",
-    "flows.deploying",
+    "flows.deploy",
     "flows.reclassify",
     "openvino",
     "prefect.cli",

@@ -8,9 +8,9 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from pydantic import Field, model_validator
 
+from flows.artifacts import key_of, progress_artifact
+from flows.common import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
 from flows.events import emit_release
-from flows.running import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
-from flows.watching import key_of, progress_artifact
 from varstar_batch.cluster.client import ClusterOptions, default_workers
 from varstar_batch.cluster.dask_crew import open_crew
 from varstar_batch.ingest.from_archive import count_files, ingest_archive

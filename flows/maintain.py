@@ -8,8 +8,8 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from pydantic import Field
 
-from flows.running import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
-from flows.watching import key_of
+from flows.artifacts import key_of
+from flows.common import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
 from varstar_batch.catalog.checks import VerificationError
 from varstar_batch.catalog.history import prunable, prune
 from varstar_batch.catalog.reader import open_catalog

@@ -11,9 +11,9 @@ from typing import Any, Literal
 from prefect import flow, get_run_logger, task
 from pydantic import Field
 
+from flows.artifacts import Links, key_of, progress_artifact, show_counts, show_dashboard, show_summary
+from flows.common import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
 from flows.events import emit_published
-from flows.running import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
-from flows.watching import Links, key_of, progress_artifact, show_counts, show_dashboard, show_summary
 from varstar_batch.catalog.compare import Difference, open_comparison
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.cluster.client import ClusterOptions, open_client

@@ -136,7 +136,7 @@ def test_presets_are_those_of_the_surveys() -> None:
 
 
 def test_our_errors_are_one_line_in_the_log_and_others_keep_their_traceback() -> None:
-    from flows.running import OneLine
+    from flows.common import OneLine
 
     error = InputError(expected="a survey", got="nothing", where="/data", fix="check the path")
     for raised, expected in ((error, str(error)), (ValueError("else"), "it failed: ValueError('else')")):
@@ -151,7 +151,7 @@ def test_our_errors_are_one_line_in_the_log_and_others_keep_their_traceback() ->
 def test_only_what_may_pass_is_tried_again() -> None:
     from prefect.states import Failed
 
-    from flows.running import worth_retrying
+    from flows.common import worth_retrying
 
     mine = InputError(expected="a survey", got="nothing", where="/data", fix="check the path")
     assert not worth_retrying(None, None, Failed(data=mine))  # type: ignore[arg-type]
@@ -161,7 +161,7 @@ def test_only_what_may_pass_is_tried_again() -> None:
 
 
 def test_a_summary_says_what_changed_and_what_failed() -> None:
-    from flows.watching import Links, summary_text
+    from flows.artifacts import Links, summary_text
 
     record = {
         "run_id": "B",

@@ -1,99 +1,195 @@
-"""The layers of the design hold: imports only go downwards, and heavy libraries stay where they belong."""
+"""The layers of the design hold: imports only go downwards, no modules run in circles, heavy libraries stay at home."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LAYERS = {
-    "errors": 0,
-    "_version": 0,
-    "arithmetic": 1,
-    "model": 2,
-    "storage": 3,
-    "cluster": 4,
-    "report": 4,
-    "cli": 5,
-    "flows": 5,
-    "__main__": 6,
-}
+
+# From the ground up. Packages of one line know nothing of each other; an import goes to a line above its own.
+LEVELS = (
+    ("errors", "_version"),
+    ("sky", "progress", "parallel"),
+    ("light_curves",),
+    ("files",),
+    ("model", "survey"),
+    ("archives", "catalog", "simulation", "training"),
+    ("ingest", "report", "runs"),
+    ("cluster",),
+    ("api",),
+    ("flows",),
+    ("cli",),
+    ("__main__",),
+)
+LEVEL = {package: number for number, packages in enumerate(LEVELS) for package in packages}
 MAY_IMPORT_AT_ALL = {
     "prefect": {"flows", "cli"},
     "typer": {"cli"},
-    # In storage it is what a reader of a catalog asked for: open_catalog(...).to_dask().
-    "dask": {"cluster", "cli", "storage"},
+    # In the catalog it is what a reader asked for: open_catalog(...).to_dask().
+    "dask": {"catalog", "cluster", "cli"},
     "distributed": {"cluster", "cli"},
-    "tensorflow": {"model"},
-    "keras": {"model"},
+    "tensorflow": {"model", "training"},
+    "keras": {"model", "training"},
     "openvino": {"model"},
-    "fsspec": {"storage"},
-    "s3fs": {"storage"},
-    "duckdb": {"storage"},
-    "hats": {"storage"},
-    "lsdb": {"storage"},
+    "fsspec": {"files"},
+    "s3fs": {"files"},
+    "duckdb": {"catalog"},
+    "hats": {"files"},
+    "lsdb": {"catalog"},
 }
 ONLY_INSIDE_FUNCTIONS = {"tensorflow", "keras", "openvino", "dask", "distributed", "lsdb"}
-MODULES = sorted([*(ROOT / "varstar_batch").rglob("*.py"), *(ROOT / "flows").rglob("*.py")])
+Sources = Mapping[str, str]
 
 
-def layer_of(module: str) -> str | None:
+def sources_of_the_project() -> dict[str, str]:
+    """Text by dotted name of every module of the package and the flows."""
+    paths = [*(ROOT / "varstar_batch").rglob("*.py"), *(ROOT / "flows").rglob("*.py")]
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+    return {name: path.read_text() for name, path in sorted(names.items())}
+
+
+SOURCES = sources_of_the_project()
+
+
+@dataclass(frozen=True)
+class Import:
+    module: str
+    imported: str
+    at_import: bool
+
+
+def package_of(module: str) -> str | None:
+    """First name below `varstar_batch`, "flows", or None for the package itself and what is not ours."""
     parts = module.split(".")
     if parts[0] == "flows":
         return "flows"
     return parts[1] if parts[0] == "varstar_batch" and len(parts) > 1 else None
 
 
-def imports(path: Path) -> list[tuple[str, bool]]:
-    """Modules that a file imports, with whether that happens when the file itself is imported."""
-    tree = ast.parse(path.read_text())
-    found: list[tuple[str, bool]] = []
+def imports(sources: Sources) -> list[Import]:
+    """What every module imports, by the most exact name that there is, and whether it does so when it is imported."""
+    found: list[Import] = []
 
-    def visit(node: ast.AST, at_import: bool) -> None:
-        inside = at_import and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    def visit(module: str, node: ast.AST, at_import: bool) -> None:
+        inside = at_import and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             inside = False
+        names: list[str] = []
         if isinstance(node, ast.Import):
-            found.extend((alias.name, at_import) for alias in node.names)
+            names = [alias.name for alias in node.names]
         if isinstance(node, ast.ImportFrom) and node.module:
-            found.append((node.module, at_import))
-            found.extend((f"{node.module}.{alias.name}", at_import) for alias in node.names)
+            exact = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in sources else node.module for name in exact]
+        found.extend(Import(module, name, at_import) for name in dict.fromkeys(names) if name != module)
         for child in ast.iter_child_nodes(node):
-            visit(child, inside)
+            visit(module, child, inside)
 
-    visit(tree, True)
+    for module, text in sources.items():
+        visit(module, ast.parse(text), True)
     return found
 
 
-def test_there_are_modules_of_every_layer() -> None:
-    layers = {layer_of(".".join(path.relative_to(ROOT).with_suffix("").parts)) for path in MODULES}
-    assert layers >= {"arithmetic", "model", "storage", "cluster", "cli", "flows"}
+def not_downwards(sources: Sources) -> list[str]:
+    """Imports that go up, or sideways to another package of the same level."""
+    return [
+        f"{each.module} imports {each.imported}"
+        for each in imports(sources)
+        # The package itself only re-exports, on first use.
+        if (mine := package_of(each.module)) and (theirs := package_of(each.imported))
+        if mine != theirs and LEVEL[theirs] >= LEVEL[mine]
+    ]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_go_downwards_only(path: Path) -> None:
-    mine = layer_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
-    if mine is None or mine == "__init__":
-        return  # the package itself only re-exports
-    for module, _ in imports(path):
-        theirs = layer_of(module)
-        if theirs is not None and theirs in LAYERS:
-            assert LAYERS[theirs] <= LAYERS[mine], f"{mine} imports {module}"
+def circles(sources: Sources) -> list[list[str]]:
+    """Sets of modules that import each other in a circle, imports inside functions and for types counted too."""
+    edges: dict[str, set[str]] = {module: set() for module in sources}
+    for each in imports(sources):
+        if each.imported in edges:
+            edges[each.module].add(each.imported)
+    found = []
+    left = dict(edges)
+    while left:
+        # What nothing that is left imports, or what imports nothing that is left, is on no circle.
+        imported = {name for names in left.values() for name in names}
+        free = [name for name, names in left.items() if name not in imported or not names & left.keys()]
+        if not free:
+            found.append(sorted(left))
+            break
+        left = {name: names - set(free) for name, names in left.items() if name not in free}
+    return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_heavy_libraries_stay_in_their_layers(path: Path) -> None:
-    mine = layer_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
-    for module, at_import in imports(path):
-        library = module.split(".")[0]
-        if library in MAY_IMPORT_AT_ALL:
-            assert mine in MAY_IMPORT_AT_ALL[library], f"{library} in layer {mine}"
-        if library in ONLY_INSIDE_FUNCTIONS:
-            assert not at_import, f"{library} at import time"
+def misplaced(sources: Sources) -> list[str]:
+    """Imports of heavy libraries where they do not belong, or where merely importing us would load them."""
+    found = []
+    for each in imports(sources):
+        library = each.imported.split(".")[0]
+        if library in MAY_IMPORT_AT_ALL and package_of(each.module) not in MAY_IMPORT_AT_ALL[library]:
+            found.append(f"{each.module} imports {library}")
+        if library in ONLY_INSIDE_FUNCTIONS and each.at_import:
+            found.append(f"{each.module} imports {library} when it is imported")
+    return found
+
+
+def planted(module: str, line: str) -> dict[str, str]:
+    """The project's sources with one more import."""
+    return {**SOURCES, module: f"{SOURCES[module]}\n\ndef planted() -> None:\n    {line}\n"}
+
+
+def test_every_package_has_a_level() -> None:
+    packages: Iterable[str | None] = {package_of(name) for name in SOURCES}
+    assert set(packages) - {None} == LEVEL.keys()
+
+
+def test_imports_go_downwards_only() -> None:
+    assert not_downwards(SOURCES) == []
+
+
+def test_no_modules_run_in_circles() -> None:
+    assert circles(SOURCES) == []
+
+
+def test_heavy_libraries_stay_in_their_packages() -> None:
+    assert misplaced(SOURCES) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "told"),
+    [
+        ("varstar_batch.survey.read", "from varstar_batch.runs.plan import Chunk", "imports varstar_batch.runs.plan"),
+        ("flows.reclassify", "from varstar_batch.cli import console", "imports varstar_batch.cli.console"),
+        ("varstar_batch.catalog.sql", "import varstar_batch.training.fit", "imports varstar_batch.training.fit"),
+    ],
+    ids=["upwards", "from the flows upwards", "sideways"],
+)
+def test_an_import_that_goes_up_or_sideways_is_refused(module: str, line: str, told: str) -> None:
+    assert not_downwards(planted(module, line)) == [f"{module} {told}"]
+
+
+def test_a_circle_is_refused() -> None:
+    [found] = circles(planted("varstar_batch.files.location", "from varstar_batch.files.parquet import write_table"))
+    assert {"varstar_batch.files.location", "varstar_batch.files.parquet"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [("import tensorflow", "imports tensorflow"), ("from distributed import Client", "imports distributed")],
+)
+def test_a_heavy_library_elsewhere_is_refused(line: str, told: str) -> None:
+    assert misplaced(planted("varstar_batch.catalog.sql", line)) == [f"varstar_batch.catalog.sql {told}"]
+
+
+def test_a_heavy_library_at_import_is_refused() -> None:
+    module = "varstar_batch.cluster.client"
+    found = misplaced({**SOURCES, module: f"import distributed\n{SOURCES[module]}"})
+    assert found == [f"{module} imports distributed when it is imported"]
 
 
 @pytest.mark.parametrize("package", ["varstar_batch", "varstar_batch.cli.app"])

@@ -1,4 +1,4 @@
-"""TODO."""
+"""How far something long is: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 

@@ -68,8 +68,8 @@ def deploy(
     notify: NotifyOption = None,
 ) -> None:
     """Bring a Prefect server that runs (PREFECT_API_URL) to what deploy/ says; again at will."""
-    from flows.deploying import POOLS, Site
-    from flows.deploying import deploy as deploy_site
+    from flows.deploy import POOLS, Site
+    from flows.deploy import deploy as deploy_site
     from varstar_batch.cli.prefect_server import prefect_client
     from varstar_batch.errors import InputError
 

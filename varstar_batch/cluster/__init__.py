@@ -1,1 +1,1 @@
-"""Dask: the plan, chunks as futures, the bounded window."""
+"""Dask and nothing else: clients, the executors of runs and ingests on workers, and what workers load ahead."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Files and objects of stores: the only code that opens a path."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Ingest: tables and archives of light curves in, a survey out."""

@@ -1,1 +1,1 @@
-"""Networks, bundles, training and inference engines. No user path is opened here."""
+"""Networks, bundles and classification."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Runs: the plan, the work on a chunk, the stages, and the record of what happened."""

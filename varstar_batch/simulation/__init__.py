@@ -1,1 +1,1 @@
-"""TODO."""
+"""Simulated light curves of the six classes, and surveys of them."""

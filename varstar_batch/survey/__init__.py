@@ -1,1 +1,1 @@
-"""The only code that opens a path: surveys in, catalogs out, bundles, snapshots."""
+"""Surveys: what they are called, how their files are laid out, and light curves read from them."""

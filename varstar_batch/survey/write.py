@@ -1,4 +1,4 @@
-"""TODO."""
+"""Files of a survey as we write them: nested light curves in row groups of a bounded size."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Training: labelled light curves in, a measured model bundle out."""

@@ -1,4 +1,4 @@
-"""TODO."""
+"""What a training is to be: its options, and the plan that follows from them and from the labelled stars."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The compiled kernel: one light curve after the other, from raw observations to a curve of phase."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Engines: what computes the network, on which processor, in which precision."""

@@ -1,4 +1,4 @@
-"""TODO."""
+"""What every engine is: its name, its precision, and the arrays that it takes and gives."""
 
 from __future__ import annotations
 
