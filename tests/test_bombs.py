@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from varstar_batch.archives import nested
+from varstar_batch.archives import recognise
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files import parquet_guard
 from varstar_batch.files.location import locate
@@ -21,7 +21,6 @@ from varstar_batch.files.parquet import opened_parquet
 from varstar_batch.ingest.from_archive import ingest_archive
 from varstar_batch.ingest.from_tables import ingest
 from varstar_batch.ingest.options import ArchiveOptions, IngestOptions
-from varstar_batch.survey import parquet_texts
 from varstar_batch.survey.open import open_survey
 
 ROWS, LENGTH = 100_000, 2**20
@@ -137,14 +136,14 @@ def test_texts_are_counted_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({"t": column}), path, row_group_size=len(column), **ENCODINGS[encoding])
     exact = sum(len(text.encode()) for text in texts.to_pylist() if text is not None)
-    monkeypatch.setattr(parquet_texts, "_SMALL", 0)
-    monkeypatch.setattr(parquet_texts, "MAX_TEXTS", exact - 1)
+    monkeypatch.setattr(parquet_guard, "_SMALL", 0)
+    monkeypatch.setattr(parquet_guard, "MAX_TEXTS", exact - 1)
     with opened_parquet(locate(path, what="table")) as parquet:
         assert parquet.decoded_sizes() == [exact]
     refused = pytest.raises(PartitionError, match=f"at most {exact - 1} bytes of texts .* got at least {exact}")
     with refused, opened_parquet(locate(path, what="table")) as parquet:
         list(parquet.iter_batches(2000))
-    monkeypatch.setattr(parquet_texts, "MAX_TEXTS", exact)
+    monkeypatch.setattr(parquet_guard, "MAX_TEXTS", exact)
     with opened_parquet(locate(path, what="table")) as parquet:
         assert pa.Table.from_batches(parquet.iter_batches(2000))["t"].combine_chunks().equals(column)
 
@@ -152,8 +151,8 @@ def test_texts_are_counted_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_damaged_texts_are_counted_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "t.parquet", {"t": [f"star-{i // 10:05d}" for i in range(3000)]}, row_group_size=500)
     raw = path.read_bytes()
-    monkeypatch.setattr(parquet_texts, "_SMALL", 0)
-    monkeypatch.setattr(parquet_texts, "MAX_TEXTS", 1000)
+    monkeypatch.setattr(parquet_guard, "_SMALL", 0)
+    monkeypatch.setattr(parquet_guard, "MAX_TEXTS", 1000)
     refused = 0
     for seed in range(150):
         rng = np.random.default_rng(seed)
@@ -172,7 +171,7 @@ def test_damaged_texts_are_counted_or_refused(tmp_path: Path, monkeypatch: pytes
 
 def test_what_is_decoded_at_once_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = locate(write(tmp_path / "t.parquet", {"t": ["x" * 100] * 1000}), what="table")
-    monkeypatch.setattr(parquet_texts, "MAX_TEXTS", 20_000)
+    monkeypatch.setattr(parquet_guard, "MAX_TEXTS", 20_000)
     with opened_parquet(file) as parquet:
         assert sum(record.num_rows for record in parquet.iter_batches(100)) == 1000
     with pytest.raises(PartitionError, match="20000 bytes of texts in 1000 rows"), opened_parquet(file) as parquet:
@@ -182,7 +181,7 @@ def test_what_is_decoded_at_once_counts(tmp_path: Path, monkeypatch: pytest.Monk
 def test_texts_of_one_width(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     column = pa.array([b"x" * 1000] * 100, pa.binary(1000))
     file = locate(write(tmp_path / "t.parquet", {"t": column}), what="table")
-    monkeypatch.setattr(parquet_texts, "MAX_TEXTS", 50_000)
+    monkeypatch.setattr(parquet_guard, "MAX_TEXTS", 50_000)
     with pytest.raises(PartitionError, match="at least 100000"), opened_parquet(file) as parquet:
         list(parquet.iter_batches(100))
 
@@ -199,7 +198,7 @@ def test_numbers_that_are_all_the_same(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_long_names_that_are_short_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nested, "MAX_REPEATED", 1000)
+    monkeypatch.setattr(recognise, "MAX_REPEATED", 1000)
     lists = {name: pa.array([[1.0] * 10]) for name in ("hmjd", "mag", "magerr")} | {"catflags": pa.array([[0] * 10])}
     one = {"filterid": [1], "objra": [1.0], "objdec": [1.0]} | lists
     write(tmp_path / "in" / "a.parquet", {"objectid": pa.array(["x" * 100])} | one)

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.catalog_making import RunSpec, in_pixels, in_slices, run_name, sky_rows, write_run
+from varstar_batch.catalog import cone as cone_module
 from varstar_batch.catalog.cone import Cone
 from varstar_batch.catalog.index import RowGroupIndex
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.errors import InputError
 from varstar_batch.sky import LARGEST_CONE, cells_of, cone_ranges
-from varstar_batch.survey import cone as cone_module
 
 EVERYWHERE = sky_rows(4000, seed=3)
 POSITIONS = SkyCoord(EVERYWHERE["ra"].to_numpy(), EVERYWHERE["dec"].to_numpy(), unit="deg")

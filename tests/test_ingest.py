@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from tests.ingest_making import MJD, expected_rows, make_objects, make_observations, rows_of, run
 from tests.survey_files import write
+from varstar_batch.ingest import observations as ingest_observations
+from varstar_batch.ingest import plan as ingest_plan
 from varstar_batch.ingest.from_tables import REPORT, count_observations, ingest
 from varstar_batch.ingest.options import IngestOptions
-from varstar_batch.survey import ingest_plan, ingest_tables
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.open import Survey, open_survey
 
@@ -92,7 +93,7 @@ def test_any_order_any_cut(
     objects = make_objects([f"s{i}" for i in order])
     options = IngestOptions(time_system="MJD", partitions=partitions)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ingest_tables, "BATCH_ROWS", 17)
+        patch.setattr(ingest_observations, "BATCH_ROWS", 17)
         report, survey = run(tmp_path_factory.mktemp("ingest"), observations, objects, options, row_group)
     assert rows_of(survey) == expected_rows(observations, objects)
     counts = {f"s{i}": ids.count(i) for i in range(13)}
@@ -124,7 +125,7 @@ def test_what_does_not_fit_into_memory_waits_on_disk(
         return new_file(path, schema)
 
     monkeypatch.setattr(pa.ipc, "new_file", counted)
-    monkeypatch.setattr(ingest_tables, "UNIT_ROWS", 10_000)
+    monkeypatch.setattr(ingest_observations, "UNIT_ROWS", 10_000)
     options = IngestOptions(time_system="MJD", partitions=7, memory=2**20, scratch=str(scratch))
     report, survey = run(tmp_path, observations, objects, options, row_group=5_000)
     assert len(spilled) == 15

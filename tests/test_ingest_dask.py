@@ -14,10 +14,10 @@ import pytest
 
 from varstar_batch.cluster.dask_crew import DaskCrew, Job, open_crew, run_item
 from varstar_batch.errors import InputError, WorkersLostError
+from varstar_batch.ingest import observations as ingest_observations
 from varstar_batch.ingest.from_archive import ingest_archive
 from varstar_batch.ingest.from_tables import ingest
 from varstar_batch.ingest.options import ArchiveOptions, IngestOptions
-from varstar_batch.survey import ingest_tables
 
 ROWS, OBJECTS = 30_000, 300
 
@@ -44,7 +44,7 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
     pq.write_table(
         pa.table({"object_id": np.arange(OBJECTS), "period": rng.uniform(0.1, 10, OBJECTS)}), tmp_path / "o.parquet"
     )
-    monkeypatch.setattr(ingest_tables, "UNIT_ROWS", 1000)
+    monkeypatch.setattr(ingest_observations, "UNIT_ROWS", 1000)
     return tmp_path / "observations.parquet", tmp_path / "o.parquet"
 
 

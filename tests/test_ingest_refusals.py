@@ -11,9 +11,9 @@ import pytest
 from tests.ingest_making import MJD, make_objects, make_observations, run
 from tests.survey_files import write
 from varstar_batch.errors import InputError
+from varstar_batch.ingest import plan as ingest_plan
 from varstar_batch.ingest.from_tables import ingest
 from varstar_batch.ingest.options import IngestOptions
-from varstar_batch.survey import ingest_plan
 from varstar_batch.survey.columns import SurveyConfig
 
 

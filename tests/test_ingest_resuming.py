@@ -15,9 +15,10 @@ from tests.ingest_making import MJD, make_objects, make_observations, rows_of
 from tests.survey_files import write
 from varstar_batch.errors import InputError
 from varstar_batch.files.parquet import UNFINISHED
+from varstar_batch.ingest import observations as ingest_observations
+from varstar_batch.ingest import shuffle as ingest_shuffle
 from varstar_batch.ingest.from_tables import ingest
 from varstar_batch.ingest.options import IngestOptions
-from varstar_batch.survey import ingest_shuffle, ingest_tables
 from varstar_batch.survey.open import open_survey
 
 
@@ -45,9 +46,10 @@ def test_an_interrupted_ingest_is_no_survey_and_goes_on(tmp_path: Path) -> None:
 INGEST = """
 import sys
 from varstar_batch.ingest.from_tables import ingest
-from varstar_batch.survey import ingest_tables
+from varstar_batch.ingest import observations as ingest_observations
+from varstar_batch.ingest import shuffle as ingest_shuffle
 from varstar_batch.ingest.options import IngestOptions
-ingest_tables.UNIT_ROWS = 1000
+ingest_observations.UNIT_ROWS = 1000
 done = 0
 def progress(rows):
     global done
@@ -66,7 +68,7 @@ def test_an_ingest_that_was_killed_does_only_what_is_missing(
     ids = np.random.default_rng(5).integers(0, 50, 10_000).tolist()
     observations = write(tmp_path / "observations.parquet", make_observations(ids), 1000)
     objects = write(tmp_path / "objects.parquet", make_objects(list(range(50))))
-    monkeypatch.setattr(ingest_tables, "UNIT_ROWS", 1000)
+    monkeypatch.setattr(ingest_observations, "UNIT_ROWS", 1000)
     options = IngestOptions(time_system="MJD", partitions=9, workers=1)
     expected = ingest(observations, objects, tmp_path / "whole", options)
     words = [str(word) for word in (observations, objects, tmp_path / "survey", progress)]
@@ -80,18 +82,18 @@ def test_an_ingest_that_was_killed_does_only_what_is_missing(
             ingest(observations, objects, tmp_path / "survey", options)
         killed.kill()
     assert not (tmp_path / "survey").exists()
-    read: list[ingest_tables.Unit] = []
-    rows = ingest_tables.Observations.rows
+    read: list[ingest_observations.Unit] = []
+    rows = ingest_observations.Observations.rows
 
-    def watched(self: ingest_tables.Observations, positions: Any, unit: ingest_tables.Unit) -> Any:
+    def watched(self: ingest_observations.Observations, positions: Any, unit: ingest_observations.Unit) -> Any:
         read.append(unit)
         return rows(self, positions, unit)
 
     def not_again(*_: Any) -> Any:
         raise AssertionError("counted twice")
 
-    monkeypatch.setattr(ingest_tables.Observations, "rows", watched)
-    monkeypatch.setattr(ingest_tables.Observations, "positions", not_again)
+    monkeypatch.setattr(ingest_observations.Observations, "rows", watched)
+    monkeypatch.setattr(ingest_observations.Observations, "positions", not_again)
     assert ingest(observations, objects, tmp_path / "survey", options) == expected
     assert 0 <= len(read) <= 10 - progress // 1000
     same_files(tmp_path / "whole", tmp_path / "survey")

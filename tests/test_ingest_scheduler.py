@@ -14,7 +14,7 @@ import pytest
 from tests.clusters import cluster, wait_for_workers
 from tests.command_line import exit_code
 from varstar_batch.cli import ingest
-from varstar_batch.survey import ingest_tables
+from varstar_batch.ingest import observations as ingest_observations
 
 ROWS, OBJECTS = 30_000, 300
 
@@ -40,7 +40,7 @@ def test_a_scheduler_that_is_killed_midway_leaves_what_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_tables(tmp_path)
-    monkeypatch.setattr(ingest_tables, "UNIT_ROWS", 1000)
+    monkeypatch.setattr(ingest_observations, "UNIT_ROWS", 1000)
     base = ["ingest", str(tmp_path / "observations.parquet")]
     more = ["--objects", str(tmp_path / "objects.parquet"), "--time-system", "MJD", "--partitions", "9"]
     assert exit_code(*base, str(tmp_path / "threads"), *more) == 0

@@ -13,10 +13,10 @@ from varstar_batch.catalog.root import MARKER, check_catalog_root
 from varstar_batch.cluster.dask_runner import ClusterLostError, DaskRunner
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location, locate
+from varstar_batch.ingest import workspace as ingest_workspace
 from varstar_batch.ingest.workspace import open_workspace
 from varstar_batch.runs.execute import Task
 from varstar_batch.runs.tasks import classify_chunk
-from varstar_batch.survey import ingest_workspace
 
 
 def test_an_ingest_that_ends_while_another_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

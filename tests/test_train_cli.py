@@ -156,7 +156,7 @@ import os
 import signal
 import sys
 from tests.labelled_making import TINY
-from varstar_batch.model import recipes
+from varstar_batch.training import recipes
 from varstar_batch.training.checkpoints import WorkFolder
 recipes.RECIPES = {"tiny": TINY}
 write = WorkFolder.write
