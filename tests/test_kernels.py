@@ -54,8 +54,11 @@ def test_machine_code_is_kept_in_the_user_cache_or_nowhere_if_the_package_is_rea
         Path(varstar_batch.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__", "bundles")
     )
     # A file where the folder should be refuses everyone, also the superuser who ignores modes.
-    (package / "arithmetic" / "__pycache__").touch()
-    code = "from varstar_batch.light_curves.kernel import fold_range as k; print(k.__file__); print(k.fold_range.stats.cache_path)"
+    (package / "light_curves" / "kernel" / "__pycache__").touch()
+    code = (
+        "from varstar_batch.light_curves.kernel import fold_range as k\n"
+        "print(k.__file__); print(k.fold_range.stats.cache_path)"
+    )
     environment = {"PYTHONPATH": str(tmp_path / "site"), "PYTHONDONTWRITEBYTECODE": "1"}
     file, cache = run_python(code, tmp_path, XDG_CACHE_HOME=str(tmp_path / "user"), **environment).splitlines()
     assert Path(file).is_relative_to(package)

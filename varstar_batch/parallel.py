@@ -38,15 +38,10 @@ class Crew(Protocol):
 
 @dataclass(frozen=True)
 class Threads:
-    """Threads of this process: Arrow, which does the work, lets go of the interpreter meanwhile.
-
-    Attributes
-    ----------
-    workers : int
-        At least 1.
-    """
+    """Threads of this process: Arrow, which does the work, lets go of the interpreter meanwhile."""
 
     workers: int
+    """At least 1."""
 
     def in_order(
         self, function: Callable[[_Item], _Result], items: Iterable[_Item], folder: Path, at_once: int | None = None

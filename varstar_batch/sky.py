@@ -67,21 +67,14 @@ def _depth(radius: float) -> int:
 
 @dataclass(frozen=True)
 class Match:
-    """Which row of a second table belongs to each of n objects.
-
-    Attributes
-    ----------
-    row : int64 array (n,)
-        -1 where there is none.
-    ambiguous : bool array (n,)
-        More than one row was near enough; the nearest is taken.
-    shared : int
-        Rows that belong to more than one object.
-    """
+    """Which row of a second table belongs to each of n objects."""
 
     row: npt.NDArray[np.int64]
+    """Int64 array (n,). -1 where there is none."""
     ambiguous: npt.NDArray[np.bool_]
+    """Bool array (n,). More than one row was near enough; the nearest is taken."""
     shared: int
+    """Rows that belong to more than one object."""
 
 
 def match_positions(

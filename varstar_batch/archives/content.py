@@ -43,50 +43,34 @@ class UnreadableFileError(Exception):
 
 @dataclass(frozen=True)
 class FileContent:
-    """The observations of one file.
-
-    Attributes
-    ----------
-    observations : pa.Table
-        `OBSERVATIONS`; of upper limits the magnitude is the limit and the error `SENTINEL`.
-    left_out : dict of str to int
-        Observations that the archive itself flags as bad, by the flag.
-    positions : dict of str to (float, float)
-        Right ascension and declination [deg] by object_id, where the file has them.
-    """
+    """The observations of one file."""
 
     observations: pa.Table
+    """`OBSERVATIONS`; of upper limits the magnitude is the limit and the error `SENTINEL`."""
     left_out: Mapping[str, int] = field(default_factory=dict)
+    """Observations that the archive itself flags as bad, by the flag."""
     positions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Dict of str to (float, float). Right ascension and declination [deg] by object_id, where the file has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """A form in which an archive hands out light curves.
-
-    Attributes
-    ----------
-    name : str
-        As on the command line.
-    time_system : str
-        Of its times.
-    columns, optional : mapping of str to Arrow type
-        Columns it must have, by which it is recognised, and may have.
-    build : callable
-        Takes the columns and the name of the file without its endings, or one for each row; returns the content.
-    separator : {",", " "} or None
-        Of texts: commas, or blanks and tabs; None for both and for binary files.
-    headerless : tuple of str
-        Names of the columns where the file names none.
-    """
+    """A form in which an archive hands out light curves."""
 
     name: str
+    """As on the command line."""
     time_system: str
+    """Of its times."""
     columns: Mapping[str, pa.DataType]
     build: Callable[[pa.Table, Column], FileContent]
+    """Callable. Takes the columns and the name of the file without its endings, or one for each row; returns the
+    content."""
     optional: Mapping[str, pa.DataType] = field(default_factory=dict)
+    """Columns it must have, by which it is recognised, and may have."""
     separator: str | None = None
+    """{",", " "} or None. Of texts: commas, or blanks and tabs; None for both and for binary files."""
     headerless: tuple[str, ...] = ()
+    """Names of the columns where the file names none."""
 
 
 def make_content(

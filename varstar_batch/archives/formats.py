@@ -34,23 +34,15 @@ _PARQUET = b"PAR1"
 
 @dataclass(frozen=True)
 class Reading:
-    """What came of reading one or several files: a format and a content, or an error.
-
-    Attributes
-    ----------
-    keys : tuple of str
-        The files.
-    rows : tuple of int
-        Observations in each, with those left out.
-    form, content : Format, FileContent or None
-        None where there is an error.
-    error : UnreadableFileError or None
-    """
+    """What came of reading one or several files: a format and a content, or an error."""
 
     keys: tuple[str, ...]
+    """The files."""
     rows: tuple[int, ...]
+    """Observations in each, with those left out."""
     form: Format | None
     content: FileContent | None
+    """None where there is an error."""
     error: UnreadableFileError | None
 
 

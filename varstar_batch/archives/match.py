@@ -17,24 +17,16 @@ from varstar_batch.sky import match_positions
 
 @dataclass(frozen=True)
 class Matched:
-    """How the objects of the files and those of a table belong together.
-
-    Attributes
-    ----------
-    unmatched : int
-        Objects of the files without a row in the table.
-    ambiguous : int
-        Objects with more than one row within the radius; the nearest was taken.
-    shared : int
-        Rows to which several objects of the files belong.
-    names : dict of str to str
-        What the table calls the objects of the files; those that it calls the same may be missing.
-    """
+    """How the objects of the files and those of a table belong together."""
 
     unmatched: int = 0
+    """Objects of the files without a row in the table."""
     ambiguous: int = 0
+    """Objects with more than one row within the radius; the nearest was taken."""
     shared: int = 0
+    """Rows to which several objects of the files belong."""
     names: Mapping[str, str] = field(default_factory=dict)
+    """What the table calls the objects of the files; those that it calls the same may be missing."""
 
 
 def objects_met(tally: Tally, where: str) -> pa.Table:

@@ -21,44 +21,29 @@ class Rejected:
 
 @dataclass
 class Tally:
-    """Everything that was met: files = read + rejected, observations = kept + left out.
-
-    Attributes
-    ----------
-    files, observations : int
-        Met; observations only of the files that were read.
-    rejected : list of Rejected
-    kept : int
-        Observations that go on.
-    left_out : Counter
-        Observations that do not, by the reason.
-    bands : Counter
-        Observations that are good by the archive's flags, by band ("unknown" where nothing says one).
-    unknown_cameras : Counter
-        Observations whose band nobody knows, by camera.
-    formats : Counter
-        Files by format.
-    time_systems : set of str
-    object_ids : set of str
-        All that were met, also of files without observations.
-    positions : dict
-        Right ascension and declination [deg] by object_id.
-    has_cameras : bool
-        Whether any observation names its camera.
-    """
+    """Everything that was met: files = read + rejected, observations = kept + left out."""
 
     files: int = 0
     observations: int = 0
+    """Met; observations only of the files that were read."""
     rejected: list[Rejected] = field(default_factory=list)
     kept: int = 0
+    """Observations that go on."""
     left_out: Counter[str] = field(default_factory=Counter)
+    """Observations that do not, by the reason."""
     bands: Counter[str] = field(default_factory=Counter)
+    """Observations that are good by the archive's flags, by band ("unknown" where nothing says one)."""
     unknown_cameras: Counter[str] = field(default_factory=Counter)
+    """Observations whose band nobody knows, by camera."""
     formats: Counter[str] = field(default_factory=Counter)
+    """Files by format."""
     time_systems: set[str] = field(default_factory=set)
     object_ids: dict[str, None] = field(default_factory=dict)
+    """All that were met, also of files without observations."""
     positions: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Right ascension and declination [deg] by object_id."""
     has_cameras: bool = False
+    """Whether any observation names its camera."""
 
     def add(self, other: Tally) -> None:
         """Add what was met elsewhere, after what is counted here."""

@@ -21,23 +21,16 @@ _EMPTY_LINES = re.compile(rb"\n{2,}")
 
 @dataclass(frozen=True)
 class Head:
-    """What stands above the values of a text.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Of the columns; empty where the text names none.
-    separator : {",", " "}
-    start : int
-        Where the values begin.
-    width : int
-        Fields of the first line of values; 0 where there is no such line.
-    """
+    """What stands above the values of a text."""
 
     names: tuple[str, ...]
+    """Of the columns; empty where the text names none."""
     separator: str
+    """{",", " "}."""
     start: int
+    """Where the values begin."""
     width: int
+    """Fields of the first line of values; 0 where there is no such line."""
 
 
 def find_head(content: bytes) -> Head:

@@ -32,34 +32,24 @@ _OBJECT_CAUSES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """What changed from run A to run B.
-
-    Attributes
-    ----------
-    run_a, run_b : str
-    rows_a, rows_b : int
-        Objects in each.
-    changed : dict of str to int
-        Objects by what happened to them: class, status, appeared, vanished.
-    causes : dict of str to int
-        The same objects by cause. Several causes of one object are joined with ``+``.
-    matrix : dict of (str, str) to int
-        Objects of both runs by class (or by status, where they have no class) in A and in B.
-    settings : list of str
-        One line for each setting of the run in which the two differ.
-    carried : int
-        Objects in partitions that are the same file in both, and so were not compared one by one.
-    """
+    """What changed from run A to run B."""
 
     run_a: str
     run_b: str
     rows_a: int
     rows_b: int
+    """Objects in each."""
     changed: dict[str, int]
+    """Objects by what happened to them: class, status, appeared, vanished."""
     causes: dict[str, int]
+    """The same objects by cause. Several causes of one object are joined with ``+``."""
     matrix: dict[tuple[str, str], int]
+    """Dict of (str, str) to int. Objects of both runs by class (or by status, where they have no class) in A and in B.
+    """
     settings: list[str]
+    """One line for each setting of the run in which the two differ."""
     carried: int
+    """Objects in partitions that are the same file in both, and so were not compared one by one."""
 
 
 class Comparison:

@@ -16,23 +16,16 @@ State = Literal["current", "published", "unfinished"]
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a catalog.
-
-    Attributes
-    ----------
-    run_id : str
-    state : {"current", "published", "unfinished"}
-        ``unfinished`` is a run that was never published: still going on, cut off, or refused.
-    published : str
-        When the catalog's pointer first named it, ISO 8601; empty if it never did.
-    record : dict
-        The content of ``run.json``; of an unfinished run, that of ``plan.json``; may be empty.
-    """
+    """One run of a catalog."""
 
     run_id: str
     state: State
+    """{"current", "published", "unfinished"}. ``unfinished`` is a run that was never published: still going on, cut
+    off, or refused."""
     published: str
+    """When the catalog's pointer first named it, ISO 8601; empty if it never did."""
     record: dict[str, Any]
+    """The content of ``run.json``; of an unfinished run, that of ``plan.json``; may be empty."""
 
 
 def list_runs(catalog: Catalog) -> list[Run]:

@@ -39,16 +39,11 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class RowGroupIndex:
-    """The row groups of a run and what they span.
-
-    Attributes
-    ----------
-    table : pa.Table
-        Columns file, row_group, rows and, for object_id, ra, dec and _healpix_29, ``<name>_min`` and ``<name>_max``
-        (null where the column is all null). The cells are there even if the files have no such column.
-    """
+    """The row groups of a run and what they span."""
 
     table: pa.Table
+    """Columns file, row_group, rows and, for object_id, ra, dec and _healpix_29, ``<name>_min`` and ``<name>_max``
+    (null where the column is all null). The cells are there even if the files have no such column."""
 
     @property
     def rows(self) -> int:

@@ -37,18 +37,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CatalogReader:
-    """One published run of a catalog, for reading.
-
-    Attributes
-    ----------
-    catalog : Catalog
-        The catalog root.
-    run_id : str
-        The run that is read.
-    """
+    """One published run of a catalog, for reading."""
 
     catalog: Catalog
+    """The catalog root."""
     run_id: str
+    """The run that is read."""
 
     def __str__(self) -> str:
         return f"{self.catalog} (run {self.run_id})"

@@ -44,21 +44,14 @@ def write_options(rows: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ColumnMeaning:
-    """What a column says.
-
-    Attributes
-    ----------
-    unit : str
-        VOUnits text; empty for a dimensionless column.
-    ucd : str
-        Unified Content Descriptor 1+ (IVOA REC-UCD1+).
-    description : str
-        One sentence.
-    """
+    """What a column says."""
 
     unit: str
+    """VOUnits text; empty for a dimensionless column."""
     ucd: str
+    """Unified Content Descriptor 1+ (IVOA REC-UCD1+)."""
     description: str
+    """One sentence."""
 
 
 _MEANINGS = {

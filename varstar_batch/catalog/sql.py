@@ -120,15 +120,10 @@ def open_session(runs: Mapping[str, Sequence[Location]], current: str) -> Iterat
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a query, as a stream: iterate it once.
-
-    Attributes
-    ----------
-    schema : pa.Schema
-        Of the batches.
-    """
+    """The answer to a query, as a stream: iterate it once."""
 
     schema: pa.Schema
+    """Of the batches."""
     _batches: Iterator[pa.RecordBatch]
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:

@@ -31,25 +31,17 @@ def register(app: typer.Typer) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is to be ingested, and how.
-
-    Attributes
-    ----------
-    observations, out : str
-        Folders, files or URLs.
-    objects : str or None
-        The table of objects.
-    archive : ArchiveOptions
-        With the options of every ingest; its format may be `LONG`, for which the others of an archive's are None.
-    as_json : bool
-        Print the report as JSON.
-    """
+    """What is to be ingested, and how."""
 
     observations: str
     objects: str | None
+    """The table of objects."""
     out: str
+    """Folders, files or URLs."""
     archive: ArchiveOptions
+    """With the options of every ingest; its format may be `LONG`, for which the others of an archive's are None."""
     as_json: bool
+    """Print the report as JSON."""
 
     def check(self) -> None:
         """Refuse what does not go together.

@@ -72,12 +72,7 @@ def open_crew(
 
 @dataclass(frozen=True)
 class DaskCrew:
-    """Dask's workers.
-
-    Attributes
-    ----------
-    client : distributed.Client
-    """
+    """Dask's workers."""
 
     client: Client
 
@@ -140,16 +135,11 @@ class DaskCrew:
 
 @dataclass(frozen=True)
 class Job:
-    """A function that lies in a file.
-
-    Attributes
-    ----------
-    path, digest : str
-        Of the file, and its SHA-256: nothing else is loaded.
-    """
+    """A function that lies in a file."""
 
     path: str
     digest: str
+    """Of the file, and its SHA-256: nothing else is loaded."""
 
 
 def _leave(function: Callable[[Any], Any], folder: Path) -> Job:

@@ -101,18 +101,13 @@ def sky_histogram(run: Location, files: Sequence[str], order: int) -> npt.NDArra
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """What a catalog's own files take from one of the dataset.
-
-    Attributes
-    ----------
-    first : bytes
-        Its first row as Arrow's IPC has it (an open record batch of one row takes 40 kB); nothing where it has no rows.
-    footer : FileMetaData or None
-        None where footers are not kept.
-    """
+    """What a catalog's own files take from one of the dataset."""
 
     first: bytes
+    """Its first row as Arrow's IPC has it (an open record batch of one row takes 40 kB); nothing where it has no rows.
+    """
     footer: pq.FileMetaData | None
+    """None where footers are not kept."""
 
 
 def _look(run: Location, files: Sequence[str], order: int) -> tuple[pa.Schema, list[_Part], npt.NDArray[np.int64]]:

@@ -33,37 +33,24 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class FileInfo:
-    """One file as a listing shows it.
-
-    Attributes
-    ----------
-    key : str
-        Path relative to the listed folder, with forward slashes.
-    size : int
-        Bytes.
-    version : str
-        What changes when the content does: the ETag on an object store, else the time of modification in nanoseconds.
-    """
+    """One file as a listing shows it."""
 
     key: str
+    """Path relative to the listed folder, with forward slashes."""
     size: int
+    """Bytes."""
     version: str
+    """What changes when the content does: the ETag on an object store, else the time of modification in nanoseconds."""
 
 
 @dataclass(frozen=True)
 class Location:
-    """A file or folder on any fsspec filesystem.
-
-    Attributes
-    ----------
-    fs : AbstractFileSystem
-        Credentials come from the environment or profiles; none is ever part of a location's text.
-    path : str
-        Path on that filesystem.
-    """
+    """A file or folder on any fsspec filesystem."""
 
     fs: AbstractFileSystem
+    """Credentials come from the environment or profiles; none is ever part of a location's text."""
     path: str
+    """Path on that filesystem."""
 
     def __truediv__(self, key: str) -> Location:
         return Location(self.fs, f"{self.path.rstrip('/')}/{key}" if key else self.path)

@@ -201,22 +201,14 @@ class OversizedError(Exception):
 
 @dataclass(frozen=True)
 class TextChunk:
-    """The texts of one column in one row group.
-
-    Attributes
-    ----------
-    reopen : callable
-        Returns the file anew, with the columns of some paths as dictionaries.
-    group : int
-        The row group.
-    path : str
-        Of the Parquet column.
-    metadata : pyarrow.parquet.ColumnChunkMetaData
-    """
+    """The texts of one column in one row group."""
 
     reopen: Callable[[Sequence[str]], pq.ParquetFile]
+    """Callable. Returns the file anew, with the columns of some paths as dictionaries."""
     group: int
+    """The row group."""
     path: str
+    """Of the Parquet column."""
     metadata: Any
 
     @property

@@ -86,22 +86,15 @@ def ingest(
 
 @dataclass(frozen=True)
 class Target:
-    """Where a survey is written, and in which time system its observations come.
-
-    Attributes
-    ----------
-    out : Location
-    work : Workspace
-        Keeps what is done.
-    time_system : str
-    finish : callable or None
-        Takes the folder while it is not published yet, and the report: adds what else belongs into it.
-    """
+    """Where a survey is written, and in which time system its observations come."""
 
     out: Location
     work: Workspace
+    """Keeps what is done."""
     time_system: str
     finish: Callable[[Location, IngestReport], None] | None = None
+    """Callable or None. Takes the folder while it is not published yet, and the report: adds what else belongs into it.
+    """
 
 
 def write_survey(

@@ -207,24 +207,16 @@ def _read_csv(content: bytes, config: SurveyConfig) -> pa.Table:
 
 @dataclass(frozen=True, kw_only=True)
 class PeriodsMatched:
-    """What a table of periods gave.
-
-    Attributes
-    ----------
-    matched : int
-        Objects that have a row in it.
-    taken : int
-        Of these, those whose period is now the table's; the others have none there.
-    ambiguous : int
-        Objects with more than one row within the radius; the nearest was taken.
-    shared : int
-        Rows that belong to more than one object.
-    """
+    """What a table of periods gave."""
 
     matched: int
+    """Objects that have a row in it."""
     taken: int
+    """Of these, those whose period is now the table's; the others have none there."""
     ambiguous: int = 0
+    """Objects with more than one row within the radius; the nearest was taken."""
     shared: int = 0
+    """Rows that belong to more than one object."""
 
 
 def with_periods(

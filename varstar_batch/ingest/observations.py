@@ -30,48 +30,31 @@ _FIELDS = ("time", "mag", "mag_err")
 
 @dataclass(frozen=True)
 class Unit:
-    """A run of row groups of one file, which is read, and after an interruption read again, as a whole.
-
-    Attributes
-    ----------
-    file : Location
-    row_groups : tuple of int
-    rows : int
-        In them: about `UNIT_ROWS`, or those of a single row group.
-    """
+    """A run of row groups of one file, which is read, and after an interruption read again, as a whole."""
 
     file: Location
     row_groups: tuple[int, ...]
     rows: int
+    """In them: about `UNIT_ROWS`, or those of a single row group."""
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Parquet files in the long form, all alike.
-
-    Attributes
-    ----------
-    files : tuple of Location
-        In the order they are read in.
-    object_id, id_type : str
-        Column of identifiers and the type they are read to.
-    columns : dict
-        Name in the files by name in the light curves: time, mag, mag_err if there is one, then all others.
-    types : dict
-        Arrow type by name in the light curves.
-    units : tuple of Unit
-        All row groups of all files, in the order they are read in.
-    renamed : dict of str to str
-        Identifiers that the table of objects calls by another name.
-    """
+    """Parquet files in the long form, all alike."""
 
     files: tuple[Location, ...]
+    """In the order they are read in."""
     object_id: str
     id_type: str
+    """Column of identifiers and the type they are read to."""
     columns: dict[str, str]
+    """Name in the files by name in the light curves: time, mag, mag_err if there is one, then all others."""
     types: dict[str, pa.DataType]
+    """Arrow type by name in the light curves."""
     units: tuple[Unit, ...]
+    """All row groups of all files, in the order they are read in."""
     renamed: Mapping[str, str] = field(default_factory=dict)
+    """Identifiers that the table of objects calls by another name."""
 
     @classmethod
     def open(cls, url: str | os.PathLike[str], config: SurveyConfig) -> Observations:

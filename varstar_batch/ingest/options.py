@@ -14,51 +14,37 @@ from varstar_batch.survey.columns import SurveyConfig
 
 @dataclass(frozen=True, kw_only=True)
 class IngestOptions:
-    """How to ingest.
-
-    Attributes
-    ----------
-    config : SurveyConfig
-        Column names of the two tables; the survey has the canonical ones.
-    time_system : str or None
-        Declared system of the times; None takes it from the objects' column `time_system`.
-    partitions : int or None
-        Files to write, at least 1 (fewer where there are fewer objects); None for about 4 million observations in each.
-    memory : int
-        Bytes that the partitions which are sorted at the same time may take, at least 1 MiB; a single one may take
-        more. Units that are read take about 100 MiB for each worker on top of it.
-    workers : int
-        Threads, at least 1.
-    crew : Crew or None
-        Others who do the work instead of these threads; they see the inputs, the survey's place and the scratch folder.
-    scratch : str or None
-        Local folder for observations that wait for their partition, as large as they are uncompressed; None: beside a
-        local survey, else the system's.
-    correct_to : str or None
-        Time system to bring the times to, for example ``"BJD"`` from ``"JD"``; None leaves them as they are.
-    periods : str or None
-        Another table of objects, whose periods are taken.
-    periods_radius : float or None
-        Arcseconds: its rows are matched by position; None to match them by identifier.
-    hats : bool
-        Write a HATS catalog: partitions are HEALPix pixels. Every object needs a position.
-    find_periods : bool
-        Search periods for the objects that have none. With a search the survey has the
-        columns of `varstar_batch.ingest.period_search`, which tell found periods from those of the catalog.
-    """
+    """How to ingest."""
 
     config: SurveyConfig = field(default_factory=SurveyConfig)
+    """Column names of the two tables; the survey has the canonical ones."""
     time_system: str | None = None
+    """Declared system of the times; None takes it from the objects' column `time_system`."""
     partitions: int | None = None
+    """Files to write, at least 1 (fewer where there are fewer objects); None for about 4 million observations in each.
+    """
     memory: int = 512 * 2**20
+    """Bytes that the partitions which are sorted at the same time may take, at least 1 MiB; a single one may take more.
+    Units that are read take about 100 MiB for each worker on top of it."""
     workers: int = 2
+    """Threads, at least 1."""
     crew: Crew | None = None
+    """Others who do the work instead of these threads; they see the inputs, the survey's place and the scratch folder.
+    """
     scratch: str | None = None
+    """Local folder for observations that wait for their partition, as large as they are uncompressed; None: beside a
+    local survey, else the system's."""
     correct_to: str | None = None
+    """Time system to bring the times to, for example ``"BJD"`` from ``"JD"``; None leaves them as they are."""
     periods: str | None = None
+    """Another table of objects, whose periods are taken."""
     periods_radius: float | None = None
+    """Arcseconds: its rows are matched by position; None to match them by identifier."""
     hats: bool = False
+    """Write a HATS catalog: partitions are HEALPix pixels. Every object needs a position."""
     find_periods: bool = False
+    """Search periods for the objects that have none. With a search the survey has the columns of
+    `varstar_batch.ingest.period_search`, which tell found periods from those of the catalog."""
 
     def hands(self) -> Crew:
         """Return who does the work."""
@@ -71,41 +57,28 @@ class IngestOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class IngestReport:
-    """What went in and what came out; every object and every observation is in one of the counts.
-
-    Attributes
-    ----------
-    objects, observations : int
-        Read.
-    objects_written, observations_written : int
-        Written; all objects, with or without observations.
-    objects_without_observations : int
-        Of the objects written.
-    orphans : int
-        Observations left out, since no object has their object_id: observations - observations_written.
-    orphan_ids : tuple of str
-        A few of their identifiers.
-    partitions : int
-        Files written.
-    time_system : str
-        As stored.
-    has_mag_err : bool
-        Whether the observations have magnitude errors.
-    periods : dict of str to int, or None
-        What another table of periods gave, as `PeriodsMatched` counts it.
-    """
+    """What went in and what came out; every object and every observation is in one of the counts."""
 
     objects: int
     objects_written: int
     objects_without_observations: int
+    """Of the objects written."""
     observations: int
+    """Read."""
     observations_written: int
+    """Written; all objects, with or without observations."""
     orphans: int
+    """Observations left out, since no object has their object_id: observations - observations_written."""
     orphan_ids: tuple[str, ...]
+    """A few of their identifiers."""
     partitions: int
+    """Files written."""
     time_system: str
+    """As stored."""
     has_mag_err: bool
+    """Whether the observations have magnitude errors."""
     periods: dict[str, int] | None = None
+    """What another table of periods gave, as `PeriodsMatched` counts it."""
 
 
 def check_options(options: IngestOptions) -> None:
@@ -137,53 +110,35 @@ AUTO = "auto"
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveOptions:
-    """How to ingest the files of an archive.
-
-    Attributes
-    ----------
-    format : str
-        One of `FORMATS`, `TABLE` or `AUTO`.
-    band : str or None
-        Only this band's observations; `ALL_BANDS` for all in one light curve. None where there is only one.
-    radius : float or None
-        Objects are matched by position within this many arcseconds, instead of by identifier.
-    flux_unit : str or None
-        Of the format `TABLE`: its magnitudes are fluxes, in this unit.
-    ingest : IngestOptions
-        Names of the columns of the table of objects (and of the observations in the format `TABLE`), time system,
-        partitions, memory.
-    """
+    """How to ingest the files of an archive."""
 
     format: str = AUTO
+    """One of `FORMATS`, `TABLE` or `AUTO`."""
     band: str | None = None
+    """Only this band's observations; `ALL_BANDS` for all in one light curve. None where there is only one."""
     radius: float | None = None
+    """Objects are matched by position within this many arcseconds, instead of by identifier."""
     flux_unit: str | None = None
+    """Of the format `TABLE`: its magnitudes are fluxes, in this unit."""
     ingest: IngestOptions = field(default_factory=IngestOptions)
+    """Names of the columns of the table of objects (and of the observations in the format `TABLE`), time system,
+    partitions, memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveReport:
-    """What was met, and what became of it.
-
-    Attributes
-    ----------
-    tally : Tally
-        Files and observations; ``tally.observations = tally.kept + sum(tally.left_out)``.
-    ingest : IngestReport
-        Of the observations that were kept.
-    unmatched : int
-        Objects of the files that have no row in the table of objects; their observations are the report's orphans.
-    ambiguous : int
-        Objects with more than one row within the radius; the nearest was taken.
-    shared : int
-        Rows of the table of objects to which several objects of the files belong; their light curves are joined.
-    """
+    """What was met, and what became of it."""
 
     tally: Tally
+    """Files and observations; ``tally.observations = tally.kept + sum(tally.left_out)``."""
     ingest: IngestReport
+    """Of the observations that were kept."""
     unmatched: int = 0
+    """Objects of the files that have no row in the table of objects; their observations are the report's orphans."""
     ambiguous: int = 0
+    """Objects with more than one row within the radius; the nearest was taken."""
     shared: int = 0
+    """Rows of the table of objects to which several objects of the files belong; their light curves are joined."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counts as plain values."""

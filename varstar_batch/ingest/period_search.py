@@ -32,21 +32,14 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FoundPeriod:
-    """The best of the highest peaks of a periodogram and their aliases.
-
-    Attributes
-    ----------
-    period : float
-        Days; NaN where there are fewer than 20 good observations, or none of them vary.
-    significance : float
-        -log10 of the false-alarm probability of the highest peak, at most 300; NaN without a period.
-    alias : str or None
-        As `ALIAS` says.
-    """
+    """The best of the highest peaks of a periodogram and their aliases."""
 
     period: float
+    """Days; NaN where there are fewer than 20 good observations, or none of them vary."""
     significance: float
+    """-log10 of the false-alarm probability of the highest peak, at most 300; NaN without a period."""
     alias: str | None
+    """As `ALIAS` says."""
 
 
 _NOTHING = FoundPeriod(float("nan"), float("nan"), None)
@@ -133,18 +126,12 @@ def find_periods(
 
 @dataclass(frozen=True)
 class PeriodSearch:
-    """Finds periods for the objects of a partition that have none.
-
-    Attributes
-    ----------
-    limits : Limits
-        Of the survey.
-    workers : int
-        Threads for each partition.
-    """
+    """Finds periods for the objects of a partition that have none."""
 
     limits: Limits
+    """Of the survey."""
     workers: int = 1
+    """Threads for each partition."""
 
     def __call__(self, objects: pa.Table, offsets: npt.NDArray[np.int64], rows: pa.Table) -> pa.Table:
         """Return n objects with the periods that were found in their observations, which `offsets` (n + 1,) parts."""

@@ -23,29 +23,20 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class IngestPlan:
-    """Where each of n objects goes.
-
-    Attributes
-    ----------
-    counts : int64 array (n,)
-        Observations of each object, in the order of the table of objects.
-    order : int64 array (n,)
-        Objects in the order of the survey. Where the observations come grouped by object that is the order they come
-        in, so that they pass through; else it is the order of the table of objects. An object without observations
-        follows the one it follows in that table.
-    bounds : int64 array (partitions + 1,)
-        Partition p holds ``order[bounds[p]:bounds[p + 1]]``.
-    observations : int
-        Read in all.
-    orphan_ids : tuple of str
-        A few identifiers that no object has.
-    """
+    """Where each of n objects goes."""
 
     counts: IntArray
+    """Int64 array (n,). Observations of each object, in the order of the table of objects."""
     order: IntArray
+    """Int64 array (n,). Objects in the order of the survey. Where the observations come grouped by object that is the
+    order they come in, so that they pass through; else it is the order of the table of objects. An object without
+    observations follows the one it follows in that table."""
     bounds: IntArray
+    """Int64 array (partitions + 1,). Partition p holds ``order[bounds[p]:bounds[p + 1]]``."""
     observations: int
+    """Read in all."""
     orphan_ids: tuple[str, ...]
+    """A few identifiers that no object has."""
 
     @property
     def partitions(self) -> int:

@@ -32,18 +32,12 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class TimeCorrection:
-    """Turns times of one system into another one's, by the positions of n objects.
-
-    Attributes
-    ----------
-    source, target : TimeSystem
-    directions : float64 array (n, 3)
-        Unit vectors, ICRS.
-    """
+    """Turns times of one system into another one's, by the positions of n objects."""
 
     source: TimeSystem
     target: TimeSystem
     directions: Array
+    """Float64 array (n, 3). Unit vectors, ICRS."""
 
     @classmethod
     def make(cls, source: str, target: str, objects: pa.Table, where: str) -> TimeCorrection:

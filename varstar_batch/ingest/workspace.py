@@ -24,18 +24,12 @@ from varstar_batch.ingest.plan import IngestPlan
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where an ingest keeps what it has done.
-
-    Attributes
-    ----------
-    folder : Path
-        Local; found again by an ingest of the same things into the same place, and by no other.
-    fingerprint : str
-        Of these things: hexadecimal.
-    """
+    """Where an ingest keeps what it has done."""
 
     folder: Path
+    """Local; found again by an ingest of the same things into the same place, and by no other."""
     fingerprint: str
+    """Of these things: hexadecimal."""
 
     def load_plan(self) -> IngestPlan | None:
         """Return the plan of an ingest that was interrupted after it had counted; None where there is none."""

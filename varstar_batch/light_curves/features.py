@@ -1,8 +1,8 @@
 """Features of a folded light curve: what its scaled curve no longer tells, in numbers that hold from survey to survey.
 
-The fold kernel computes them in the same pass (`varstar_batch.light_curves.kernel.describe`), from the observations that
-are left after cleaning and the removal of outliers, and from the interpolated curve. All are finite where the status is
-OK, and none depends on phase zero, on the zero point of the magnitudes or on the order of the observations.
+The fold kernel computes them in the same pass (`light_curves.kernel.describe`), from the observations that are left
+after cleaning and the removal of outliers, and from the interpolated curve. All are finite where the status is OK, and
+none depends on phase zero, on the zero point of the magnitudes or on the order of the observations.
 """
 
 from __future__ import annotations

@@ -33,36 +33,23 @@ _SHORT = 3.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A frequency and how well it fits.
-
-    Attributes
-    ----------
-    frequency : float
-        Cycles a day.
-    power : float
-        Share of the variance that the best series explains.
-    score : float
-        Less is better: the criterion, in units of minus twice the logarithm of the likelihood.
-    """
+    """A frequency and how well it fits."""
 
     frequency: float
+    """Cycles a day."""
     power: float
+    """Share of the variance that the best series explains."""
     score: float
+    """Less is better: the criterion, in units of minus twice the logarithm of the likelihood."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The frequency that was chosen, and what casts doubt on it.
-
-    Attributes
-    ----------
-    best : Candidate
-    alias : str or None
-        ``"1 d"`` near a whole number of cycles a day, ``"P/2 as good"``, ``"2P as good"``; None without a doubt.
-    """
+    """The frequency that was chosen, and what casts doubt on it."""
 
     best: Candidate
     alias: str | None
+    """``"1 d"`` near a whole number of cycles a day, ``"P/2 as good"``, ``"2P as good"``; None without a doubt."""
 
 
 def top_peaks(power: Array, count: int = _PEAKS) -> npt.NDArray[np.int64]:

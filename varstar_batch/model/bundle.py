@@ -110,8 +110,8 @@ class PrecisionChange(_Frozen):
 class BundleContract(_Frozen):
     """The contents of ``bundle.json``.
 
-    `preprocessing` is the complete configuration of `varstar_batch.light_curves.fold.fold` that made the training curves,
-    and so the one that inference must use. `precision` maps a precision's name to what it changes.
+    `preprocessing` is the complete configuration of `light_curves.fold.fold` that made the training curves, and so the
+    one that inference must use. `precision` maps a precision's name to what it changes.
     """
 
     format_version: int = FORMAT_VERSION

@@ -55,47 +55,31 @@ class Star:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportData:
-    """All that a report shows.
-
-    Attributes
-    ----------
-    catalog, run_id : str
-    record : dict
-        The content of ``run.json``.
-    classes : tuple of str
-    sky : dict of str to int64 array (SKY_ROWS, SKY_COLUMNS)
-        Objects by class; by ``""`` those without.
-    probability, entropy, ood : dict of str to int64 array (BINS,)
-        Distributions by class: class_prob (0 to 1), entropy (0 to ln of the number of classes), ood_score (0 to 1).
-    period_amplitude : dict of str to float64 array (n, 2)
-        log10 of the period [d] and amplitude [mag] of a sample.
-    stars : list of Star
-    light_curves : dict
-        By object_id; a star may have none.
-    light_curves_note : str
-        Why there are none, or fewer than stars.
-    previous : Difference or None
-        Against the run that was published before.
-    changes : list of dict
-        The surest of the objects that changed.
-    failures : list of dict
-    bundle : Bundle or None
-    """
+    """All that a report shows."""
 
     catalog: str
     run_id: str
     record: dict[str, Any]
+    """The content of ``run.json``."""
     classes: tuple[str, ...]
     sky: dict[str, npt.NDArray[np.int64]]
+    """Dict of str to int64 array (SKY_ROWS, SKY_COLUMNS). Objects by class; by ``""`` those without."""
     probability: dict[str, npt.NDArray[np.int64]]
     entropy: dict[str, npt.NDArray[np.int64]]
     ood: dict[str, npt.NDArray[np.int64]]
+    """Dict of str to int64 array (BINS,). Distributions by class: class_prob (0 to 1), entropy (0 to ln of the number
+    of classes), ood_score (0 to 1)."""
     period_amplitude: dict[str, npt.NDArray[np.float64]]
+    """Dict of str to float64 array (n, 2). log10 of the period [d] and amplitude [mag] of a sample."""
     stars: list[Star]
     light_curves: dict[int | str, LightCurve] = field(default_factory=dict)
+    """By object_id; a star may have none."""
     light_curves_note: str = ""
+    """Why there are none, or fewer than stars."""
     previous: Difference | None = None
+    """Against the run that was published before."""
     changes: list[dict[str, Any]] = field(default_factory=list)
+    """The surest of the objects that changed."""
     failures: list[dict[str, Any]] = field(default_factory=list)
     bundle: Bundle | None = None
 

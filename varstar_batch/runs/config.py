@@ -22,18 +22,12 @@ from varstar_batch.survey.columns import PRESETS, SurveyConfig
 
 @dataclass(frozen=True, kw_only=True)
 class LostGpus:
-    """What becomes of chunks that wait for GPU workers when the last of these is gone.
-
-    Attributes
-    ----------
-    then : {"cpu", "wait"}
-        Classify on CPU workers, or wait until a GPU worker comes back.
-    seconds : float
-        How long a pool has to be gone to be taken for lost.
-    """
+    """What becomes of chunks that wait for GPU workers when the last of these is gone."""
 
     then: Literal["cpu", "wait"] = "cpu"
+    """Classify on CPU workers, or wait until a GPU worker comes back."""
     seconds: float = 30.0
+    """How long a pool has to be gone to be taken for lost."""
 
 
 class RunConfig(BaseModel):

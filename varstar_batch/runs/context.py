@@ -24,35 +24,24 @@ _PROC_STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
-    """What every chunk of a run has in common; small, since it travels with each.
-
-    Attributes
-    ----------
-    source : Source
-        The survey, without its list of partitions.
-    run : Location
-        The run's folder, where the bundle stands and the output goes.
-    run_id, bundle_hash : str
-        Identity of the run and of its model.
-    engine, precision : str
-        Inference engine and its arithmetic.
-    chunk_memory : int
-        Bytes that a chunk may take in a worker.
-    threads : int
-        Cores that one task may use.
-    carried_from : Location or None
-        Folder of the run that unchanged partitions are carried over from.
-    """
+    """What every chunk of a run has in common; small, since it travels with each."""
 
     source: Source
+    """The survey, without its list of partitions."""
     run: Location
+    """The run's folder, where the bundle stands and the output goes."""
     run_id: str
     bundle_hash: str
+    """Identity of the run and of its model."""
     engine: EngineName = "auto"
     precision: Precision = "float32"
+    """Inference engine and its arithmetic."""
     chunk_memory: int
+    """Bytes that a chunk may take in a worker."""
     threads: int = 1
+    """Cores that one task may use."""
     carried_from: Location | None = None
+    """Folder of the run that unchanged partitions are carried over from."""
 
     def output(self, key: str) -> Location:
         """Return where the catalog file of the partition `key` stands."""

@@ -17,28 +17,18 @@ HOUR = 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """How much there is to do.
-
-    Attributes
-    ----------
-    partitions : int
-    chunks : int
-        Tasks that they are cut into.
-    objects : int or None
-        None in the long form, whose footers do not tell; `with_objects` fills it in.
-    observations : int
-    bytes_in : int
-        On storage.
-    chunk_memory : int
-        Bytes that the largest chunk takes in a worker.
-    """
+    """How much there is to do."""
 
     partitions: int
     chunks: int
+    """Tasks that they are cut into."""
     objects: int | None
+    """None in the long form, whose footers do not tell; `with_objects` fills it in."""
     observations: int
     bytes_in: int
+    """On storage."""
     chunk_memory: int
+    """Bytes that the largest chunk takes in a worker."""
 
     def with_objects(self, observations_per_object: float) -> Workload:
         """Return the workload with its number of objects, from a mean where the footers do not tell."""
@@ -49,43 +39,29 @@ class Workload:
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """How fast the machine is: of one worker (one core), but for `gpu`.
-
-    Attributes
-    ----------
-    classify : float
-        Light curves per second of the CNN.
-    prepare : float
-        Observations per second read and folded.
-    write : float
-        Light curves per second made into catalog rows and written.
-    partition_seconds : float
-        Of a worker, for each partition beyond its light curves: opening, a task of Dask.
-    start_up : float
-        Seconds from the start of the command until all workers are at work.
-    finish : float
-        Seconds after the last chunk: verifying, publishing, closing the cluster.
-    finish_partition : float
-        Seconds more of that for each partition.
-    worker_memory, command_memory : int
-        Bytes that a worker takes before any light curve, and that the command and its scheduler take.
-    observations_per_object : float
-        Mean of the sample.
-    gpu : float or None
-        Light curves per second of the CNN on one GPU.
-    """
+    """How fast the machine is: of one worker (one core), but for `gpu`."""
 
     classify: float
+    """Light curves per second of the CNN."""
     prepare: float
+    """Observations per second read and folded."""
     write: float
+    """Light curves per second made into catalog rows and written."""
     partition_seconds: float = 0.02
+    """Of a worker, for each partition beyond its light curves: opening, a task of Dask."""
     start_up: float = 5.0
+    """Seconds from the start of the command until all workers are at work."""
     finish: float = 0.7
+    """Seconds after the last chunk: verifying, publishing, closing the cluster."""
     finish_partition: float = 0.002
+    """Seconds more of that for each partition."""
     worker_memory: int = WORKER_MEMORY
     command_memory: int = 250 * 2**20
+    """Bytes that a worker takes before any light curve, and that the command and its scheduler take."""
     observations_per_object: float = 200.0
+    """Mean of the sample."""
     gpu: float | None = None
+    """Light curves per second of the CNN on one GPU."""
 
     def __post_init__(self) -> None:
         for name in ("classify", "prepare", "write", "observations_per_object"):
@@ -109,38 +85,26 @@ class Prices:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a run is expected to take.
-
-    Attributes
-    ----------
-    seconds : float
-        From the start of the command to the published catalog.
-    start_up, working, finish : float
-        Its three parts.
-    cpu_seconds, gpu_seconds : float
-        Of all workers and of all GPUs together, while working.
-    limited_by : {"workers", "gpus"}
-        What more of would make it faster.
-    worker_memory : int
-        Bytes of one worker at the most.
-    memory : int
-        Bytes of all workers and the command together.
-    core_hours, gpu_hours : float
-        That are paid for: all workers and GPUs from start to end.
-    cost : float
-    """
+    """What a run is expected to take."""
 
     seconds: float
+    """From the start of the command to the published catalog."""
     start_up: float
     working: float
     finish: float
+    """Its three parts."""
     cpu_seconds: float
     gpu_seconds: float
+    """Of all workers and of all GPUs together, while working."""
     limited_by: str
+    """{"workers", "gpus"}. What more of would make it faster."""
     worker_memory: int
+    """Bytes of one worker at the most."""
     memory: int
+    """Bytes of all workers and the command together."""
     core_hours: float
     gpu_hours: float
+    """That are paid for: all workers and GPUs from start to end."""
     cost: float
 
 

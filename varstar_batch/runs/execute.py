@@ -23,24 +23,16 @@ PartitionResult = tuple[ChunkRecord, ...] | Failure
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A call to be made somewhere.
-
-    Attributes
-    ----------
-    name : str
-        Key of the partition or chunk, as it stands in task keys and errors.
-    partition : str
-        Key of the partition.
-    function : callable
-        One of `varstar_batch.runs.tasks`.
-    arguments : tuple
-        What it takes.
-    """
+    """A call to be made somewhere."""
 
     name: str
+    """Key of the partition or chunk, as it stands in task keys and errors."""
     partition: str
+    """Key of the partition."""
     function: Callable[..., Any]
+    """Callable. One of `varstar_batch.runs.tasks`."""
     arguments: tuple[Any, ...]
+    """What it takes."""
 
 
 def execute(

@@ -113,18 +113,13 @@ LEAST_SPAN = 1e-30
 
 @dataclass(frozen=True, eq=False)
 class PackedCurves:
-    """Curves on a scale of their own each.
-
-    Attributes
-    ----------
-    codes : uint16 (n, n_phase)
-    low, span : float32 (n,)
-        Least value, and greatest less least value.
-    """
+    """Curves on a scale of their own each."""
 
     codes: npt.NDArray[np.uint16]
+    """Uint16 (n, n_phase)."""
     low: npt.NDArray[np.float32]
     span: npt.NDArray[np.float32]
+    """Float32 (n,). Least value, and greatest less least value."""
 
 
 def pack(curves: npt.NDArray[np.float32]) -> PackedCurves:

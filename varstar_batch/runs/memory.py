@@ -30,18 +30,12 @@ CLIENT_MEMORY = 256 * 2**20
 
 @dataclass(frozen=True)
 class Room:
-    """What a worker has.
-
-    Attributes
-    ----------
-    threads : int
-        Tasks that it does at once, at least 1.
-    memory : int
-        Its limit in bytes; 0 where it has none.
-    """
+    """What a worker has."""
 
     threads: int
+    """Tasks that it does at once, at least 1."""
     memory: int
+    """Its limit in bytes; 0 where it has none."""
 
 
 def window(cpu: Sequence[Room], gpu: Sequence[Room], chunk_memory: int) -> int:

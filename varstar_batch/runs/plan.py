@@ -23,28 +23,20 @@ from varstar_batch.survey.read import PartitionShape
 
 @dataclass(frozen=True)
 class Chunk:
-    """A bounded run of row groups of one partition: the unit of work.
-
-    Attributes
-    ----------
-    partition : Partition
-        The file.
-    index, total : int
-        This chunk is number `index` (from 0) of `total` of its partition.
-    row_groups : tuple of int or None
-        Row groups to read, in order; None for the whole file.
-    rows : (int, int) or None
-        Of a single row group, only the rows from the first up to but not including the second; None for all.
-    expected_rows : int or None
-        Objects in it, as the footer says; None where only reading tells.
-    """
+    """A bounded run of row groups of one partition: the unit of work."""
 
     partition: Partition
+    """The file."""
     index: int = 0
     total: int = 1
+    """This chunk is number `index` (from 0) of `total` of its partition."""
     row_groups: tuple[int, ...] | None = None
+    """Row groups to read, in order; None for the whole file."""
     rows: tuple[int, int] | None = None
+    """(int, int) or None. Of a single row group, only the rows from the first up to but not including the second; None
+    for all."""
     expected_rows: int | None = None
+    """Objects in it, as the footer says; None where only reading tells."""
 
     @property
     def key(self) -> str:
@@ -54,24 +46,16 @@ class Chunk:
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """What a run is going to do.
-
-    Attributes
-    ----------
-    survey : Survey
-        With all its partitions.
-    config : RunConfig
-        The whole configuration.
-    model : dict
-        Name, version, hash and preprocessing of the bundle.
-    code_version : str
-        Version of this package.
-    """
+    """What a run is going to do."""
 
     survey: Survey
+    """With all its partitions."""
     config: RunConfig
+    """The whole configuration."""
     model: Mapping[str, Any]
+    """Name, version, hash and preprocessing of the bundle."""
     code_version: str = __version__
+    """Version of this package."""
 
     @property
     def ingredients(self) -> dict[str, Any]:

@@ -43,33 +43,21 @@ CLAIM = "claim.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A run that is planned and has its place on storage.
-
-    Attributes
-    ----------
-    plan : RunPlan
-    catalog : Catalog
-    run_id : str
-    context : RunContext
-        What every chunk needs.
-    done : frozenset of str
-        Partitions that are on storage already.
-    based_on : Pointer
-        Where the catalog's pointer stood.
-    carried : mapping of str to str
-        Partitions that are taken over from the run that this one follows: SHA-256 by key.
-    up_to_date : bool
-        The published run has the same fingerprint and no failure: there is nothing to do.
-    """
+    """A run that is planned and has its place on storage."""
 
     plan: RunPlan
     catalog: Catalog
     run_id: str
     context: RunContext
+    """What every chunk needs."""
     done: frozenset[str]
+    """Partitions that are on storage already."""
     based_on: Pointer
+    """Where the catalog's pointer stood."""
     carried: Mapping[str, str] = field(default_factory=dict)
+    """Partitions that are taken over from the run that this one follows: SHA-256 by key."""
     up_to_date: bool = False
+    """The published run has the same fingerprint and no failure: there is nothing to do."""
 
     def published_record(self) -> dict[str, Any]:
         """Return the record of the run where it is the published one already."""

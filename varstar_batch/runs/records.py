@@ -27,56 +27,40 @@ RECORDS_KEY = b"varstar.records"
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkRecord:
-    """What became of a chunk: counts that add up, and where the time went.
-
-    Attributes
-    ----------
-    partition : str
-        Key of the partition.
-    chunk, chunks : int
-        Number of the chunk, from 0, and of how many.
-    rows, observations : int
-        Light curves and observations read; `rows` is also the number of catalog rows written.
-    bytes_in, bytes_out : int
-        Size of the partition (of the first chunk only, so that sums add up) and of the file written.
-    status, classes, dropped, labels : dict
-        Objects by status and by class, observations by reason of their removal, and objects by "label>class" where the
-        survey has labels.
-    seconds : dict
-        By stage: read, fold, classify, write.
-    started : float
-        POSIX time.
-    sha256 : str
-        Of the file written.
-    worker, classifier : str
-        Host and process that folded and that classified; the same unless GPU workers take part.
-    peak_memory : int
-        Largest resident size of the process so far, bytes.
-    retries : int
-        Tries that failed before this one: storage that did not answer, workers that died.
-    run_id : str
-        Run that classified the chunk; another run than the one it is in where it was carried over.
-    """
+    """What became of a chunk: counts that add up, and where the time went."""
 
     partition: str
+    """Key of the partition."""
     chunk: int
     chunks: int
+    """Number of the chunk, from 0, and of how many."""
     rows: int
     observations: int
+    """Light curves and observations read; `rows` is also the number of catalog rows written."""
     bytes_in: int
     bytes_out: int
+    """Size of the partition (of the first chunk only, so that sums add up) and of the file written."""
     status: dict[str, int]
     classes: dict[str, int]
     dropped: dict[str, int]
     labels: dict[str, int]
+    """Objects by status and by class, observations by reason of their removal, and objects by "label>class" where the
+    survey has labels."""
     seconds: dict[str, float]
+    """By stage: read, fold, classify, write."""
     started: float
+    """POSIX time."""
     sha256: str
+    """Of the file written."""
     worker: str
     classifier: str
+    """Host and process that folded and that classified; the same unless GPU workers take part."""
     peak_memory: int
+    """Largest resident size of the process so far, bytes."""
     retries: int = 0
+    """Tries that failed before this one: storage that did not answer, workers that died."""
     run_id: str
+    """Run that classified the chunk; another run than the one it is in where it was carried over."""
 
 
 SYSTEMIC = frozenset({"storage", "disk_full", "credentials"})

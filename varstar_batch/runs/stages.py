@@ -50,24 +50,16 @@ SYSTEMIC_FAILURES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Executed:
-    """What became of a run's partitions.
-
-    Attributes
-    ----------
-    tasks : pa.Table
-        Of every chunk (`varstar_batch.runs.records.TASKS_SCHEMA`), by partition and chunk.
-    failures : tuple of Failure
-        By partition.
-    seconds : float
-        That it took.
-    classified_now : int
-        Light curves that no earlier try or run had classified.
-    """
+    """What became of a run's partitions."""
 
     tasks: pa.Table
+    """Of every chunk (`varstar_batch.runs.records.TASKS_SCHEMA`), by partition and chunk."""
     failures: tuple[Failure, ...]
+    """By partition."""
     seconds: float
+    """That it took."""
     classified_now: int
+    """Light curves that no earlier try or run had classified."""
 
 
 def execute_run(

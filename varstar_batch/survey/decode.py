@@ -17,22 +17,15 @@ from varstar_batch.survey.open import Source
 
 @dataclass(frozen=True)
 class SurveyBatch:
-    """Some consecutive objects of a partition, in its order.
-
-    Attributes
-    ----------
-    objects : pa.Table
-        Columns object_id (int64, uint64 or large_string), ra, dec [deg], period [d] (float64, null where missing),
-        class (large_string, null where missing), and _healpix_29 (int64) where the survey has it; n rows.
-    light_curves : LightCurves
-        Of the same n objects.
-    period : float64 array (n,)
-        Days; NaN where missing. Zero, negative and infinite values are kept as they are.
-    """
+    """Some consecutive objects of a partition, in its order."""
 
     objects: pa.Table
+    """Columns object_id (int64, uint64 or large_string), ra, dec [deg], period [d] (float64, null where missing), class
+    (large_string, null where missing), and _healpix_29 (int64) where the survey has it; n rows."""
     light_curves: LightCurves
+    """Of the same n objects."""
     period: npt.NDArray[np.float64]
+    """Float64 array (n,). Days; NaN where missing. Zero, negative and infinite values are kept as they are."""
 
 
 def decode_lists(source: Source, record: pa.RecordBatch) -> SurveyBatch:

@@ -20,20 +20,13 @@ from varstar_batch.survey.read import BATCH_OBSERVATIONS, SurveyBatch, read_batc
 
 @dataclass(frozen=True)
 class LightCurve:
-    """One light curve without the observations that cleaning drops at once: sentinels, impossible times, bad errors.
-
-    Attributes
-    ----------
-    object_id : int or str
-    time : float64 array (m,)
-        Days, in the survey's time system, ascending.
-    mag : float64 array (m,)
-        Magnitudes.
-    """
+    """One light curve without the observations that cleaning drops at once: sentinels, impossible times, bad errors."""
 
     object_id: int | str
     time: npt.NDArray[np.float64]
+    """Float64 array (m,). Days, in the survey's time system, ascending."""
     mag: npt.NDArray[np.float64]
+    """Float64 array (m,). Magnitudes."""
 
 
 def light_curves_of(
@@ -85,18 +78,12 @@ def _light_curve(batch: SurveyBatch, row: int, limits: Limits, rules: Preprocess
 
 @dataclass(frozen=True)
 class FoundObject:
-    """One object of a survey.
-
-    Attributes
-    ----------
-    batch : SurveyBatch
-        Of this object alone.
-    partition : str
-        Key of its partition.
-    """
+    """One object of a survey."""
 
     batch: SurveyBatch
+    """Of this object alone."""
     partition: str
+    """Key of its partition."""
 
 
 def find_object(survey: Survey, object_id: str) -> FoundObject:

@@ -21,53 +21,36 @@ Layout = Literal["hats", "directory"]
 
 @dataclass(frozen=True)
 class Partition:
-    """One Parquet file of a survey: the unit of resuming and of publishing.
-
-    Attributes
-    ----------
-    key : str
-        Path relative to the survey's folder, with forward slashes, for example
-        ``dataset/Norder=1/Dir=0/Npix=17.parquet``. A catalog's partitions carry the same keys.
-    size : int
-        Bytes; 0 with an empty version for a pixel that a HATS catalog promises and that is not there.
-    version : str
-        What changes when the content does (ETag, or time of modification in nanoseconds).
-    """
+    """One Parquet file of a survey: the unit of resuming and of publishing."""
 
     key: str
+    """Path relative to the survey's folder, with forward slashes, for example
+    ``dataset/Norder=1/Dir=0/Npix=17.parquet``. A catalog's partitions carry the same keys."""
     size: int
+    """Bytes; 0 with an empty version for a pixel that a HATS catalog promises and that is not there."""
     version: str
+    """What changes when the content does (ETag, or time of modification in nanoseconds)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """All that reading one partition needs to know of its survey: small, picklable, the same for every partition.
-
-    Attributes
-    ----------
-    url : str
-        The folder that partition keys are relative to (of a HATS collection: its main catalog).
-    layout : {"hats", "directory"}
-        Whether the files are the pixels of a HATS catalog.
-    form : {"nested", "lists", "structs", "long"}
-        struct of lists; top-level lists; list of structs; one row per observation, sorted by object.
-    columns : Columns
-        Names as found.
-    object_id_type : {"int64", "uint64", "large_string"}
-        Arrow type that identifiers are read to.
-    time_system : str or None
-        As declared, free text included; None where nothing declares it.
-    limits : Limits
-        Of this survey's times [d, in its own system] and magnitudes.
-    """
+    """All that reading one partition needs to know of its survey: small, picklable, the same for every partition."""
 
     url: str
+    """The folder that partition keys are relative to (of a HATS collection: its main catalog)."""
     layout: Layout
+    """{"hats", "directory"}. Whether the files are the pixels of a HATS catalog."""
     form: Form
+    """{"nested", "lists", "structs", "long"}. struct of lists; top-level lists; list of structs; one row per
+    observation, sorted by object."""
     columns: Columns
+    """Names as found."""
     object_id_type: str
+    """{"int64", "uint64", "large_string"}. Arrow type that identifiers are read to."""
     time_system: str | None
+    """As declared, free text included; None where nothing declares it."""
     limits: Limits
+    """Of this survey's times [d, in its own system] and magnitudes."""
 
     @property
     def location(self) -> Location:
@@ -77,21 +60,14 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """A survey as it was listed once.
-
-    Attributes
-    ----------
-    source : Source
-        What a worker needs: send this and one `Partition`, never the whole survey (10^5 partitions are megabytes).
-    partitions : tuple of Partition
-        Sorted by key; corrupt ones included (reading them raises PartitionError).
-    hats_properties : dict or None
-        `hats.properties` of a HATS catalog, as text: what a catalog that mirrors it starts from.
-    """
+    """A survey as it was listed once."""
 
     source: Source
+    """What a worker needs: send this and one `Partition`, never the whole survey (10^5 partitions are megabytes)."""
     partitions: tuple[Partition, ...]
+    """Sorted by key; corrupt ones included (reading them raises PartitionError)."""
     hats_properties: dict[str, str] | None = None
+    """`hats.properties` of a HATS catalog, as text: what a catalog that mirrors it starts from."""
 
 
 def open_survey(url: str | os.PathLike[str], config: SurveyConfig | None = None) -> Survey:

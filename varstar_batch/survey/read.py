@@ -35,41 +35,27 @@ COPIES = 3
 
 @dataclass(frozen=True)
 class RowGroupShape:
-    """One row group, from the footer alone.
-
-    Attributes
-    ----------
-    rows : int
-        Rows of the file: objects, or observations in the long form.
-    observations : int
-        Observations; an empty light curve counts as one, so this is never too small.
-    compressed_bytes : int
-        Of the columns that reading takes, on storage.
-    """
+    """One row group, from the footer alone."""
 
     rows: int
+    """Rows of the file: objects, or observations in the long form."""
     observations: int
+    """Observations; an empty light curve counts as one, so this is never too small."""
     compressed_bytes: int
+    """Of the columns that reading takes, on storage."""
 
 
 @dataclass(frozen=True)
 class PartitionShape:
-    """What a partition's footer tells before anything of it is read.
-
-    Attributes
-    ----------
-    rows : int or None
-        Objects; None in the long form, where only reading tells.
-    row_groups : tuple of RowGroupShape
-        In the order of the file.
-    divisible : bool
-        Whether a chunk may be some of the row groups. False in the long form (objects cross row groups): its only chunk
-        is the whole file.
-    """
+    """What a partition's footer tells before anything of it is read."""
 
     rows: int | None
+    """Objects; None in the long form, where only reading tells."""
     row_groups: tuple[RowGroupShape, ...]
+    """In the order of the file."""
     divisible: bool
+    """Whether a chunk may be some of the row groups. False in the long form (objects cross row groups): its only chunk
+    is the whole file."""
 
 
 def partition_shape(source: Source, partition: Partition, *, read_next: bool = False) -> PartitionShape:

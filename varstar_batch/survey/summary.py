@@ -21,49 +21,35 @@ from varstar_batch.survey.read import BATCH_OBSERVATIONS, SurveyBatch, read_batc
 
 @dataclass
 class Summary:
-    """What a survey holds.
-
-    Attributes
-    ----------
-    partitions, objects, observations : int
-        Of the partitions that can be read.
-    layout, form, object_id_type : str
-    time_system : str or None
-    time : tuple of float or None
-        First and last possible time [d, in the survey's system].
-    mag : tuple of float or None
-        Brightest and faintest magnitude that is no sentinel.
-    observations_of_objects : tuple of float
-        Least, median and greatest number.
-    periods : tuple of float or None
-        Shortest, median and longest [d]; None without any.
-    with_position, with_period : int
-        Objects.
-    classes, bands, statuses, dropped : Counter
-        Objects by class, observations or objects by band, objects by what a run would say of them before the network,
-        observations by the reason a run would drop them for.
-    failures : list of str
-        Partitions that cannot be read, one line each.
-    """
+    """What a survey holds."""
 
     partitions: int = 0
     objects: int = 0
     observations: int = 0
+    """Of the partitions that can be read."""
     layout: str = ""
     form: str = ""
     object_id_type: str = ""
     time_system: str | None = None
     time: tuple[float, float] | None = None
+    """First and last possible time [d, in the survey's system]."""
     mag: tuple[float, float] | None = None
+    """Brightest and faintest magnitude that is no sentinel."""
     observations_of_objects: tuple[float, float, float] = (0, 0, 0)
+    """Least, median and greatest number."""
     periods: tuple[float, float, float] | None = None
+    """Shortest, median and longest [d]; None without any."""
     with_position: int = 0
     with_period: int = 0
+    """Objects."""
     classes: Counter[str] = field(default_factory=Counter)
     bands: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
+    """Objects by class, observations or objects by band, objects by what a run would say of them before the network,
+    observations by the reason a run would drop them for."""
     failures: list[str] = field(default_factory=list)
+    """Partitions that cannot be read, one line each."""
 
 
 def summarise(survey: Survey, preprocessing: Preprocessing) -> Summary:

@@ -18,17 +18,11 @@ _SUFFIX = ".training"
 
 @dataclass(frozen=True)
 class WorkFolder:
-    """Checkpoints in a folder beside the bundle that is being made.
-
-    Attributes
-    ----------
-    folder : Location
-    resumed : bool
-        Whether some were there already.
-    """
+    """Checkpoints in a folder beside the bundle that is being made."""
 
     folder: Location
     resumed: bool
+    """Whether some were there already."""
 
     def read(self, name: str) -> bytes | None:
         """Return a checkpoint, None if there is none."""

@@ -19,21 +19,14 @@ Float32 = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Forward:
-    """What is done with a batch.
-
-    Attributes
-    ----------
-    put : callable
-        Takes the inputs, float32 arrays in the order of the model's, and sends them to the device.
-    run : callable
-        Takes what `put` returned and computes; batches must be of one shape, or it is compiled again.
-    fetch : callable
-        Takes what `run` returned, waits for it, and returns it, float32 (n, n_classes).
-    """
+    """What is done with a batch."""
 
     put: Callable[[Sequence[Float32]], Any]
+    """Callable. Takes the inputs, float32 arrays in the order of the model's, and sends them to the device."""
     run: Callable[[Any], Any]
+    """Callable. Takes what `put` returned and computes; batches must be of one shape, or it is compiled again."""
     fetch: Callable[[Any], Float32]
+    """Callable. Takes what `run` returned, waits for it, and returns it, float32 (n, n_classes)."""
 
 
 def compile_forward(model: Any) -> Forward:
