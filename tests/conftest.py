@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import Result, exit_code
+from tests.makers.command_line import Result, exit_code
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "surveys"
 

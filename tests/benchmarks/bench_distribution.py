@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.making import simulated_table, write_partition
+from tests.makers.surveys import simulated_table, write_partition
 from varstar_batch.cluster.client import open_client
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.runs.config import RunConfig

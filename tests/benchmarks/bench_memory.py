@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.making import simulated_table
+from tests.makers.surveys import simulated_table
 from varstar_batch.cluster.client import ClusterOptions, open_client
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.stages import execute_run, plan_run, prepare, publish, verify

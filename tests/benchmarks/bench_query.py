@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.catalog_making import RunSpec, run_name, sky_rows, write_run
+from tests.makers.catalogs import RunSpec, run_name, sky_rows, write_run
 from varstar_batch import open_catalog
 from varstar_batch.catalog.schema import ROW_GROUP_ROWS
 

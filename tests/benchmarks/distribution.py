@@ -16,13 +16,13 @@ from pathlib import Path
 
 import s3fs
 
-from tests import s3_server
 from tests.benchmarks.harness import Options, Part, checked, in_turns, rows_of, run_process, varstar
 from tests.benchmarks.measures import Row, Spread, paired_ratio, spread
 from tests.benchmarks.models import paper_bundle
 from tests.benchmarks.surveys import SurveySize, write_survey
-from tests.clusters import ROOT, free_port
-from tests.flow_site import Site, running_site
+from tests.makers import s3_server
+from tests.makers.clusters import ROOT, free_port
+from tests.makers.flow_site import Site, running_site
 from varstar_batch.cluster.client import open_client
 from varstar_batch.cluster.forking import ENVIRONMENT
 from varstar_batch.runs.config import RunConfig

@@ -1,4 +1,4 @@
-"""Build the images that `tests/test_compose.py` runs, with podman, while a credential lies about everywhere.
+"""Build the images that `tests/deploy/test_compose.py` runs, with podman, while a credential lies about everywhere.
 
 python -m tests.images.build BASE [OPTION OF podman build ...]
 

@@ -104,7 +104,7 @@ def _packed(batch: SurveyBatch, folded: Folded) -> FoldedBatch:
 LEVELS = 65_535
 """Steps between the least and the greatest value of a curve. Half a step, 7.6e-6 of the range, is the greatest loss;
 float16, as large, loses 2.4e-4. Measured on the shipped bundle: no probability moves by more than 3.4e-5 and no class
-changes among 2,000 simulated stars (tests/test_pools.py holds it to 1e-3)."""
+changes among 2,000 simulated stars (tests/cluster/test_gpu_workers.py holds it to 1e-3)."""
 
 
 LEAST_SPAN = 1e-30

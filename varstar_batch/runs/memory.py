@@ -82,7 +82,8 @@ WORKER_MEMORY = 450 * 2**20
 
 
 CHUNK_OVERHEAD = 24 * 2**20
-"""Bytes of a chunk whatever its size: of Arrow and of the engine. Source: up to 16 MiB (tests/test_memory.py)."""
+"""Bytes of a chunk whatever its size: of Arrow and of the engine. Source: up to 16 MiB
+(tests/runs/test_bounded_memory.py)."""
 
 
 BYTES_PER_ROW = 512
@@ -107,7 +108,8 @@ def chunk_peak(chunk_memory: int, rows: int = 0, observations: int | None = None
     rows, observations : int
         Of the chunk; without `observations`, any chunk that is cut to `chunk_memory`.
 
-    Source: measured peaks of reading, folding, classifying and writing, to which tests/test_memory.py holds it.
+    Source: measured peaks of reading, folding, classifying and writing; tests/runs/test_bounded_memory.py holds it to
+    them.
     """
     held = chunk_memory if observations is None else min(chunk_memory, projected_memory(rows, observations))
     return CHUNK_OVERHEAD + held + rows * BYTES_PER_ROW

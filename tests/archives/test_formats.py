@@ -1,0 +1,104 @@
+"""Every format of an archive gives the same light curve."""
+
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from tests.makers.archive_files import ALL, ERRORS, GOLDEN, HJD, MAGS, OGLE, SKYPATROL_V1, VARIABLES
+from varstar_batch.archives.any_table import table_format
+from varstar_batch.archives.asassn import CAMERA_BANDS
+from varstar_batch.archives.content import UnreadableFileError
+from varstar_batch.archives.fluxes import magnitudes_of
+from varstar_batch.archives.formats import FORMATS, read_file, read_files
+from varstar_batch.light_curves.rules import Preprocessing
+from varstar_batch.survey.columns import SurveyConfig
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_files_give_the_same_light_curve(name: str) -> None:
+    content, expected_format, band, object_id, zero, left_out = GOLDEN[name]
+    content = content() if callable(content) else content
+    form, found = read_file(content, "folder/star.dat", ALL)
+    assert form.name == expected_format
+    assert dict(found.left_out) == left_out
+    table = found.observations
+    assert set(table["object_id"].to_pylist()) == {object_id}
+    if band is not None:
+        table = table.filter(pc.equal(table["band"], band))
+    good = table.filter(pc.less(table["mag_err"], 99))
+    np.testing.assert_allclose(good["time"].to_numpy() + zero, HJD, rtol=0, atol=2e-9)
+    np.testing.assert_allclose(good["mag"].to_numpy(), MAGS, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(good["mag_err"].to_numpy(), ERRORS, rtol=1e-6)
+    # Upper limits stay: the limit, with the error that the run's cleaning drops and counts.
+    limits = table.filter(pc.greater(table["mag_err"], Preprocessing().max_mag_err))
+    assert limits.num_rows <= 1
+    np.testing.assert_allclose(limits["mag"].to_numpy(), [14.729] * limits.num_rows, rtol=1e-6)
+
+
+def test_the_name_of_a_format_is_enough_to_read_it() -> None:
+    for content, name, *_ in GOLDEN.values():
+        raw = content() if callable(content) else content
+        assert read_file(raw, "star.csv", [FORMATS[name]])[0].name == name
+
+
+def test_cameras() -> None:
+    assert {CAMERA_BANDS[f"b{letter}"] for letter in "abcdefgh"} == {"V"}
+    assert {CAMERA_BANDS[f"b{letter}"] for letter in "ijklmnopqrstABCDEFG"} == {"g"}
+    assert "bu" not in CAMERA_BANDS
+
+
+def test_files_read_together_are_those_read_alone() -> None:
+    other = SKYPATROL_V1.replace(b"14.839", b"14.111")
+    cut = SKYPATROL_V1[:-40]
+    for group in ([SKYPATROL_V1, other, SKYPATROL_V1.strip()], [SKYPATROL_V1, cut, other], [OGLE, OGLE, VARIABLES]):
+        files = [(f"star-{i}.csv", content) for i, content in enumerate(group)]
+        readings = list(read_files(files, ALL))
+        together = pa.concat_tables([one.content.observations for one in readings if one.content])
+        alone = [(key, content) for key, content in files if content != cut]
+        expected = pa.concat_tables([read_file(content, key, ALL)[1].observations for key, content in alone])
+        assert together.equals(expected)
+        assert sorted(key for one in readings for key in one.keys) == [key for key, _ in files]
+        assert [one.keys for one in readings if one.error] == ([("star-1.csv",)] if cut in group else [])
+
+
+@pytest.mark.parametrize(
+    ("content", "expected", "got"),
+    [
+        (b"", "a table", "an empty file"),
+        (b"\x00\x01\x02", "a text or a table", "binary"),
+        (b"PK\x03\x04\0\0", "a text or a table", "binary"),
+        (b"just a note\nabout stars\n", "a known format", "stars"),
+        (SKYPATROL_V1.replace(b",", b";"), "a known format", "2458003.51147;"),
+        (SKYPATROL_V1.replace(b"14.839", b"14.8.9"), "numbers", "14.8.9"),
+        (SKYPATROL_V1.replace(b"2458000.47009", b"\xff\xfe"), "lines of a table", "CSV column #0"),
+        (gzip.compress(SKYPATROL_V1)[:-9], "a whole gzip file", "cut short"),
+        (SKYPATROL_V1.replace(b"UT Date", b"HJD"), "columns of different names", "HJD"),
+    ],
+)
+def test_what_is_no_light_curve(content: bytes, expected: str, got: str) -> None:
+    with pytest.raises(UnreadableFileError) as caught:
+        read_file(content, "star.csv", ALL)
+    assert expected in caught.value.expected
+    assert got in caught.value.got
+
+
+def test_any_table_by_its_columns_and_fluxes() -> None:
+    content = b"star,t,F,dF\n007,8000.5,3630.7805,3.0\n007,8001.5,-1,3.0\n"
+    config = SurveyConfig(object_id="star", time="t", mag="F", mag_err="dF")
+    form, found = read_file(content, "x.csv", [table_format(config, "HJD-2450000", "Jy")])
+    assert form.time_system == "HJD-2450000"
+    assert found.observations["object_id"].to_pylist() == ["007", "007"]
+    np.testing.assert_allclose(found.observations["mag"].to_numpy(), [0.0, 99.99], atol=1e-5)
+    np.testing.assert_allclose(found.observations["mag_err"].to_numpy(), [2.5 / np.log(10) * 3 / 3630.7805, 99.99])
+
+
+def test_units_of_flux() -> None:
+    mag, _ = magnitudes_of(np.array([3.6307805]), np.array([0.1]), "mJy")
+    np.testing.assert_allclose(mag, [15.0], atol=1e-6)
+    with pytest.raises(ValueError, match="flux unit"):
+        magnitudes_of(np.array([1.0]), np.array([0.1]), "km")

@@ -1,0 +1,158 @@
+"""An ingest that was interrupted is no survey, and goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+
+from tests.makers.ingest_tables import MJD, make_objects, make_observations, rows_of
+from tests.makers.survey_files import write
+from varstar_batch.errors import InputError
+from varstar_batch.files.parquet import UNFINISHED
+from varstar_batch.ingest import observations as ingest_observations
+from varstar_batch.ingest import shuffle as ingest_shuffle
+from varstar_batch.ingest.from_tables import ingest
+from varstar_batch.ingest.options import IngestOptions
+from varstar_batch.survey.open import open_survey
+
+
+class Killed(BaseException):
+    """Stands for a process that is killed."""
+
+
+def test_an_interrupted_ingest_is_no_survey_and_goes_on(tmp_path: Path) -> None:
+    observations = write(tmp_path / "observations.parquet", make_observations([1, 2]))
+    objects = write(tmp_path / "objects.parquet", make_objects([1, 2]))
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(observations, objects, tmp_path / "survey", MJD, interrupt)
+    left = [path.name for path in tmp_path.iterdir() if not path.name.endswith(".parquet")]
+    assert len(left) == 3
+    assert all(name.startswith(".tmp-") for name in left)
+    # Something else into the same place: what is left there is of no use.
+    ingest(observations, objects, tmp_path / "survey", IngestOptions(time_system="HJD"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["objects.parquet", "observations.parquet", "survey"]
+
+
+INGEST = """
+import sys
+from varstar_batch.ingest.from_tables import ingest
+from varstar_batch.ingest import observations as ingest_observations
+from varstar_batch.ingest import shuffle as ingest_shuffle
+from varstar_batch.ingest.options import IngestOptions
+ingest_observations.UNIT_ROWS = 1000
+done = 0
+def progress(rows):
+    global done
+    done += rows
+    if done >= int(sys.argv[4]):
+        print("now", flush=True)
+        sys.stdin.read()
+ingest(*sys.argv[1:4], IngestOptions(time_system="MJD", partitions=9, workers=1), progress)
+"""
+
+
+@pytest.mark.parametrize("progress", [3000, 9000])
+def test_an_ingest_that_was_killed_does_only_what_is_missing(
+    tmp_path: Path, progress: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = np.random.default_rng(5).integers(0, 50, 10_000).tolist()
+    observations = write(tmp_path / "observations.parquet", make_observations(ids), 1000)
+    objects = write(tmp_path / "objects.parquet", make_objects(list(range(50))))
+    monkeypatch.setattr(ingest_observations, "UNIT_ROWS", 1000)
+    options = IngestOptions(time_system="MJD", partitions=9, workers=1)
+    expected = ingest(observations, objects, tmp_path / "whole", options)
+    words = [str(word) for word in (observations, objects, tmp_path / "survey", progress)]
+    killed = subprocess.Popen(
+        [sys.executable, "-c", INGEST, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == "now\n"
+        with pytest.raises(InputError, match="one ingest into a place at a time"):
+            ingest(observations, objects, tmp_path / "survey", options)
+        killed.kill()
+    assert not (tmp_path / "survey").exists()
+    read: list[ingest_observations.Unit] = []
+    rows = ingest_observations.Observations.rows
+
+    def watched(self: ingest_observations.Observations, positions: Any, unit: ingest_observations.Unit) -> Any:
+        read.append(unit)
+        return rows(self, positions, unit)
+
+    def not_again(*_: Any) -> Any:
+        raise AssertionError("counted twice")
+
+    monkeypatch.setattr(ingest_observations.Observations, "rows", watched)
+    monkeypatch.setattr(ingest_observations.Observations, "positions", not_again)
+    assert ingest(observations, objects, tmp_path / "survey", options) == expected
+    assert 0 <= len(read) <= 10 - progress // 1000
+    same_files(tmp_path / "whole", tmp_path / "survey")
+    assert len([path for path in tmp_path.iterdir() if path.name.startswith(".tmp-")]) == 0
+
+
+def test_partitions_that_are_written_are_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = np.random.default_rng(6).integers(0, 50, 2000).tolist()
+    observations = write(tmp_path / "observations.parquet", make_observations(ids))
+    objects = write(tmp_path / "objects.parquet", make_objects(list(range(50))))
+    options = IngestOptions(time_system="MJD", partitions=6, workers=1)
+    ingest(observations, objects, tmp_path / "whole", options)
+    gather, gathered = ingest_shuffle.Shuffle.gather, []
+
+    def watched(self: Any, pieces: Any, number: int) -> Any:
+        if len(gathered) == 4:
+            gathered.append(-1)
+            raise Killed
+        gathered.append(number)
+        return gather(self, pieces, number)
+
+    monkeypatch.setattr(ingest_shuffle.Shuffle, "gather", watched)
+    with pytest.raises(Killed):
+        ingest(observations, objects, tmp_path / "survey", options)
+    ingest(observations, objects, tmp_path / "survey", options)
+    assert sorted(gathered) == [-1, 0, 1, 2, 3, 4, 5]
+    same_files(tmp_path / "whole", tmp_path / "survey")
+
+
+def same_files(one: Path, other: Path) -> None:
+    """Check that two folders hold the same files, byte for byte."""
+    files = [
+        {path.relative_to(top): path.read_bytes() for path in top.rglob("*") if path.is_file()} for top in (one, other)
+    ]
+    assert files[0] == files[1]
+
+
+def test_on_an_object_store(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    observations = write(tmp_path / "observations.parquet", make_observations([1, 1, 2]))
+    objects = write(tmp_path / "objects.parquet", make_objects([1, 2, 3]))
+    try:
+        report = ingest(observations, objects, "memory://test-ingest/good", MJD)
+        survey = open_survey("memory://test-ingest/good")
+        assert report.objects_written == len(rows_of(survey)) == 3
+        assert not memory.exists(f"/test-ingest/good/{UNFINISHED}")
+
+        def interrupt(_: int) -> None:
+            raise Killed
+
+        with pytest.raises(Killed):
+            ingest(observations, objects, "memory://test-ingest/killed", MJD, interrupt)
+        with pytest.raises(InputError, match="a finished survey, got one whose writing was interrupted") as caught:
+            open_survey("memory://test-ingest/killed")
+        assert "remove the folder" in caught.value.fix
+        with pytest.raises(InputError, match=UNFINISHED):
+            ingest(observations, objects, "memory://test-ingest/killed", IngestOptions(time_system="HJD"))
+        # The same again goes on.
+        assert ingest(observations, objects, "memory://test-ingest/killed", MJD) == report
+        assert not memory.exists(f"/test-ingest/killed/{UNFINISHED}")
+    finally:
+        memory.rm("/test-ingest", recursive=True)

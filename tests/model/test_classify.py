@@ -1,0 +1,168 @@
+"""Probabilities and the numbers beside them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tests.makers.models import make_contract
+from varstar_batch.light_curves.fold import Folded
+from varstar_batch.light_curves.status import Status
+from varstar_batch.model.bundle import Bundle, Calibration
+from varstar_batch.model.classify import classify
+
+QUANTILES = (-10.0, -5.0, -1.0)
+
+
+class FixedEngine:
+    """An engine that answers with given logits, and remembers what it was asked."""
+
+    name, precision = "fixed", "float32"
+
+    def __init__(self, logits):
+        self.answer = np.asarray(logits, dtype=np.float32).reshape(-1, 6)
+
+    def logits(self, curves, features=None):
+        self.asked = curves
+        assert features is None
+        return self.answer
+
+
+def make_folded(status):
+    status = np.asarray(status, dtype=np.uint8)
+    n = len(status)
+    curve = np.where((status == Status.OK)[:, None], np.arange(n, dtype=np.float32)[:, None], np.float32(np.nan))
+    zeros = np.zeros(n, np.int32)
+    return Folded(
+        status=status,
+        n_obs=zeros,
+        n_used=zeros,
+        dropped=np.zeros((n, 6), np.int32),
+        amplitude=np.zeros(n, np.float32),
+        curve=np.repeat(curve, 512, axis=1),
+        features=np.empty((n, 0), np.float32),
+    )
+
+
+def run(logits, status=None, temperature=1.0, **changes):
+    contract = make_contract(b"", calibration=Calibration(temperature=temperature), **changes)
+    engine = FixedEngine(logits)
+    folded = make_folded([Status.OK] * len(engine.answer) if status is None else status)
+    return classify(Bundle(contract=contract, keras_file=b"", card=""), engine, folded), engine
+
+
+def test_numbers_of_one_object_by_hand():
+    p = np.array([0.1, 0.5, 0.05, 0.05, 0.25, 0.05])
+    result, _ = run([2.0 * np.log(p)], temperature=2.0)
+    np.testing.assert_allclose(result.probabilities[0], p, rtol=1e-6)
+    assert (result.class_code[0], result.second_code[0]) == (1, 4)
+    assert result.class_prob[0] == result.probabilities[0, 1]
+    assert result.margin[0] == pytest.approx(0.25, abs=1e-6)
+    assert result.entropy[0] == pytest.approx(-np.sum(p * np.log(p)), abs=1e-6)
+    # An entropy of 1.43 lies between the stored 0.5, the median, and 1.5, the largest.
+    assert result.ood_score[0] == pytest.approx(0.5 + 0.5 * (result.entropy[0] - 0.5), abs=1e-6)
+    assert result.status[0] == Status.OK
+
+
+@pytest.mark.parametrize(("likely", "score"), [(1, 0.0), (2, 0.5 + 0.5 * (np.log(2) - 0.5)), (6, 1.0)])
+def test_the_familiarity_is_read_off_the_stored_quantiles(likely, score):
+    # Among so many equally likely classes the entropy is the logarithm of their number.
+    result, _ = run([[0.0] * likely + [-2e3] * (6 - likely)], temperature=2.0)
+    assert result.ood_score[0] == pytest.approx(score, abs=1e-6)
+    assert result.entropy[0] == pytest.approx(np.log(likely), abs=1e-6)
+
+
+def test_without_stored_quantiles_there_is_no_score():
+    result, _ = run(np.zeros((2, 6)), ood=None)
+    assert np.isnan(result.ood_score).all()
+    assert np.isfinite(result.entropy).all()
+
+
+def test_only_objects_with_a_curve_are_asked_and_all_come_back():
+    status = [Status.NO_PERIOD, Status.OK, Status.MALFORMED, Status.OK, Status.OK, Status.TOO_FEW_OBSERVATIONS]
+    logits = np.eye(6)[[2, 0, 5]] * 9
+    logits[1, 3] = np.nan
+    result, engine = run(logits, status)
+    assert engine.asked[:, 0].tolist() == [1.0, 3.0, 4.0]
+    expected = [*status]
+    expected[3] = Status.NOT_CLASSIFIED
+    assert result.status.tolist() == expected
+    assert result.class_code.tolist() == [-1, 2, -1, -1, 5, -1]
+    assert (result.second_code == -1).tolist() == [True, False, True, True, False, True]
+    missing = [0, 2, 3, 5]
+    for column in (result.probabilities, result.class_prob, result.margin, result.entropy, result.ood_score):
+        assert np.isnan(column[missing]).all()
+        assert np.isfinite(np.delete(column, missing, axis=0)).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_answer_that_is_not_finite_is_a_status(bad):
+    result, _ = run([[0, 0, bad, 0, 0, 0], [1, 2, 3, 4, 5, 6]])
+    assert result.status.tolist() == [Status.NOT_CLASSIFIED, Status.OK]
+    assert result.class_code.tolist() == [-1, 5]
+
+
+def test_no_objects_and_none_with_a_curve():
+    for status in ([], [Status.NO_PERIOD, Status.BAD_PERIOD]):
+        result, _ = run(np.zeros((0, 6)), status)
+        assert result.probabilities.shape == (len(status), 6)
+        assert result.class_code.tolist() == [-1] * len(status)
+        assert result.status.tolist() == status
+
+
+def test_the_folded_status_is_left_alone():
+    folded = make_folded([Status.OK])
+    bundle = Bundle(contract=make_contract(b""), keras_file=b"", card="")
+    classify(bundle, FixedEngine([[np.nan] * 6]), folded)
+    assert folded.status[0] == Status.OK
+
+
+def test_dtypes_are_those_of_the_catalog():
+    result, _ = run(np.zeros((1, 6)))
+    assert {name: column.dtype.name for name, column in vars(result).items()} == {
+        "probabilities": "float32",
+        "class_code": "int8",
+        "class_prob": "float32",
+        "second_code": "int8",
+        "margin": "float32",
+        "entropy": "float32",
+        "ood_score": "float32",
+        "status": "uint8",
+    }
+
+
+finite_logits = hnp.arrays(
+    np.float32, st.tuples(st.integers(0, 8), st.just(6)), elements=st.floats(-3e3, 3e3, width=32)
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(finite_logits, st.floats(0.05, 20))
+def test_every_row_is_a_distribution_and_its_numbers_agree(logits, temperature):
+    result, _ = run(logits, temperature=temperature)
+    p = result.probabilities
+    assert ((p >= 0) & (p <= 1)).all()
+    np.testing.assert_allclose(p.sum(axis=1, dtype=np.float64), 1.0, atol=1e-6)
+    rows = np.arange(len(p))
+    np.testing.assert_array_equal(result.class_prob, p.max(axis=1, initial=0))
+    np.testing.assert_array_equal(p[rows, result.class_code], result.class_prob)
+    assert (result.second_code != result.class_code).all()
+    without_first = p.copy()
+    without_first[rows, result.class_code] = -1
+    np.testing.assert_array_equal(p[rows, result.second_code], without_first.max(axis=1, initial=-1))
+    np.testing.assert_allclose(result.margin, p[rows, result.class_code] - p[rows, result.second_code], atol=1e-6)
+    assert ((result.margin >= 0) & (result.margin <= 1)).all()
+    assert ((result.entropy >= -1e-7) & (result.entropy <= np.log(6) + 1e-6)).all()
+    assert ((result.ood_score >= 0) & (result.ood_score <= 1)).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(finite_logits, st.integers(0, 8))
+def test_split_and_joined_batches_are_the_same(logits, cut):
+    whole, _ = run(logits)
+    parts = [run(part)[0] for part in (logits[:cut], logits[cut:])]
+    for name, column in vars(whole).items():
+        np.testing.assert_array_equal(column, np.concatenate([getattr(part, name) for part in parts]))

@@ -1,0 +1,224 @@
+"""Surveys and catalogs on an object store, moto's: the fast tests. Those against a real Ceph are in test_ceph.py."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+import s3fs
+
+from tests.makers import s3_server
+from tests.makers.catalogs import RunSpec, in_pixels, run_name, sky_rows, write_run
+from tests.makers.runs import read_rows, run, without_run
+from tests.makers.surveys import write_survey
+from varstar_batch.catalog.finish import finish_run_files
+from varstar_batch.catalog.root import open_catalog_root
+from varstar_batch.cli import main
+from varstar_batch.errors import InputError, RefusedError
+from varstar_batch.files.location import locate
+from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.execute import execute
+from varstar_batch.runs.stages import execute_run, plan_run, prepare
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with s3_server.moto_server() as url:
+        yield url
+
+
+@pytest.fixture
+def store(server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[str]:
+    with s3_server.bucket_of(request.node.name, server, monkeypatch) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def local_survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_survey(tmp_path_factory.mktemp("s3") / "survey")
+
+
+def test_a_survey_and_a_catalog_on_s3_are_as_on_a_disk(store: str, local_survey: Path, tmp_path: Path) -> None:
+    s3_server.upload(local_survey, f"{store}/survey")
+    record, _ = run(f"{store}/survey", f"{store}/catalog")
+    run(local_survey, tmp_path / "catalog")
+    assert record["rows"] == 120
+    assert without_run(read_rows(f"{store}/catalog")).equals(without_run(read_rows(tmp_path / "catalog")))
+
+
+def test_a_run_that_was_cut_off_goes_on_and_an_unchanged_partition_is_copied_on_the_server(
+    store: str, local_survey: Path
+) -> None:
+    s3_server.upload(local_survey, f"{store}/survey")
+    plan, bundle = plan_run(f"{store}/survey", None, RunConfig())
+    prepared = prepare(plan, bundle, f"{store}/catalog")
+    seen: list[int] = []
+
+    def stop_after_one(rows: int) -> None:
+        seen.append(rows)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute_run(prepared, None, stop_after_one, lambda _: None)
+    record, resumed = run(f"{store}/survey", f"{store}/catalog")
+    assert resumed.run_id == prepared.run_id
+    assert record["resumed_partitions"] == 1
+    s3_server.upload(write_survey(local_survey.parent / "other", (40,), seed=9), f"{store}/survey")
+    record, _ = run(f"{store}/survey", f"{store}/catalog", incremental=True)
+    assert (record["carried_partitions"], record["classified_partitions"]) == (2, 1)
+    assert read_rows(f"{store}/catalog").num_rows == 120
+
+
+def test_a_small_partition_costs_one_request_to_read_and_one_to_write(
+    store: str, server: str, local_survey: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3_server.upload(local_survey, f"{store}/survey")
+    proxy = s3_server.FaultyProxy(server)
+    proxy.start()
+    s3_server.use(monkeypatch, proxy.url)
+    plan, bundle = plan_run(f"{store}/survey", None, RunConfig())
+    prepared = prepare(plan, bundle, f"{store}/catalog")
+    requests = []
+    for partition in plan.survey.partitions:
+        before = proxy.requests
+        assert all(isinstance(each, tuple) for each in execute(prepared.context, [partition], (), None, lambda _: None))
+        requests.append(proxy.requests - before)
+    proxy.stop()
+    # With the first, the worker fetches the model.
+    assert requests[1:] == [2] * (len(requests) - 1)
+
+
+def test_publishing_a_hats_catalog_asks_twice_for_a_partition(
+    store: str, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: Counter[str] = Counter()
+
+    class Counting(s3_server.FaultyProxy):
+        def handle(self, request: BaseHTTPRequestHandler) -> None:
+            if request.command != "PUT" and (found := re.search(r"Norder(?:=|%3D)\d.*", request.path)):
+                asked[found[0]] += 1
+            super().handle(request)
+
+    def finish(*what: Any) -> None:
+        asked.clear()
+        finish_run_files(*what)
+
+    monkeypatch.setattr("tests.makers.catalogs.finish_run_files", finish)
+    proxy = Counting(server)
+    proxy.start()
+    s3_server.use(monkeypatch, proxy.url)
+    pixels = in_pixels(sky_rows(200, seed=8), order=0)
+    write_run(f"{store}/catalog", run_name(1), RunSpec(partitions=pixels, layout="hats"))
+    proxy.stop()
+    # Once for the index of row groups, once for the map of the sky and the common metadata; no listing names a pixel.
+    assert len(asked) == len(pixels)
+    assert set(asked.values()) == {2}
+
+
+def test_of_many_publishers_exactly_one_succeeds(store: str, local_survey: Path) -> None:
+    s3_server.upload(local_survey, f"{store}/survey")
+    run(f"{store}/survey", f"{store}/catalog")
+    catalog = open_catalog_root(f"{store}/catalog")
+    for based_on in range(1, 6):
+        won: list[str] = []
+        lost: list[str] = []
+
+        def publish_one(name: str, based_on: int = based_on, won: list[str] = won, lost: list[str] = lost) -> None:
+            try:
+                catalog.publish(name, based_on=based_on)
+            except RefusedError:
+                lost.append(name)
+            else:
+                won.append(name)
+
+        names = [f"20260101T0000{number:02d}Z-0123abcd" for number in range(8)]
+        threads = [threading.Thread(target=publish_one, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+        assert len(lost) == 7
+        assert catalog.current().run_id == won[0]
+
+
+def test_no_secret_is_told(
+    store: str,
+    local_survey: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    s3_server.upload(local_survey, f"{store}/survey")
+    s3fs.S3FileSystem().pipe_file(f"{store}/survey/part-00001.parquet", b"PAR1 damaged")
+    caplog.set_level(logging.DEBUG)
+    record, prepared = run(f"{store}/survey", f"{store}/catalog", workers=1)
+    assert record["failed_partitions"] == 1
+    fs = s3fs.S3FileSystem()
+    written = b"".join(fs.cat_file(path) for path in fs.find(f"{store}/catalog"))
+    captured = capfd.readouterr()
+    everything = [written.decode("latin-1"), caplog.text, captured.out, captured.err, repr(prepared), str(record)]
+    assert not [text for text in everything if s3_server.SECRET in text]
+    with pytest.raises(InputError) as failed:
+        locate(f"s3://{s3_server.KEY}:{s3_server.SECRET}@bucket/survey", what="survey")
+    assert s3_server.SECRET not in str(failed.value) + repr(failed.value)
+
+
+@pytest.mark.parametrize("what", ["survey", "catalog"])
+def test_a_missing_bucket_is_one_line(store: str, local_survey: Path, what: str, capsys) -> None:
+    s3_server.upload(local_survey, f"{store}/survey")
+    places = {"survey": f"{store}/survey", "catalog": f"{store}/catalog"} | {what: "s3://not-there/x"}
+    refused(capsys, places["survey"], places["catalog"], "a bucket that exists", "not-there")
+
+
+@pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken"])
+def test_bad_credentials_are_one_line(
+    store: str, server: str, monkeypatch: pytest.MonkeyPatch, code: str, capsys
+) -> None:
+    proxy = s3_server.FaultyProxy(server)
+    proxy.start()
+    proxy.denied = code
+    s3_server.use(monkeypatch, proxy.url)
+    refused(capsys, f"{store}/survey", f"{store}/catalog", "credentials that", "AWS_SECRET_ACCESS_KEY")
+    proxy.stop()
+
+
+def test_no_credentials_and_nobody_there_are_one_line(store: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    s3fs.S3FileSystem.clear_instance_cache()
+    refused(capsys, f"{store}/survey", f"{store}/catalog", "an object store that answers")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    s3fs.S3FileSystem.clear_instance_cache()
+    refused(capsys, f"{store}/survey", f"{store}/catalog", "credentials that")
+
+
+def refused(capsys: pytest.CaptureFixture[str], survey: str, catalog: str, *words: str) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["classify", survey, catalog, "--workers", "0"])
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert exited.value.code == 2
+    assert len(lines) == 1
+    for word in words:
+        assert word in lines[0]
+    assert s3_server.SECRET not in lines[0]
+
+
+def test_what_is_uploaded_in_parts_appears_whole_or_not_at_all(store: str) -> None:
+    target = locate(f"{store}/large", what="file")
+    with suppress(RuntimeError), target.atomic_output() as sink:
+        sink.write(b"x" * 12_000_000)
+        raise RuntimeError("cut off")
+    assert not target.exists()
+    with target.atomic_output() as sink:
+        sink.write(b"x" * 12_000_000)
+    assert len(target.read_bytes()) == 12_000_000
