@@ -304,7 +304,7 @@ def test_failures_of_different_kinds_are_told_apart(survey: Path, tmp_path: Path
 
 
 def test_a_network_that_is_cut_between_hosts(survey: Path, undisturbed, tmp_path: Path) -> None:
-    script = ROOT / "tests" / "hosts.sh"
+    script = ROOT / "tests" / "makers" / "hosts.sh"
     if os.geteuid() != 0 or not shutil.which("ip"):
         pytest.skip("needs root and iproute2, to make network namespaces")
     made = subprocess.run([str(script), "up", "2"], capture_output=True, text=True, check=False)

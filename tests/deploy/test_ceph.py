@@ -31,7 +31,7 @@ def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if missing:
         pytest.skip(f"needs Debian's radosgw ceph-mon ceph-osd ceph-common; there is no {', '.join(missing)}")
     folder, port = tmp_path_factory.mktemp("ceph"), free_port()
-    script = [str(ROOT / "tests" / "ceph.sh")]
+    script = [str(ROOT / "tests" / "makers" / "ceph.sh")]
     try:
         # Into a file, not a pipe: what it leaves running would keep a pipe open.
         with (folder / "start.log").open("wb") as log:
