@@ -11,8 +11,8 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from flows.events import emit_failed
 from varstar_batch.errors import VarstarError, one_line
+from varstar_batch.flows.events import emit_failed
 from varstar_batch.runs.retries import StorageLostError
 
 

@@ -8,11 +8,19 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from pydantic import Field, model_validator
 
-from flows.artifacts import key_of, progress_artifact
-from flows.common import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
-from flows.events import emit_release
 from varstar_batch.cluster.client import ClusterOptions, default_workers
 from varstar_batch.cluster.dask_crew import open_crew
+from varstar_batch.flows.artifacts import key_of, progress_artifact
+from varstar_batch.flows.common import (
+    FLOW,
+    STAGE,
+    FlowParameters,
+    Place,
+    parameters_of_run,
+    short_name,
+    tell_errors_in_one_line,
+)
+from varstar_batch.flows.events import emit_release
 from varstar_batch.ingest.from_archive import count_files, ingest_archive
 from varstar_batch.ingest.from_tables import count_observations
 from varstar_batch.ingest.from_tables import ingest as ingest_tables

@@ -8,13 +8,21 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from pydantic import Field
 
-from flows.artifacts import key_of
-from flows.common import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
 from varstar_batch.catalog.checks import VerificationError
 from varstar_batch.catalog.history import prunable, prune
 from varstar_batch.catalog.reader import open_catalog
 from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.catalog.verify import Finding, verify_catalog
+from varstar_batch.flows.artifacts import key_of
+from varstar_batch.flows.common import (
+    FLOW,
+    STAGE,
+    FlowParameters,
+    Place,
+    parameters_of_run,
+    short_name,
+    tell_errors_in_one_line,
+)
 from varstar_batch.report import write_report
 
 TIMEOUT_SECONDS = 10 * 3600

@@ -11,13 +11,22 @@ from typing import Any, Literal
 from prefect import flow, get_run_logger, task
 from pydantic import Field
 
-from flows.artifacts import Links, key_of, progress_artifact, show_counts, show_dashboard, show_summary
-from flows.common import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
-from flows.events import emit_published
 from varstar_batch.catalog.compare import Difference, open_comparison
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.cluster.client import ClusterOptions, open_client
+from varstar_batch.cluster.dask_runner import runner_on
 from varstar_batch.errors import RefusedError, VarstarError
+from varstar_batch.flows.artifacts import Links, key_of, progress_artifact, show_counts, show_dashboard, show_summary
+from varstar_batch.flows.common import (
+    FLOW,
+    STAGE,
+    FlowParameters,
+    Place,
+    parameters_of_run,
+    short_name,
+    tell_errors_in_one_line,
+)
+from varstar_batch.flows.events import emit_published
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.progress import progress
 from varstar_batch.report import write_report
@@ -182,7 +191,7 @@ def classify_stage(parameters: ReclassifyParameters, prepared: Prepared) -> Exec
             in_log(amount)
             in_ui(amount)
 
-        executed = execute_run(prepared, client, on_rows, on_partition)
+        executed = execute_run(prepared, runner_on(client, prepared.plan.config), on_rows, on_partition)
     record = summary(prepared, executed)
     logger.info("Classified %d light curves, %s per second.", record["rows"], record["light_curves_per_second"])
     return executed

@@ -7,7 +7,15 @@ from functools import partial
 from prefect import flow, get_run_logger, task
 from pydantic import Field
 
-from flows.common import FLOW, STAGE, FlowParameters, Place, parameters_of_run, short_name, tell_errors_in_one_line
+from varstar_batch.flows.common import (
+    FLOW,
+    STAGE,
+    FlowParameters,
+    Place,
+    parameters_of_run,
+    short_name,
+    tell_errors_in_one_line,
+)
 from varstar_batch.progress import progress
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.training.make_bundle import TrainingRequest, make_bundle

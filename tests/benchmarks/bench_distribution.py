@@ -16,6 +16,7 @@ import pytest
 
 from tests.makers.surveys import simulated_table, write_partition
 from varstar_batch.cluster.client import open_client
+from varstar_batch.cluster.dask_runner import runner_on
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.plan import make_plan
@@ -88,7 +89,7 @@ def test_very_many_near_empty_partitions(tmp_path: Path) -> None:
             marks.append((seen, time.perf_counter() - start, me.memory_info().rss, max(workers)))
 
     with open_client(2, None) as client:
-        executed = execute_run(prepared, client, on_rows, lambda _: None)
+        executed = execute_run(prepared, runner_on(client, prepared.plan.config), on_rows, lambda _: None)
     assert executed.tasks.num_rows == EMPTY
     kept = executed.tasks.nbytes / EMPTY
     print(f"\n{EMPTY:,} partitions of one object; client and scheduler in one process, the larger worker; {load()}")

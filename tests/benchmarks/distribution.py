@@ -24,6 +24,7 @@ from tests.makers import s3_server
 from tests.makers.clusters import ROOT, free_port
 from tests.makers.flow_site import Site, running_site
 from varstar_batch.cluster.client import open_client
+from varstar_batch.cluster.dask_runner import runner_on
 from varstar_batch.cluster.forking import ENVIRONMENT
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.execute import PartitionResult, execute
@@ -39,22 +40,22 @@ WARM_UP = 2
 ALONE = """
 import sys
 from varstar_batch.runs.config import RunConfig
-from varstar_batch.runs.execute import PartitionResult, execute
+from varstar_batch.runs.execute import InProcess, execute
 from varstar_batch.runs.stages import plan_run, prepare
 survey, catalog, first, step, model = sys.argv[1:]
 plan, bundle = plan_run(survey, model or None, RunConfig())
 prepared = prepare(plan, bundle, catalog, fresh=True)
 warm, rest = plan.survey.partitions[:1], plan.survey.partitions[2:][int(first)::int(step)]
-assert all(isinstance(each, tuple) for each in execute(prepared.context, warm, (), None, lambda rows: None))
+assert all(isinstance(each, tuple) for each in execute(prepared.context, warm, (), InProcess(), lambda rows: None))
 print("ready", flush=True)
 sys.stdin.readline()
-assert all(isinstance(each, tuple) for each in execute(prepared.context, rest, (), None, lambda rows: None))
+assert all(isinstance(each, tuple) for each in execute(prepared.context, rest, (), InProcess(), lambda rows: None))
 """
 """A process of its own, without Dask, that does every `step`-th partition; it begins when it is told to."""
 
 FLOW = """
 import sys
-from flows.reclassify import ReclassifyParameters, reclassify
+from varstar_batch.flows.reclassify import ReclassifyParameters, reclassify
 survey, catalog, workers = sys.argv[1:]
 reclassify(ReclassifyParameters(survey=survey, catalog=catalog, mode="full", workers=int(workers)))
 """
@@ -161,9 +162,13 @@ def _with_dask(survey: str, catalog: str, workers: int, model: str | None = None
     prepared = prepare(plan, bundle, catalog, fresh=True)
     partitions = plan.survey.partitions
     with open_client(workers, None) as client:
-        _check(execute(prepared.context, partitions[:WARM_UP], (), client, lambda _: None))
+        _check(
+            execute(prepared.context, partitions[:WARM_UP], (), runner_on(client, prepared.plan.config), lambda _: None)
+        )
         start = time.perf_counter()
-        records = _check(execute(prepared.context, partitions[WARM_UP:], (), client, lambda _: None))
+        records = _check(
+            execute(prepared.context, partitions[WARM_UP:], (), runner_on(client, prepared.plan.config), lambda _: None)
+        )
         seconds = time.perf_counter() - start
     run = prepared.context.run
     run.fs.rm(run.path, recursive=True)

@@ -16,12 +16,12 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from flows.reclassify import ReclassifyParameters
 from tests.makers.clusters import free_port
 from tests.makers.surveys import write_survey
 from varstar_batch.cli import main
 from varstar_batch.cluster.client import ClusterOptions, open_client
 from varstar_batch.errors import InputError
+from varstar_batch.flows.reclassify import ReclassifyParameters
 
 ROOT = Path(__file__).resolve().parents[2]
 PLANTED = "pl4nted-s3cret-0f-the-t3st"
@@ -253,7 +253,7 @@ def test_a_planted_credential_is_in_no_artifact_of_a_flow(tmp_path: Path) -> Non
     survey = write_survey(tmp_path / "survey", (60, 60))
     home = tmp_path / "home"
     code = f"""
-from flows.reclassify import ReclassifyParameters, reclassify
+from varstar_batch.flows.reclassify import ReclassifyParameters, reclassify
 if __name__ == "__main__":
     for catalog in ({str(tmp_path / "catalog")!r}, "s3://nobody/catalog"):
         try:

@@ -27,8 +27,9 @@ from tests.makers.clusters import ROOT, Cluster, cluster, family, wait_until
 from tests.makers.runs import at_the_first, read_rows, run, without_run
 from tests.makers.surveys import write_survey
 from varstar_batch.catalog.root import open_catalog_root
-from varstar_batch.cluster.dask_runner import ClusterLostError
+from varstar_batch.cluster.dask_runner import ClusterLostError, runner_on
 from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.execute import InProcess
 from varstar_batch.runs.retries import StorageLostError
 from varstar_batch.runs.stages import execute_run, plan_run, prepare
 
@@ -140,7 +141,7 @@ def test_a_scheduler_that_is_killed_ends_the_run_and_the_next_one_goes_on(
 
         kill = at_the_first(lambda: processes.kill("scheduler"))
         with Client(processes.address, set_as_default=False) as client, pytest.raises(ClusterLostError):
-            execute_run(prepared, client, lambda _: None, kill)
+            execute_run(prepared, runner_on(client, prepared.plan.config), lambda _: None, kill)
     record, again = run(survey, catalog)
     assert again.run_id == prepared.run_id
     assert record["resumed_partitions"] > 0
@@ -245,7 +246,7 @@ def test_credentials_that_expire_midway(proxy: s3_server.FaultyProxy, small_undi
     proxy.deny_after = proxy.requests + 7
     proxy.denied = "ExpiredToken"
     with pytest.raises(StorageLostError, match="credentials") as lost:
-        execute_run(prepared, None, lambda _: None, lambda _: None)
+        execute_run(prepared, InProcess(), lambda _: None, lambda _: None)
     assert s3_server.SECRET not in str(lost.value)
     proxy.denied = ""
     record, again = run("s3://faults/survey", "s3://faults/expired")

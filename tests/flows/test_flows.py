@@ -70,10 +70,10 @@ def test_constraints_keep_the_caps() -> None:
 
 
 def test_parameters_say_what_they_are_and_refuse_what_they_are_not() -> None:
-    from flows.ingest import IngestParameters
-    from flows.maintain import MaintainParameters
-    from flows.reclassify import ReclassifyParameters
-    from flows.train import TrainParameters
+    from varstar_batch.flows.ingest import IngestParameters
+    from varstar_batch.flows.maintain import MaintainParameters
+    from varstar_batch.flows.reclassify import ReclassifyParameters
+    from varstar_batch.flows.train import TrainParameters
 
     for model in (ReclassifyParameters, IngestParameters, MaintainParameters, TrainParameters):
         assert all(field.description for field in model.model_fields.values()), model
@@ -123,7 +123,7 @@ def _name_of(form: Mapping[str, Any]) -> str:
 def test_presets_are_those_of_the_surveys() -> None:
     from typing import get_args
 
-    from flows.reclassify import Preset, ReclassifyParameters
+    from varstar_batch.flows.reclassify import Preset, ReclassifyParameters
 
     assert set(get_args(Preset)) == set(PRESETS)
     parameters = ReclassifyParameters.model_validate(
@@ -136,7 +136,7 @@ def test_presets_are_those_of_the_surveys() -> None:
 
 
 def test_our_errors_are_one_line_in_the_log_and_others_keep_their_traceback() -> None:
-    from flows.common import OneLine
+    from varstar_batch.flows.common import OneLine
 
     error = InputError(expected="a survey", got="nothing", where="/data", fix="check the path")
     for raised, expected in ((error, str(error)), (ValueError("else"), "it failed: ValueError('else')")):
@@ -151,7 +151,7 @@ def test_our_errors_are_one_line_in_the_log_and_others_keep_their_traceback() ->
 def test_only_what_may_pass_is_tried_again() -> None:
     from prefect.states import Failed
 
-    from flows.common import worth_retrying
+    from varstar_batch.flows.common import worth_retrying
 
     mine = InputError(expected="a survey", got="nothing", where="/data", fix="check the path")
     assert not worth_retrying(None, None, Failed(data=mine))  # type: ignore[arg-type]
@@ -161,7 +161,7 @@ def test_only_what_may_pass_is_tried_again() -> None:
 
 
 def test_a_summary_says_what_changed_and_what_failed() -> None:
-    from flows.artifacts import Links, summary_text
+    from varstar_batch.flows.artifacts import Links, summary_text
 
     record = {
         "run_id": "B",
@@ -235,7 +235,7 @@ def test_runs_in_kubernetes_classify_on_the_dask_cluster_of_the_manifests() -> N
     address = f"tls://{cluster['metadata']['name']}-scheduler:{ports['tcp-comm']}"
     found = 0
     for entry in DEPLOYMENTS:
-        if entry["entrypoint"] != "flows.reclassify.reclassify":
+        if entry["entrypoint"] != "varstar_batch.flows.reclassify.reclassify":
             continue
         wanted = address if entry["work_pool"]["name"] == "varstar-kubernetes" else None
         given = [entry["parameters"], *(trigger["parameters"] for trigger in entry.get("triggers", []))]
@@ -290,8 +290,8 @@ def test_demo_shows_the_way_and_leaves_nothing_running(tmp_path: Path) -> None:
 def test_the_stage_of_training_writes_a_bundle(tmp_path: Path) -> None:
     from prefect.logging import disable_run_logger
 
-    from flows.train import TrainParameters, train_stage
     from tests.makers.surveys import write_survey
+    from varstar_batch.flows.train import TrainParameters, train_stage
     from varstar_batch.model.bundle_files import read_bundle
 
     survey = write_survey(tmp_path / "survey", (150, 150))

@@ -207,7 +207,7 @@ NOTIFY = """\
 import sys
 from pathlib import Path
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
-from flows.deploy import Deployed, apply_automations
+from varstar_batch.flows.deploy import Deployed, apply_automations
 from varstar_batch.cli.prefect_server import prefect_client
 data = {"subject": "{{subject}}", "body": "{{body}}"}
 CustomWebhookNotificationBlock(name="test", url=sys.argv[1], json_data=data).save("test", overwrite=True)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.cluster.client import open_client
+from varstar_batch.cluster.dask_runner import runner_on
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.stages import Prepared, execute_run, plan_run, prepare, publish, verify
 
@@ -30,7 +31,7 @@ def run(
     plan, bundle = plan_run(os.fspath(survey), None, config or RunConfig())
     prepared = prepare(plan, bundle, os.fspath(catalog), **how)
     with open_client(workers if scheduler is None else None, scheduler) as client:
-        executed = execute_run(prepared, client, lambda _: None, on_partition)
+        executed = execute_run(prepared, runner_on(client, prepared.plan.config), lambda _: None, on_partition)
     verify(prepared, executed)
     return publish(prepared, executed), prepared
 

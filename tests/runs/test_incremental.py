@@ -21,6 +21,7 @@ from varstar_batch.errors import RefusedError
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle, write_bundle
 from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.execute import InProcess
 from varstar_batch.runs.stages import Prepared, execute_run, plan_run, prepare, publish, verify
 
 
@@ -38,7 +39,7 @@ def cut_off(prepared: Prepared, after: int) -> None:
             raise StopHereError
 
     with pytest.raises(StopHereError):
-        execute_run(prepared, None, count, lambda _: None)
+        execute_run(prepared, InProcess(), count, lambda _: None)
 
 
 def start(survey: Path, catalog: Path, config: RunConfig | None = None, **how: bool) -> Prepared:
@@ -201,7 +202,7 @@ def test_what_differs_is_told_when_an_unfinished_run_is_in_the_way(tmp_path: Pat
 def test_a_publication_whose_answer_was_lost_is_no_conflict(tmp_path: Path) -> None:
     survey, catalog = write_survey(tmp_path / "survey", (10,)), tmp_path / "catalog"
     prepared = start(survey, catalog)
-    executed = execute_run(prepared, None, lambda _: None, lambda _: None)
+    executed = execute_run(prepared, InProcess(), lambda _: None, lambda _: None)
     verify(prepared, executed)
     open_catalog_root(catalog).publish(prepared.run_id, based_on=0)
     assert publish(prepared, executed)["rows"] == 10
@@ -231,7 +232,7 @@ def test_storage_that_fails_is_no_fault_of_the_partitions(tmp_path: Path, monkey
     monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
     prepared = start(survey, catalog)
     with pytest.raises(StorageLostError, match="disk_full"):
-        execute_run(prepared, None, lambda _: None, lambda _: None)
+        execute_run(prepared, InProcess(), lambda _: None, lambda _: None)
     (failure,) = pq.read_table(f"{prepared.context.run}/failures.parquet").to_pylist()
     assert failure["kind"] == "disk_full"
     monkeypatch.undo()

@@ -25,7 +25,7 @@ from varstar_batch.cli import main
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.files.location import locate
 from varstar_batch.runs.config import RunConfig
-from varstar_batch.runs.execute import execute
+from varstar_batch.runs.execute import InProcess, execute
 from varstar_batch.runs.stages import execute_run, plan_run, prepare
 
 
@@ -67,7 +67,7 @@ def test_a_run_that_was_cut_off_goes_on_and_an_unchanged_partition_is_copied_on_
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        execute_run(prepared, None, stop_after_one, lambda _: None)
+        execute_run(prepared, InProcess(), stop_after_one, lambda _: None)
     record, resumed = run(f"{store}/survey", f"{store}/catalog")
     assert resumed.run_id == prepared.run_id
     assert record["resumed_partitions"] == 1
@@ -89,7 +89,9 @@ def test_a_small_partition_costs_one_request_to_read_and_one_to_write(
     requests = []
     for partition in plan.survey.partitions:
         before = proxy.requests
-        assert all(isinstance(each, tuple) for each in execute(prepared.context, [partition], (), None, lambda _: None))
+        assert all(
+            isinstance(each, tuple) for each in execute(prepared.context, [partition], (), InProcess(), lambda _: None)
+        )
         requests.append(proxy.requests - before)
     proxy.stop()
     # With the first, the worker fetches the model.

@@ -19,6 +19,7 @@ from tests.makers.surveys import simulated_table, write_partition, write_survey
 from varstar_batch.catalog.checks import VerificationError
 from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.cluster.client import open_client
+from varstar_batch.cluster.dask_runner import runner_on
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.fold import fold
@@ -26,6 +27,7 @@ from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines.open import open_engine
 from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.execute import InProcess
 from varstar_batch.runs.stages import Executed, Prepared, execute_run, plan_run, prepare, publish, verify
 from varstar_batch.survey.open import open_survey
 from varstar_batch.survey.read import read_batches
@@ -42,7 +44,7 @@ def run(
     plan, bundle = plan_run(str(survey), None, config or RunConfig())
     prepared = prepare(plan, bundle, str(catalog), fresh=fresh)
     with open_client(workers, None) as client:
-        executed = execute_run(prepared, client, lambda _: None, lambda _: None)
+        executed = execute_run(prepared, runner_on(client, prepared.plan.config), lambda _: None, lambda _: None)
     verify(prepared, executed)
     return publish(prepared, executed), prepared
 
@@ -189,12 +191,12 @@ def test_a_run_that_was_cut_off_goes_on_and_does_only_the_rest(survey: Path, tmp
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        execute_run(prepared, None, stop_after_two, lambda _: None)
+        execute_run(prepared, InProcess(), stop_after_two, lambda _: None)
     again = prepare(plan, bundle, str(tmp_path / "cut"))
     assert again.run_id == prepared.run_id
     assert len(again.done) == 2
     before = {key: Path(f"{again.context.run}/dataset/{key}").stat().st_mtime_ns for key in again.done}
-    executed = execute_run(again, None, lambda _: None, lambda _: None)
+    executed = execute_run(again, InProcess(), lambda _: None, lambda _: None)
     assert executed.classified_now == 40
     verify(again, executed)
     record = publish(again, executed)
@@ -219,7 +221,7 @@ def test_what_is_finished_is_found_whatever_a_hats_survey_calls_its_files(tmp_pa
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        execute_run(prepared, None, stop, lambda _: None)
+        execute_run(prepared, InProcess(), stop, lambda _: None)
     assert len(prepare(plan, bundle, str(tmp_path / "catalog")).done) == 1
 
 
@@ -240,13 +242,13 @@ def test_a_changed_survey_or_configuration_does_not_resume_another_run(tmp_path:
 def test_who_comes_second_is_refused_and_can_go_on(survey: Path, tmp_path: Path) -> None:
     plan, bundle = plan_run(str(survey), None, RunConfig())
     mine = prepare(plan, bundle, str(tmp_path / "catalog"))
-    executed = execute_run(mine, None, lambda _: None, lambda _: None)
+    executed = execute_run(mine, InProcess(), lambda _: None, lambda _: None)
     open_catalog_root(tmp_path / "catalog").publish("20200101T000000Z-00000000", based_on=0)
     with pytest.raises(RefusedError, match="published meanwhile"):
         publish(mine, executed)
     again = prepare(plan, bundle, str(tmp_path / "catalog"))
     assert again.run_id == mine.run_id
-    publish(again, execute_run(again, None, lambda _: None, lambda _: None))
+    publish(again, execute_run(again, InProcess(), lambda _: None, lambda _: None))
     assert open_catalog_root(tmp_path / "catalog").current().run_id == mine.run_id
 
 
@@ -268,7 +270,7 @@ def test_a_survey_of_no_objects_gives_an_empty_catalog(tmp_path: Path) -> None:
 def test_verification_misses_nothing_that_is_gone(survey: Path, tmp_path: Path) -> None:
     plan, bundle = plan_run(str(survey), None, RunConfig())
     prepared = prepare(plan, bundle, str(tmp_path / "catalog"))
-    executed = execute_run(prepared, None, lambda _: None, lambda _: None)
+    executed = execute_run(prepared, InProcess(), lambda _: None, lambda _: None)
     path = Path(f"{prepared.context.run}/dataset/part-00002.parquet")
     table = pq.read_table(path)
     path.unlink()

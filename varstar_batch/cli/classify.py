@@ -21,6 +21,7 @@ from varstar_batch.cli.console import (
 from varstar_batch.cli.demo import demo
 from varstar_batch.cli.options import InsecureScheduler, TlsCa, TlsCert, TlsKey
 from varstar_batch.cluster.client import ClusterOptions, open_client
+from varstar_batch.cluster.dask_runner import runner_on
 from varstar_batch.cluster.forking import load_ahead_of_workers
 from varstar_batch.progress import progress
 from varstar_batch.runs.config import load_config
@@ -107,7 +108,7 @@ def classify(
         else:
             note(_heading(prepared))
             with progress("Classifying", expected_objects(run_plan.survey), "light curves") as advance:
-                executed = execute_run(prepared, client, advance, _warn_of_failure)
+                executed = execute_run(prepared, runner_on(client, settings), advance, _warn_of_failure)
             verify(prepared, executed)
             record = publish(prepared, executed)
     if as_json:

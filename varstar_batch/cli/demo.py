@@ -113,7 +113,7 @@ def _start_server(home: Path) -> Thread:
 
 
 def _run_flow(survey: Path, catalog: Path) -> dict[str, Any]:
-    from flows.reclassify import ReclassifyParameters, reclassify
+    from varstar_batch.flows.reclassify import ReclassifyParameters, reclassify
 
     return reclassify(ReclassifyParameters(survey=str(survey), catalog=str(catalog)))
 

@@ -125,7 +125,7 @@ def serve(service: Service) -> None:
 
 
 def _deploy(service: Service) -> None:
-    from flows.deploy import Site, deploy
+    from varstar_batch.flows.deploy import Site, deploy
 
     site = Site(survey=service.survey, catalog=service.catalog, models=service.models)
     with prefect_client() as client:

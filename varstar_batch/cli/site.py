@@ -68,10 +68,10 @@ def deploy(
     notify: NotifyOption = None,
 ) -> None:
     """Bring a Prefect server that runs (PREFECT_API_URL) to what deploy/ says; again at will."""
-    from flows.deploy import POOLS, Site
-    from flows.deploy import deploy as deploy_site
     from varstar_batch.cli.prefect_server import prefect_client
     from varstar_batch.errors import InputError
+    from varstar_batch.flows.deploy import POOLS, Site
+    from varstar_batch.flows.deploy import deploy as deploy_site
 
     if pool not in POOLS or (pool == "kubernetes" and not image):
         expected = "--image with --pool kubernetes" if pool in POOLS else "local or kubernetes"
@@ -122,10 +122,10 @@ def release(
     name: Annotated[str, typer.Option(help="Of the release, for example DR2.")],
 ) -> None:
     """Announce a release of SURVEY: the deployments that wait for it start (event `survey.release.published`)."""
-    from flows.events import release_event
     from varstar_batch.cli.prefect_server import prefect_client
     from varstar_batch.errors import InputError
     from varstar_batch.files.location import locate
+    from varstar_batch.flows.events import release_event
 
     place = _absolute(survey)
     location = locate(place, what="survey")

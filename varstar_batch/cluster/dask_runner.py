@@ -11,8 +11,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from varstar_batch.errors import VarstarError, one_line
-from varstar_batch.runs.config import LostGpus
-from varstar_batch.runs.execute import Task
+from varstar_batch.runs.config import LostGpus, RunConfig
+from varstar_batch.runs.execute import InProcess, Runner, Task
 from varstar_batch.runs.gpu_tasks import classify_folded, fold_chunk, list_chunks, write_classified
 from varstar_batch.runs.memory import LEAST, Room, window
 from varstar_batch.runs.records import ChunkRecord
@@ -232,6 +232,13 @@ class DaskRunner:
         else:
             outcome = _failure(flight.task, error)
         yield flight.task, outcome
+
+
+def runner_on(client: Client | None, config: RunConfig) -> Runner:
+    """Return who does the tasks of a run: the workers of a client, or this process where there is none."""
+    if client is None:
+        return InProcess()
+    return DaskRunner(client, config.chunk_memory, config.lost_gpu_policy())
 
 
 def _failure(task: Task, error: BaseException) -> Failure:

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from varstar_batch.runs.config import LostGpus
 from varstar_batch.runs.context import RunContext
 from varstar_batch.runs.plan import Chunk
 from varstar_batch.runs.records import ChunkRecord
 from varstar_batch.runs.retries import attempt
 from varstar_batch.runs.tasks import assemble, carry_over, classify_chunk, recover, start_partition
 from varstar_batch.survey.open import Failure, Partition
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 PartitionResult = tuple[ChunkRecord, ...] | Failure
 
@@ -35,15 +31,30 @@ class Task:
     """What it takes."""
 
 
+class Runner(Protocol):
+    """Who does the tasks of a run."""
+
+    def run(self, tasks: Iterator[Task | None]) -> Iterator[tuple[Task, Any]]:
+        """Yield each task with its outcome, in the order in which they finish; None: none is due right now."""
+
+
+class InProcess:
+    """Does one task after the other, in this process."""
+
+    def run(self, tasks: Iterator[Task | None]) -> Iterator[tuple[Task, Any]]:
+        """Yield each task with its outcome."""
+        for task in iter(lambda: next(tasks), None):
+            yield task, attempt(task.function, task.partition, *task.arguments)
+
+
 def execute(
     context: RunContext,
     partitions: Iterable[Partition],
     done: Collection[str],
-    client: Client | None,
+    runner: Runner,
     on_rows: Callable[[int], None],
     *,
     carried: Mapping[str, str] | None = None,
-    lost_gpus: LostGpus | None = None,
 ) -> Iterator[PartitionResult]:
     """Classify partitions and yield what became of each, in the order in which they finish.
 
@@ -55,14 +66,12 @@ def execute(
         All of the survey's.
     done : collection of str
         Keys of those that are on storage already: they are only accounted for.
-    client : Client or None
-        A Dask client, or None to work in this process.
+    runner : Runner
+        Who does the tasks.
     on_rows : callable
         Called with the number of light curves of every chunk that is done.
     carried : mapping of str to str, optional
         SHA-256 by key of the partitions that are taken over from the run that this one follows.
-    lost_gpus : LostGpus, optional
-        What becomes of chunks that wait for GPU workers when there are none any more.
 
     Yields
     ------
@@ -71,14 +80,7 @@ def execute(
     """
     progress = _Progress(context)
     first = (_first_task(context, partition, done, carried or {}) for partition in partitions)
-    tasks = progress.tasks(first)
-    if client is None:
-        run = _run_in_process(tasks)
-    else:
-        from varstar_batch.cluster.dask_runner import DaskRunner
-
-        run = DaskRunner(client, context.chunk_memory, lost_gpus).run(tasks)
-    for task, outcome in run:
+    for task, outcome in runner.run(progress.tasks(first)):
         yield from progress.take(task, outcome, on_rows)
 
 
@@ -155,8 +157,3 @@ class _Progress:
             yield tuple(records)
         else:
             self.next.append(Task(key, key, assemble, (self.context, chunks, records)))
-
-
-def _run_in_process(tasks: Iterator[Task | None]) -> Iterator[tuple[Task, Any]]:
-    for task in iter(lambda: next(tasks), None):
-        yield task, attempt(task.function, task.partition, *task.arguments)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,14 +23,11 @@ from varstar_batch.errors import RefusedError
 from varstar_batch.files.location import write_json
 from varstar_batch.files.object_store import storage_errors
 from varstar_batch.files.parquet import write_columns, write_table
-from varstar_batch.runs.execute import PartitionResult, execute
+from varstar_batch.runs.execute import PartitionResult, Runner, execute
 from varstar_batch.runs.prepare import Prepared, expected_objects, plan_run, prepare
 from varstar_batch.runs.records import STAGES, SYSTEMIC, Ledger, by_partition, counts, rows_by_partition, total
 from varstar_batch.runs.retries import StorageLostError, steadfast
 from varstar_batch.survey.open import Failure
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 __all__ = [
     "Executed",
@@ -64,7 +61,7 @@ class Executed:
 
 def execute_run(
     prepared: Prepared,
-    client: Client | None,
+    runner: Runner,
     on_rows: Callable[[int], None],
     on_partition: Callable[[PartitionResult], None],
 ) -> Executed:
@@ -90,10 +87,9 @@ def execute_run(
         prepared.context,
         prepared.plan.survey.partitions,
         prepared.done,
-        client,
+        runner,
         on_rows,
         carried=prepared.carried,
-        lost_gpus=config.lost_gpu_policy(),
     ):
         on_partition(result)
         if not isinstance(result, Failure):
