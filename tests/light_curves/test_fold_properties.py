@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.makers.light_curves import PLAIN, assert_same, make
 from tests.makers.oracles import fold_object
 from varstar_batch.light_curves import Folded, LightCurves, Limits, Preprocessing, fold
+from varstar_batch.light_curves.rules import good_observations
 
 LIMITS = Limits(time_min=0.0, time_max=1e9)
 
@@ -29,6 +30,9 @@ BAD_TIMES = st.sampled_from([np.nan, np.inf, -np.inf, -2409998.5, 2e9])
 BAD_MAGS = st.sampled_from([np.nan, np.inf, -np.inf, 99.99, -99.99, 29.0, -29.0])
 BAD_ERRS = st.sampled_from([np.nan, np.inf, -1.0, 99.0, 99.99])
 GOOD_ERRS = st.sampled_from([0.0, 0.01, 98.9])
+
+# 0.7 rounds down to float32, so a limit of 0.7 keeps it.
+NEAR_ERRS = st.sampled_from([0.7, 0.71])
 
 GOOD = st.tuples(TIMES, MAGS, GOOD_ERRS)
 BAD = st.one_of(
@@ -74,6 +78,23 @@ def test_equals_the_oracle(observations, period, rules):
     assert folded.n_used[0] == len(expected.mag)
     np.testing.assert_allclose(folded.curve[0], expected.curve, rtol=0, atol=1e-5)
     np.testing.assert_allclose(folded.amplitude[0], expected.amplitude, rtol=1e-6)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    observations=st.lists(st.one_of(GOOD, BAD, st.tuples(TIMES, MAGS, NEAR_ERRS)), min_size=1),
+    limits=st.sampled_from([LIMITS, Limits(), Limits(time_min=2.45e6, mag_min=14.1, mag_max=14.25)]),
+    max_mag_err=st.sampled_from([0.7, 99.0, np.inf]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    with_errors=st.booleans(),
+)
+def test_the_rule_outside_the_kernel_is_that_of_the_kernel(observations, limits, max_mag_err, dtype, with_errors):
+    time, mag, mag_err = columns_of(observations)
+    mag, mag_err = mag.astype(dtype), mag_err.astype(dtype) if with_errors else None
+    one_each = LightCurves(np.arange(len(time) + 1), time, mag, mag_err)
+    rules = Preprocessing(min_observations=1, max_mag_err=max_mag_err)
+    kept = good_observations(time, mag, mag_err, limits, max_mag_err)
+    np.testing.assert_array_equal(kept, fold(one_each, np.ones(len(time)), rules, limits).n_used == 1)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)

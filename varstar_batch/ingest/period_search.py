@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from varstar_batch.errors import InputError
 from varstar_batch.light_curves import periods
-from varstar_batch.light_curves.rules import Limits
+from varstar_batch.light_curves.rules import Limits, good_observations
 from varstar_batch.parallel import in_order
 
 CATALOG, FOUND = "catalog", "found"
@@ -110,11 +110,10 @@ def find_periods(
     """
     time, mag = columns["time"], columns["mag"]
     mag_err = columns.get("mag_err")
-    with np.errstate(invalid="ignore"):
-        good = (time >= limits.time_min) & (time <= limits.time_max) & np.isfinite(time)
-        good &= (mag > limits.mag_min) & (mag < limits.mag_max)
-        if mag_err is not None:
-            good &= (mag_err > 0) & (mag_err < 99)
+    good = good_observations(time, mag, mag_err, limits)
+    if mag_err is not None:
+        # Weights are inverse squares of errors.
+        good &= mag_err > 0
 
     def search(i: int) -> FoundPeriod:
         part = slice(int(offsets[i]), int(offsets[i + 1]))

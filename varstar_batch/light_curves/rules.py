@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
 
 Outliers = Literal["isolated", "global", "none"]
 PhaseZero = Literal["first", "maximum"]
@@ -90,6 +93,38 @@ class Limits:
         _require("time_min, time_max", self.time_min < self.time_max, "time_min < time_max", times)
         _require("mag_min, mag_max", self.mag_min < self.mag_max, "mag_min < mag_max", mags)
         _require("mag_min, mag_max", all(map(math.isfinite, mags)), "finite numbers", mags)
+
+
+def good_observations(
+    time: npt.NDArray[np.float64],
+    mag: npt.NDArray[Any],
+    mag_err: npt.NDArray[Any] | None,
+    limits: Limits,
+    max_mag_err: float = Preprocessing.max_mag_err,
+) -> npt.NDArray[np.bool_]:
+    """Return which observations the first rule of cleaning keeps, as the fold kernel does it: for all but the kernel.
+
+    Parameters
+    ----------
+    time : float64 array (m,)
+        [d].
+    mag, mag_err : float array (m,)
+        [mag]; no errors for a survey that has none, or to keep what only its error excludes.
+    limits : Limits
+        Of the survey.
+    max_mag_err : float
+        As `Preprocessing` has it.
+
+    Returns
+    -------
+    bool array (m,)
+    """
+    # NaN fails every comparison. The limits are float64: compared with float32, they would be rounded first.
+    good = np.isfinite(time) & (time >= limits.time_min) & (time <= limits.time_max)
+    good &= (mag > np.float64(limits.mag_min)) & (mag < np.float64(limits.mag_max))
+    if mag_err is not None:
+        good &= (mag_err >= 0) & (mag_err < np.float64(max_mag_err))
+    return good
 
 
 def _require(name: str, holds: bool, expected: str, got: object) -> None:

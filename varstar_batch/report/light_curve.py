@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.light_curves.fold import fold
-from varstar_batch.light_curves.rules import Limits, Preprocessing
+from varstar_batch.light_curves.rules import Limits, Preprocessing, good_observations
 from varstar_batch.survey.decode import SurveyBatch
 
 Array = npt.NDArray[np.float64]
@@ -40,10 +40,8 @@ def plot_light_curve(
     part = slice(int(curves.offsets[0]), int(curves.offsets[1]))
     time, mag = curves.time[part], curves.mag[part].astype(np.float64)
     error = curves.mag_err[part].astype(np.float64) if curves.mag_err is not None else np.zeros(len(mag))
-    with np.errstate(invalid="ignore"):
-        shown = np.isfinite(time) & (time >= limits.time_min) & (time <= limits.time_max)
-        shown &= (mag > limits.mag_min) & (mag < limits.mag_max)
-        used = shown & (error >= 0) & (error < preprocessing.max_mag_err)
+    shown = good_observations(time, mag, None, limits)
+    used = good_observations(time, mag, error, limits, preprocessing.max_mag_err)
     period = float(batch.period[0])
     has_period = np.isfinite(period) and period > 0 and bool(used.any())
     figure = Figure(figsize=(11, 4.2), layout="constrained", dpi=120)

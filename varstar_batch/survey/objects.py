@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from varstar_batch.errors import InputError
 from varstar_batch.files.parquet import opened_parquet
-from varstar_batch.light_curves.rules import Limits, Preprocessing
+from varstar_batch.light_curves.rules import Limits, Preprocessing, good_observations
 from varstar_batch.survey.open import Partition, Source, Survey
 from varstar_batch.survey.read import BATCH_OBSERVATIONS, SurveyBatch, read_batches
 
@@ -66,11 +66,8 @@ def _light_curve(batch: SurveyBatch, row: int, limits: Limits, rules: Preprocess
     curves = batch.light_curves
     part = slice(int(curves.offsets[row]), int(curves.offsets[row + 1]))
     time, mag = curves.time[part], curves.mag[part].astype(np.float64)
-    good = np.isfinite(time) & (time >= limits.time_min) & (time <= limits.time_max)
-    good &= (mag > limits.mag_min) & (mag < limits.mag_max)
-    if curves.mag_err is not None:
-        error = curves.mag_err[part]
-        good &= (error >= 0) & (error < rules.max_mag_err)
+    error = None if curves.mag_err is None else curves.mag_err[part]
+    good = good_observations(time, mag, error, limits, rules.max_mag_err)
     order = np.argsort(time[good], kind="stable")
     identifier: Any = batch.objects["object_id"][row].as_py()
     return LightCurve(identifier, time[good][order], mag[good][order])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.light_curves.fold import fold
-from varstar_batch.light_curves.rules import Limits, Preprocessing
+from varstar_batch.light_curves.rules import Limits, Preprocessing, good_observations
 from varstar_batch.training.measures import Evidence, confusion_matrix, reliability
 
 if TYPE_CHECKING:
@@ -121,7 +121,9 @@ def light_curve_figure(evidence: Evidence, classes: Sequence[str], preprocessing
     curves = fold(shown.light_curves, shown.period, bare, Limits()).curve
     grid = np.arange(2 * curves.shape[1]) / curves.shape[1]
     for k, (raw, folded) in enumerate(axes[: len(rows)]):
-        time, mag = _observations(shown.light_curves, k, preprocessing.max_mag_err)
+        one = shown.light_curves.slice(k, k + 1)
+        good = good_observations(one.time, one.mag, one.mag_err, Limits(), bare.max_mag_err)
+        time, mag = one.time[good], one.mag[good]
         period = float(shown.period[k])
         phase = (time - time.min()) / period % 1
         raw.scatter(time - time.min(), mag, s=5, color=USED, linewidths=0)
@@ -150,15 +152,6 @@ def _examples(evidence: Evidence, n_classes: int) -> npt.NDArray[np.intp]:
             order = np.argsort(evidence.probabilities[among, code], kind="stable")
             rows.append(among[order[len(among) // 2]])
     return np.array(rows, np.intp)
-
-
-def _observations(light_curves: Any, row: int, max_mag_err: float) -> tuple[Any, Any]:
-    part = slice(int(light_curves.offsets[row]), int(light_curves.offsets[row + 1]))
-    time, mag = light_curves.time[part], light_curves.mag[part]
-    good = np.isfinite(time) & np.isfinite(mag)
-    if light_curves.mag_err is not None:
-        good &= (light_curves.mag_err[part] >= 0) & (light_curves.mag_err[part] < max_mag_err)
-    return time[good], mag[good]
 
 
 def _new_figure(width: float, height: float) -> Figure:

@@ -16,7 +16,7 @@ from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.parquet import opened_parquet
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.light_curves import LightCurves
-from varstar_batch.light_curves.rules import Limits
+from varstar_batch.light_curves.rules import Limits, good_observations
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.decode import to_float64
 from varstar_batch.survey.open import Partition, Survey, open_survey
@@ -254,9 +254,7 @@ def within_limits(light_curves: LightCurves, limits: Limits) -> LightCurves:
 
     Surveys have different limits (their time systems differ), but a training folds all of them together.
     """
-    with np.errstate(invalid="ignore"):
-        good = (light_curves.time >= limits.time_min) & (light_curves.time <= limits.time_max)
-        good &= (light_curves.mag > limits.mag_min) & (light_curves.mag < limits.mag_max)
+    good = good_observations(light_curves.time, light_curves.mag, None, limits)
     kept = np.concatenate([np.zeros(1, np.int64), np.cumsum(good, dtype=np.int64)])
     return replace(
         light_curves,
