@@ -8,7 +8,7 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from pydantic import Field, model_validator
 
-from varstar_batch.cluster.client import ClusterOptions, default_workers
+from varstar_batch.cluster.client import default_workers
 from varstar_batch.cluster.dask_crew import open_crew
 from varstar_batch.flows.artifacts import key_of, progress_artifact
 from varstar_batch.flows.common import (
@@ -27,6 +27,7 @@ from varstar_batch.ingest.from_tables import ingest as ingest_tables
 from varstar_batch.ingest.options import ArchiveOptions, IngestOptions, IngestReport
 from varstar_batch.parallel import Crew
 from varstar_batch.progress import progress
+from varstar_batch.requests import ClusterOptions
 from varstar_batch.survey.columns import SurveyConfig
 
 TIMEOUT_SECONDS = 20 * 3600

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from varstar_batch.catalog.compare import Difference, open_comparison
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
-from varstar_batch.cluster.client import ClusterOptions, open_client
+from varstar_batch.cluster.client import open_client
 from varstar_batch.cluster.dask_runner import runner_on
 from varstar_batch.errors import RefusedError, VarstarError
 from varstar_batch.flows.artifacts import Links, key_of, progress_artifact, show_counts, show_dashboard, show_summary
@@ -30,6 +30,7 @@ from varstar_batch.flows.events import emit_published
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.progress import progress
 from varstar_batch.report import write_report
+from varstar_batch.requests import ClusterOptions
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.execute import PartitionResult
 from varstar_batch.runs.plan import RunPlan

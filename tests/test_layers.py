@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground up. Packages of one line know nothing of each other; an import goes to a line above its own.
 LEVELS = (
     ("errors", "_version"),
-    ("sky", "progress", "parallel"),
+    ("sky", "progress", "parallel", "requests"),
     ("light_curves",),
     ("files",),
     ("model", "survey"),

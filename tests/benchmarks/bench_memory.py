@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.makers.surveys import simulated_table
-from varstar_batch.cluster.client import ClusterOptions, open_client
+from varstar_batch.cluster.client import open_client
 from varstar_batch.cluster.dask_runner import runner_on
+from varstar_batch.requests import ClusterOptions
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.stages import execute_run, plan_run, prepare, publish, verify
 from varstar_batch.survey.write import survey_write_options

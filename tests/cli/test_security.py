@@ -19,9 +19,10 @@ from pydantic import ValidationError
 from tests.makers.clusters import free_port
 from tests.makers.surveys import write_survey
 from varstar_batch.cli import main
-from varstar_batch.cluster.client import ClusterOptions, open_client
+from varstar_batch.cluster.client import open_client
 from varstar_batch.errors import InputError
 from varstar_batch.flows.reclassify import ReclassifyParameters
+from varstar_batch.requests import ClusterOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 PLANTED = "pl4nted-s3cret-0f-the-t3st"

@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.makers.clusters import QUIET, ROOT, free_port
-from varstar_batch.cluster.client import ClusterOptions, open_client
+from varstar_batch.cluster.client import open_client
 from varstar_batch.errors import InputError
+from varstar_batch.requests import ClusterOptions
 
 
 def refused(scheduler: str, *words: str, options: ClusterOptions | None = None) -> None:

@@ -19,11 +19,12 @@ from varstar_batch.cli.console import (
     warning_line,
 )
 from varstar_batch.cli.demo import demo
-from varstar_batch.cli.options import InsecureScheduler, TlsCa, TlsCert, TlsKey
-from varstar_batch.cluster.client import ClusterOptions, open_client
+from varstar_batch.cli.tls import InsecureScheduler, TlsCa, TlsCert, TlsKey
+from varstar_batch.cluster.client import open_client
 from varstar_batch.cluster.dask_runner import runner_on
 from varstar_batch.cluster.forking import load_ahead_of_workers
 from varstar_batch.progress import progress
+from varstar_batch.requests import ClusterOptions
 from varstar_batch.runs.config import load_config
 from varstar_batch.runs.execute import PartitionResult
 from varstar_batch.runs.plan import RunPlan

@@ -81,6 +81,14 @@ def parse_bytes(text: str, option: str) -> int:
         ) from None
 
 
+def format_bytes(count: int) -> str:
+    """Return bytes as people read them, such as 256 MiB."""
+    for unit, factor in (("TiB", 2**40), ("GiB", 2**30)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count / 2**20:.0f} MiB"
+
+
 def _cell(value: object) -> str:
     if value is None:
         return ""

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from varstar_batch.cli.console import parse_bytes, print_json, say, warning_line
-from varstar_batch.cli.options import InsecureScheduler, TlsCa, TlsCert, TlsKey
-from varstar_batch.cluster.client import ClusterOptions, default_workers
+from varstar_batch.cli.tls import InsecureScheduler, TlsCa, TlsCert, TlsKey
+from varstar_batch.cluster.client import default_workers
 from varstar_batch.cluster.dask_crew import open_crew
 from varstar_batch.errors import InputError
 from varstar_batch.progress import progress
+from varstar_batch.requests import ClusterOptions
 from varstar_batch.runs.config import load_config
 
 if TYPE_CHECKING:

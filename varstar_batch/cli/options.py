@@ -1,14 +1,169 @@
-"""How a command asks for a Dask scheduler elsewhere."""
+"""The options of a command, made from the fields of the request that it carries out."""
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from types import MappingProxyType
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar, get_args, get_origin
 
 import typer
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
-TlsCa: TypeAlias = Annotated[str | None, typer.Option(help="PEM file of the authority behind the cluster's TLS.")]
-TlsCert: TypeAlias = Annotated[str | None, typer.Option(help="PEM file of this client's certificate.")]
-TlsKey: TypeAlias = Annotated[str | None, typer.Option(help="PEM file of its key.")]
-InsecureScheduler: TypeAlias = Annotated[
-    bool, typer.Option("--insecure-scheduler", help="Speak to a scheduler elsewhere without TLS.")
-]
+from varstar_batch.cli.console import format_bytes, parse_bytes
+from varstar_batch.errors import InputError
+from varstar_batch.requests import BYTES, Request
+from varstar_batch.runs.config import RunConfig, load_config
+from varstar_batch.survey.columns import SurveyConfig
+
+R = TypeVar("R", bound=Request)
+P = ParamSpec("P")
+
+ConfigOption = Annotated[str | None, typer.Option("--config", help="TOML file: [survey] names; engine, memory.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE on top of it: survey.mag=Vmag.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+NAMES: Mapping[str, str] = MappingProxyType({"insecure": "--insecure-scheduler"})
+"""Options that are not called as their field."""
+
+
+@dataclass(frozen=True)
+class _Option:
+    """A parameter of a command, and the field that takes its value."""
+
+    path: tuple[str, ...]
+    parameter: inspect.Parameter
+    is_size: bool = False
+
+
+def takes(
+    model: type[R], *, arguments: Collection[str] = (), leave_out: Collection[str] = (), settings: Collection[str] = ()
+) -> Callable[[Callable[Concatenate[R, P], None]], Callable[..., None]]:
+    """Decorate ``command(request, ...)`` so that Typer asks for the fields of the request one by one.
+
+    Whatever nobody gives is as the model has it. A field of configuration becomes --config and --set.
+
+    Parameters
+    ----------
+    model : type of Request
+    arguments : collection of str
+        Fields that are positional, in this order; the others are options.
+    leave_out : collection of str
+        Fields that the command line does not ask for.
+    settings : collection of str
+        Fields of `RunConfig` that have options of their own, which win over --set.
+    """
+
+    def decorate(command: Callable[Concatenate[R, P], None]) -> Callable[..., None]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        options = {option.parameter.name: option for option in _options(model, arguments, settings, (), leave_out)}
+        first = [options[name].parameter for name in arguments]
+        others = [option.parameter for name, option in options.items() if name not in arguments]
+        parameters = [*first, *others, *(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own)]
+
+        @wraps(command)
+        def with_options(**given: Any) -> None:
+            rest = {each.name: given.pop(each.name) for each in own}
+            command(_request(model, options, given), **rest)  # type: ignore[call-arg]
+
+        with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+        return with_options
+
+    return decorate
+
+
+def _options(
+    model: type[Any],
+    arguments: Collection[str],
+    settings: Collection[str],
+    path: tuple[str, ...],
+    leave_out: Collection[str] = (),
+) -> Iterator[_Option]:
+    for name, field in model.model_fields.items():
+        here, kind = (*path, name), field.annotation
+        if name in leave_out:
+            continue
+        if kind in {RunConfig, SurveyConfig}:
+            yield _Option(here, _parameter("config", ConfigOption))
+            yield _Option(here, _parameter("set_", SetOption))
+            chosen = settings if kind is RunConfig else ()
+            yield from (_option((*here, each), RunConfig.model_fields[each], False) for each in chosen)
+        elif isinstance(kind, type) and issubclass(kind, Request):
+            yield from _options(kind, (), (), here)
+        else:
+            yield _option(here, field, name in arguments)
+
+
+def _option(path: tuple[str, ...], field: FieldInfo, positional: bool) -> _Option:
+    """Return the parameter for a field; its default is None, which leaves the field as the model has it."""
+    name, is_size = path[-1], BYTES in field.metadata or BYTES in _metadata(field.annotation)
+    bounds: dict[str, Any] = {}
+    for each in () if is_size else field.metadata:
+        bounds |= {word: getattr(each, key) for key, word in (("ge", "min"), ("le", "max")) if hasattr(each, key)}
+    text = f"{field.description}."
+    default = None if field.is_required() else field.default
+    if default is not None and default != "" and not isinstance(default, bool):
+        text += f" [default: {format_bytes(default) if is_size else default}]"
+    kind = str | None if is_size else _typer_type(field)
+    names = (NAMES[name],) if name in NAMES else ()
+    asked = typer.Argument(help=text, **bounds) if positional else typer.Option(*names, help=text, **bounds)
+    parameter = _parameter(name, Annotated[kind, asked], required=field.is_required())
+    return _Option(path, parameter, is_size)
+
+
+def _parameter(name: str, kind: Any, *, required: bool = False) -> inspect.Parameter:
+    default = inspect.Parameter.empty if required else None
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def _typer_type(field: FieldInfo) -> Any:
+    kind: Any = field.annotation
+    if get_origin(kind) is tuple:
+        kind = list[get_args(kind)[0]]  # type: ignore[misc]
+    return kind if field.is_required() else kind | None
+
+
+def _metadata(kind: Any) -> tuple[Any, ...]:
+    return tuple(word for part in get_args(kind) for word in getattr(part, "__metadata__", ()))
+
+
+def _flag(name: str) -> str:
+    """Return an option as people write it."""
+    return NAMES.get(name, "--" + name.replace("_", "-"))
+
+
+def _request(model: type[R], options: Mapping[str, _Option], given: Mapping[str, Any]) -> R:
+    """Return the request that the values of a command line make up."""
+    values: dict[str, Any] = {}
+    for name, option in options.items():
+        value = given[name]
+        if value is None or name in {"config", "set_", "preset"}:
+            continue
+        into = values
+        for part in option.path[:-1]:
+            into = into.setdefault(part, {})
+        into[option.path[-1]] = parse_bytes(value, _flag(name)) if option.is_size else value
+    if "config" in options:
+        path = options["config"].path
+        values[path[-1]] = _configuration(model, path[-1], given, values.get(path[-1], {}))
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = _flag(str(problem["loc"][-1])) if problem["loc"] else "options"
+        raise InputError(
+            expected=problem["msg"], got=repr(problem["input"]), where=where, fix="see the command's --help"
+        ) from None
+
+
+def _configuration(
+    model: type[Request], name: str, given: Mapping[str, Any], settings: Mapping[str, Any]
+) -> RunConfig | SurveyConfig:
+    preset = given.get("preset")
+    before = {"survey": {"preset": preset}} if preset else {}
+    config = load_config(given["config"], given["set_"] or (), before=before, after=settings)
+    return config if model.model_fields[name].annotation is RunConfig else config.survey

@@ -8,15 +8,13 @@ import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-from pydantic import Field
 
 from varstar_batch.cluster.forking import METHOD, load_ahead_of_workers
 from varstar_batch.errors import InputError, one_line
+from varstar_batch.requests import ClusterOptions
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -40,31 +38,6 @@ SETTINGS = {
     "distributed.admin.system-monitor.interval": "5s",
 }
 """Dask's settings on every cluster: a local one here, others in deploy/ and k8s/ by variables of the environment."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClusterOptions:
-    """How a cluster is spoken to; of PEM files either all three or none."""
-
-    tls_ca: Annotated[
-        str | None, Field(description="PEM file of the authority that signed everybody's certificates")
-    ] = None
-    tls_cert: Annotated[str | None, Field(description="PEM file of this client's certificate")] = None
-    tls_key: Annotated[str | None, Field(description="PEM file of its key")] = None
-    insecure: Annotated[
-        bool,
-        Field(
-            description="Speak to a scheduler on another machine without TLS: whoever reaches such a scheduler can run "
-            "code on its workers"
-        ),
-    ] = False
-    worker_memory: Annotated[
-        int | None,
-        Field(
-            ge=2**28,
-            description="Bytes that a worker of a local cluster may take; by default they share the machine's memory",
-        ),
-    ] = None
 
 
 def default_workers() -> int:

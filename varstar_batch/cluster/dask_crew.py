@@ -21,9 +21,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from varstar_batch.cluster.client import ClusterOptions, open_client
+from varstar_batch.cluster.client import open_client
 from varstar_batch.errors import InputError, WorkersLostError
 from varstar_batch.parallel import Crew
+from varstar_batch.requests import ClusterOptions
 
 if TYPE_CHECKING:
     from distributed import Client, Future

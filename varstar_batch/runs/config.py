@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,6 +18,7 @@ from varstar_batch.files.location import locate
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model.bundle import BundleContract
 from varstar_batch.model.engines.engine import EngineName, Precision
+from varstar_batch.requests import Bytes, Request
 from varstar_batch.survey.columns import PRESETS, SurveyConfig
 
 
@@ -43,7 +45,7 @@ class RunConfig(BaseModel):
     preprocessing: dict[str, Any] = Field(default={}, description="What the bundle must agree with, for example sigma")
     engine: EngineName = Field(default="auto", description="Inference engine; auto is OpenVINO on CPUs")
     precision: Precision = Field(default="float32", description="Arithmetic of the CNN")
-    chunk_memory: int = Field(default=256 * 2**20, ge=2**20, description="Bytes that a chunk may take in a worker")
+    chunk_memory: Bytes = Field(default=256 * 2**20, ge=2**20, description="Bytes that a chunk may take in a worker")
     max_failed_fraction: float = Field(
         default=1.0, ge=0, le=1, description="Share of failed partitions beyond which the run is abandoned"
     )
@@ -82,8 +84,43 @@ class RunConfig(BaseModel):
             )
 
 
-def load_config(path: str | os.PathLike[str] | None, overrides: Iterable[str] = ()) -> RunConfig:
-    """Return the configuration of a TOML file (or the defaults), with `section.key=value` texts applied on top.
+Preset = Literal["canonical", "asas-sn", "ztf", "ogle", "gaia"]
+"""Names of `PRESETS`."""
+
+
+class PlanRequest(Request):
+    """What a run is planned from: a survey, a model, a configuration."""
+
+    survey: str = Field(min_length=1, description="Folder or URL of a survey: HATS, or any folder of Parquet files")
+    model: str | None = Field(None, description="Folder or URL of a model bundle; by default the one that ships")
+    preset: Preset = Field("canonical", description="Column names of a known survey; names given beside it win")
+    config: RunConfig = Field(default_factory=RunConfig, description="Column names, engine, memory, tolerance")
+
+    def run_config(self) -> RunConfig:
+        """Return the configuration with the preset's column names below those that somebody changed."""
+        # The form of Prefect's UI sends every field, with its default where nobody touched it.
+        changed = self.config.survey.model_dump(exclude_defaults=True)
+        names = PRESETS[self.preset].model_dump(exclude_unset=True) | changed
+        return self.config.model_copy(update={"survey": SurveyConfig.model_validate(names)})
+
+
+def load_config(
+    path: str | os.PathLike[str] | None,
+    texts: Iterable[str] = (),
+    *,
+    before: Mapping[str, Any] = MappingProxyType({}),
+    after: Mapping[str, Any] = MappingProxyType({}),
+) -> RunConfig:
+    """Return the configuration of a TOML file, with what was said beside it on top.
+
+    Parameters
+    ----------
+    path : path, optional
+        Of the file; None for the defaults.
+    texts : iterable of str
+        ``section.key=value``, as people write them after --set.
+    before, after : mapping
+        Settings by section that `texts` change, and settings that change `texts`.
 
     Raises
     ------
@@ -92,8 +129,10 @@ def load_config(path: str | os.PathLike[str] | None, overrides: Iterable[str] = 
     """
     where = "configuration" if path is None else str(path)
     data = {} if path is None else _read_toml(path)
-    for text in overrides:
+    _merge(data, before)
+    for text in texts:
         _set(data, text)
+    _merge(data, after)
     _apply_preset(data, where)
     return validate_config(data, where)
 
@@ -126,6 +165,14 @@ def _read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         got, fix = f"text that is not TOML ({error})", "correct that line"
     raise InputError(expected="a TOML configuration file", got=got, where=str(location), fix=fix)
+
+
+def _merge(data: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            _merge(data.setdefault(name, {}), value)
+        else:
+            data[name] = value
 
 
 def _set(data: dict[str, Any], text: str) -> None:

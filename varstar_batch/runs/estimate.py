@@ -8,11 +8,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from pydantic import Field
+
 from varstar_batch.errors import InputError
+from varstar_batch.runs.config import PlanRequest
 from varstar_batch.runs.memory import WORKER_MEMORY, projected_memory
 from varstar_batch.survey.read import BYTES_PER_OBSERVATION, PartitionShape
 
 HOUR = 3600.0
+
+
+class EstimateRequest(PlanRequest):
+    """Which run to foretell, on what, at which price."""
+
+    workers: int | None = Field(None, description="Worker processes, a core each; by default one per core")
+    gpus: int = Field(0, description="GPUs that classify while the workers read and fold")
+    rates: str | None = Field(None, description="JSON file of rates measured elsewhere, instead of measuring here")
+    save_rates: str | None = Field(None, description="Write the rates to this file, for --rates")
+    rate: float | None = Field(None, description="Light curves/s of the CNN on one worker, if you know")
+    gpu_rate: float | None = Field(None, description="Light curves/s of the CNN on one GPU")
+    price_per_core_hour: float = Field(0.0, ge=0, description="In any currency")
+    price_per_gpu_hour: float = Field(0.0, ge=0, description="In the same")
 
 
 @dataclass(frozen=True, kw_only=True)
