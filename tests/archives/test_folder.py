@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.makers.archive_files import HJD, OGLE, SKYPATROL_V1, SKYPATROL_V1_OLD, ZTF, write_archive, ztf_hats
+from varstar_batch.archives import folder as archive_folder
 from varstar_batch.errors import InputError
 from varstar_batch.ingest.from_archive import ARCHIVE_REPORT, REJECTED, ingest_archive
 from varstar_batch.ingest.options import ArchiveOptions, IngestOptions
@@ -49,7 +50,7 @@ def test_a_folder_becomes_a_survey_and_everything_is_accounted_for(tmp_path: Pat
 
 READ = """
 import sys
-from varstar_batch.archives import folders
+from varstar_batch.archives import folder
 from varstar_batch.ingest.from_archive import ArchiveOptions, ingest_archive
 from varstar_batch.ingest.options import IngestOptions
 folder._UNIT_FILES = 10
@@ -67,7 +68,7 @@ ingest_archive(sys.argv[1], None, sys.argv[2], ArchiveOptions(band="V", ingest=I
 def test_an_archive_whose_reading_was_killed_is_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {f"star-{i:03d}": SKYPATROL_V1 if i % 7 else SKYPATROL_V1[:-50] for i in range(100)}
     folder = write_archive(tmp_path / "in", **files)
-    monkeypatch.setattr(folder, "_UNIT_FILES", 10)
+    monkeypatch.setattr(archive_folder, "_UNIT_FILES", 10)
     options = ArchiveOptions(band="V", ingest=IngestOptions(workers=1))
     expected = ingest_archive(folder, None, tmp_path / "whole", options)
     words = [sys.executable, "-c", READ, str(folder), str(tmp_path / "survey")]
@@ -77,13 +78,13 @@ def test_an_archive_whose_reading_was_killed_is_read_on(tmp_path: Path, monkeypa
         killed.kill()
     assert not (tmp_path / "survey").exists()
     read: list[str] = []
-    read_batch = folder._read_batch
+    read_batch = archive_folder._Reader._read_batch
 
-    def watched(place: Any, keys: Any, forms: Any) -> Any:
+    def watched(reader: Any, keys: Any) -> Any:
         read.extend(keys)
-        return read_batch(place, keys, forms)
+        return read_batch(reader, keys)
 
-    monkeypatch.setattr(folder, "_read_batch", watched)
+    monkeypatch.setattr(archive_folder._Reader, "_read_batch", watched)
     report = ingest_archive(folder, None, tmp_path / "survey", options)
     assert report.as_dict() == expected.as_dict()
     assert report.tally.rejected == expected.tally.rejected

@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from tests.makers.archive_files import ALL, ERRORS, GOLDEN, HJD, MAGS, OGLE, SKYPATROL_V1, VARIABLES
+from tests.makers.archive_files import ALL, ERRORS, GOLDEN, HJD, MAGS, OGLE, SKYPATROL_V1, VARIABLES, gaia_raw
 from varstar_batch.archives.any_table import table_format
 from varstar_batch.archives.asassn import CAMERA_BANDS
 from varstar_batch.archives.content import UnreadableFileError
 from varstar_batch.archives.fluxes import magnitudes_of
-from varstar_batch.archives.formats import FORMATS, read_file, read_files
+from varstar_batch.archives.formats import FORMATS, Reading, read_file, read_files
+from varstar_batch.archives.tally import Rejected
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.survey.columns import SurveyConfig
 
@@ -58,12 +59,14 @@ def test_files_read_together_are_those_read_alone() -> None:
     for group in ([SKYPATROL_V1, other, SKYPATROL_V1.strip()], [SKYPATROL_V1, cut, other], [OGLE, OGLE, VARIABLES]):
         files = [(f"star-{i}.csv", content) for i, content in enumerate(group)]
         readings = list(read_files(files, ALL))
-        together = pa.concat_tables([one.content.observations for one in readings if one.content])
+        together = pa.concat_tables([one.content.observations for one in readings if isinstance(one, Reading)])
         alone = [(key, content) for key, content in files if content != cut]
         expected = pa.concat_tables([read_file(content, key, ALL)[1].observations for key, content in alone])
         assert together.equals(expected)
-        assert sorted(key for one in readings for key in one.keys) == [key for key, _ in files]
-        assert [one.keys for one in readings if one.error] == ([("star-1.csv",)] if cut in group else [])
+        rejected = [one.file for one in readings if isinstance(one, Rejected)]
+        assert rejected == (["star-1.csv"] if cut in group else [])
+        read = [key for one in readings if isinstance(one, Reading) for key in one.keys]
+        assert sorted(read + rejected) == [key for key, _ in files]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +98,14 @@ def test_any_table_by_its_columns_and_fluxes() -> None:
     assert found.observations["object_id"].to_pylist() == ["007", "007"]
     np.testing.assert_allclose(found.observations["mag"].to_numpy(), [0.0, 99.99], atol=1e-5)
     np.testing.assert_allclose(found.observations["mag_err"].to_numpy(), [2.5 / np.log(10) * 3 / 3630.7805, 99.99])
+
+
+def test_observations_of_files_read_together_are_all_in_the_balance() -> None:
+    """A transit of Gaia is an observation in each band that has a time."""
+    content = gaia_raw()
+    (together,) = read_files([("a.csv", content), ("b.csv", content)], ALL)
+    assert isinstance(together, Reading)
+    assert together.content.rows == 2 * read_file(content, "a.csv", ALL)[1].rows
 
 
 def test_units_of_flux() -> None:

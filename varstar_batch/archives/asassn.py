@@ -13,14 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.archives.content import (
-    Column,
-    FileContent,
-    Format,
-    limits_and_magnitudes,
-    make_content,
-    numbers,
-)
+from varstar_batch.archives.content import Column, FileContent, Format, limits_and_magnitudes, make_content, numbers
 
 _NUMBER, _TEXT, _INTEGER = pa.float64(), pa.string(), pa.int64()
 
@@ -32,61 +25,45 @@ CAMERA_BANDS = (
 """Band by camera: ba to bh took V, bi to bt and those with a capital take g."""
 
 
-def bands_of_cameras(cameras: pa.ChunkedArray) -> pa.Array:
-    """Return the band of each camera, null for a camera that is not known."""
-    encoded = (cameras.combine_chunks() if isinstance(cameras, pa.ChunkedArray) else cameras).dictionary_encode()
-    names = [CAMERA_BANDS.get(name.strip()) if name else None for name in encoded.dictionary.to_pylist()]
-    return pa.array(names, pa.large_string()).take(encoded.indices)
+def _builder(fixed_band: str | None = None, **names: str) -> Callable[[pa.Table, Column], FileContent]:
+    """Return what builds a content from columns of these names, of which those that a file lacks are left out.
+
+    Parameters
+    ----------
+    fixed_band : str or None
+        Of all observations; None where columns say it.
+    **names : str
+        time, mag, mag_err, and if there are any camera, band, quality, object_id.
+    """
+
+    def build(table: pa.Table, name: Column) -> FileContent:
+        there = {role: table[column] for role, column in names.items() if column in table.column_names}
+        columns: dict[str, Column] = {"time": there["time"], "camera": there.get("camera")}
+        columns["mag"], columns["mag_err"] = limits_and_magnitudes(there["mag"], there["mag_err"])
+        columns["band"] = fixed_band or _bands(there.get("band"), there.get("camera"))
+        flags = {}
+        if "quality" in there:
+            bad = pc.equal(pc.utf8_trim_whitespace(there["quality"]), "B").fill_null(False)
+            flags["quality B"] = np.asarray(bad, np.bool_)
+        return make_content(there.get("object_id", name), columns, flags)
+
+    return build
 
 
-def _bands(table: pa.Table, filter_name: str, camera_name: str) -> pa.Array | pa.ChunkedArray:
+def _bands(said: Column, cameras: Column) -> Column:
     """Return the bands: what the file says, and what the camera says where the file says nothing."""
-    of_cameras = bands_of_cameras(table[camera_name]) if camera_name in table.column_names else None
-    if filter_name not in table.column_names:
+    of_cameras = None if cameras is None else _bands_of_cameras(cameras)
+    if said is None:
         return of_cameras
-    said = pc.utf8_trim_whitespace(table[filter_name]).cast(pa.large_string())
+    said = pc.utf8_trim_whitespace(said).cast(pa.large_string())
     return said if of_cameras is None else pc.coalesce(said, pa.chunked_array([of_cameras]))
 
 
-def _skypatrol_v1(table: pa.Table, name: Column) -> FileContent:
-    mag, mag_err = limits_and_magnitudes(table["mag"], table["mag_err"])
-    columns = {"time": table["HJD"], "mag": mag, "mag_err": mag_err, "camera": table["Camera"]}
-    return make_content(name, columns | {"band": _bands(table, "Filter", "Camera")})
-
-
-def _variables(table: pa.Table, name: Column) -> FileContent:
-    mag, mag_err = limits_and_magnitudes(table["mag"], table["mag_err"])
-    columns = {"time": table["hjd"], "mag": mag, "mag_err": mag_err, "camera": table["camera"]}
-    return make_content(name, columns | {"band": bands_of_cameras(table["camera"])})
-
-
-def _skypatrol_v2(table: pa.Table, name: Column) -> FileContent:
-    mag, mag_err = limits_and_magnitudes(table["Mag"], table["Mag Error"])
-    columns = {"time": table["JD"], "mag": mag, "mag_err": mag_err, "band": _bands(table, "Filter", "Camera")}
-    columns |= {"camera": table["Camera"]} if "Camera" in table.column_names else {}
-    return make_content(name, columns, _bad_quality(table, "Quality"))
-
-
-def _pyasassn(table: pa.Table, name: Column) -> FileContent:
-    ids = table["asas_sn_id"] if "asas_sn_id" in table.column_names else name
-    columns = {key: table[column] for key, column in (("time", "jd"), ("mag", "mag"), ("mag_err", "mag_err"))}
-    columns |= {"camera": table["camera"], "band": _bands(table, "phot_filter", "camera")}
-    return make_content(ids, columns, _bad_quality(table, "quality"))
-
-
-def _bad_quality(table: pa.Table, column: str) -> dict[str, np.ndarray]:
-    if column not in table.column_names:
-        return {}
-    bad = pc.equal(pc.utf8_trim_whitespace(table[column]), "B").fill_null(False)
-    return {"quality B": np.asarray(bad.to_numpy(), np.bool_)}
-
-
-def _bulk(band: str, time: str, mag: str, mag_err: str) -> Callable[[pa.Table, Column], FileContent]:
-    def build(table: pa.Table, name: Column) -> FileContent:
-        magnitudes, errors = limits_and_magnitudes(table[mag], table[mag_err])
-        return make_content(name, {"time": table[time], "mag": magnitudes, "mag_err": errors, "band": band})
-
-    return build
+def _bands_of_cameras(cameras: pa.ChunkedArray) -> pa.Array:
+    """Return the band of each camera, null for a camera that is not known."""
+    encoded = cameras.combine_chunks().dictionary_encode()
+    names = [CAMERA_BANDS.get(name.strip()) if name else None for name in encoded.dictionary.to_pylist()]
+    return pa.array(names, pa.large_string()).take(encoded.indices)
 
 
 def _dat2(table: pa.Table, name: Column) -> FileContent:
@@ -107,7 +84,7 @@ FORMATS = (
         time_system="HJD",
         columns={"HJD": _NUMBER, "Camera": _TEXT, "mag": _TEXT, "mag_err": _NUMBER},
         optional={"Filter": _TEXT},
-        build=_skypatrol_v1,
+        build=_builder(time="HJD", mag="mag", mag_err="mag_err", camera="Camera", band="Filter"),
         separator=",",
     ),
     Format(
@@ -115,14 +92,14 @@ FORMATS = (
         time_system="JD",
         columns={"JD": _NUMBER, "Mag": _TEXT, "Mag Error": _NUMBER, "Filter": _TEXT},
         optional={"Quality": _TEXT, "Camera": _TEXT},
-        build=_skypatrol_v2,
+        build=_builder(time="JD", mag="Mag", mag_err="Mag Error", camera="Camera", band="Filter", quality="Quality"),
         separator=",",
     ),
     Format(
         name="asassn-variables",
         time_system="HJD",
         columns={"hjd": _NUMBER, "camera": _TEXT, "mag": _TEXT, "mag_err": _NUMBER},
-        build=_variables,
+        build=_builder(time="hjd", mag="mag", mag_err="mag_err", camera="camera"),
         separator=",",
     ),
     Format(
@@ -130,20 +107,25 @@ FORMATS = (
         time_system="JD",
         columns={"jd": _NUMBER, "mag": _NUMBER, "mag_err": _NUMBER, "camera": _TEXT},
         optional={"asas_sn_id": _TEXT, "quality": _TEXT, "phot_filter": _TEXT},
-        build=_pyasassn,
+        build=_builder(
+            **{name: name for name in ("mag", "mag_err", "camera", "quality")},
+            time="jd",
+            band="phot_filter",
+            object_id="asas_sn_id",
+        ),
     ),
     Format(
         name="asassn-bulk-v",
         time_system="HJD",
         columns={"HJD": _NUMBER, "MAG": _TEXT, "MAG_ERR": _NUMBER},
-        build=_bulk("V", "HJD", "MAG", "MAG_ERR"),
+        build=_builder("V", time="HJD", mag="MAG", mag_err="MAG_ERR"),
         separator=" ",
     ),
     Format(
         name="asassn-bulk-g",
         time_system="HJD",
         columns={"hjd": _NUMBER, "mag": _TEXT, "mag_err": _NUMBER},
-        build=_bulk("g", "hjd", "mag", "mag_err"),
+        build=_builder("g", time="hjd", mag="mag", mag_err="mag_err"),
         separator=" ",
     ),
     Format(

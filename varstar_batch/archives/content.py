@@ -50,7 +50,12 @@ class FileContent:
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Observations that the archive itself flags as bad, by the flag."""
     positions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Dict of str to (float, float). Right ascension and declination [deg] by object_id, where the file has them."""
+    """Right ascension and declination [deg] by object_id, where the file has them."""
+
+    @property
+    def rows(self) -> int:
+        """Observations, with those left out."""
+        return int(self.observations.num_rows) + sum(self.left_out.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +67,13 @@ class Format:
     time_system: str
     """Of its times."""
     columns: Mapping[str, pa.DataType]
+    """That it must have: by them it is recognised."""
     build: Callable[[pa.Table, Column], FileContent]
-    """Callable. Takes the columns and the name of the file without its endings, or one for each row; returns the
-    content."""
+    """Takes the columns and the name of the file without its endings, or one for each row; returns the content."""
     optional: Mapping[str, pa.DataType] = field(default_factory=dict)
-    """Columns it must have, by which it is recognised, and may have."""
+    """Columns that it may have."""
     separator: str | None = None
-    """{",", " "} or None. Of texts: commas, or blanks and tabs; None for both and for binary files."""
+    """{",", " "}. Of texts: commas, or blanks and tabs; None for both and for binary files."""
     headerless: tuple[str, ...] = ()
     """Names of the columns where the file names none."""
 
@@ -110,18 +115,20 @@ def make_content(
     return FileContent(table, left_out, positions or {})
 
 
-def limits_and_magnitudes(texts: pa.Array | pa.ChunkedArray, errors: pa.Array | pa.ChunkedArray) -> tuple[Any, Any]:
-    """Return magnitudes and errors of texts such as ``14.839``, or ``>14.814`` for an upper limit.
+def limits_and_magnitudes(mags: pa.ChunkedArray, errors: pa.ChunkedArray) -> tuple[Any, Any]:
+    """Return magnitudes and errors of numbers, or of texts such as ``14.839``, or ``>14.814`` for an upper limit.
 
     Raises
     ------
     pa.ArrowInvalid
         A text that is no number.
     """
-    is_limit = pc.starts_with(texts, ">")
+    if pa.types.is_floating(mags.type):
+        return mags, errors
+    is_limit = pc.starts_with(mags, ">")
     if not pc.any(is_limit).as_py():
-        return texts.cast(pa.float64()), errors
-    return pc.utf8_ltrim(texts, ">").cast(pa.float64()), pc.if_else(is_limit.fill_null(False), SENTINEL, errors)
+        return mags.cast(pa.float64()), errors
+    return pc.utf8_ltrim(mags, ">").cast(pa.float64()), pc.if_else(is_limit.fill_null(False), SENTINEL, errors)
 
 
 def numbers(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
@@ -133,20 +140,15 @@ def numbers(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
 
 def is_true(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     """Return where a column of texts says true (``true``, ``T``, ``1``)."""
-    truth = pc.is_in(pc.utf8_lower(column), pa.array(["true", "t", "1"], column.type))
-    return np.asarray(truth.to_pylist() if len(truth) == 0 else truth.to_numpy(), np.bool_)
+    return np.asarray(pc.is_in(pc.utf8_lower(column), pa.array(["true", "t", "1"], column.type)), np.bool_)
 
 
 def mean_positions(ids: pa.ChunkedArray, ra: pa.ChunkedArray, dec: pa.ChunkedArray) -> dict[str, tuple[float, float]]:
     """Return the position [deg] of each object: the one of its first observation that has one."""
     table = pa.table({"id": ids.cast(pa.large_string()), "ra": ra, "dec": dec}).drop_null()
     first = table.group_by("id", use_threads=False).aggregate([("ra", "first"), ("dec", "first")])
-    return {
-        name: (right, up)
-        for name, right, up in zip(
-            first["id"].to_pylist(), first["ra_first"].to_pylist(), first["dec_first"].to_pylist(), strict=True
-        )
-    }
+    spots = zip(first["ra_first"].to_pylist(), first["dec_first"].to_pylist(), strict=True)
+    return dict(zip(first["id"].to_pylist(), spots, strict=True))
 
 
 def stem_of(key: str) -> str:

@@ -7,7 +7,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from varstar_batch.archives.content import FileContent, Format, UnreadableFileEr
 from varstar_batch.archives.fits_votable import kind_of, read_with_astropy
 from varstar_batch.archives.parquet import read_parquet
 from varstar_batch.archives.recognise import checked, of_table, unknown_format, wanted_columns
+from varstar_batch.archives.tally import Rejected
 from varstar_batch.archives.text import Head, find_head, read_text
 from varstar_batch.files.parquet_guard import GuardedParquetFile, OversizedError
 
@@ -34,16 +35,11 @@ _PARQUET = b"PAR1"
 
 @dataclass(frozen=True)
 class Reading:
-    """What came of reading one or several files: a format and a content, or an error."""
+    """What one or several files hold."""
 
     keys: tuple[str, ...]
-    """The files."""
-    rows: tuple[int, ...]
-    """Observations in each, with those left out."""
-    form: Format | None
-    content: FileContent | None
-    """None where there is an error."""
-    error: UnreadableFileError | None
+    form: Format
+    content: FileContent
 
 
 def read_file(content: bytes, key: str, formats: Sequence[Format]) -> tuple[Format, FileContent]:
@@ -57,10 +53,6 @@ def read_file(content: bytes, key: str, formats: Sequence[Format]) -> tuple[Form
         Its name, which names the object where nothing in it does.
     formats : sequence of Format
         Those it may have; the first that fits is taken.
-
-    Returns
-    -------
-    Format, FileContent
 
     Raises
     ------
@@ -79,19 +71,16 @@ def read_file(content: bytes, key: str, formats: Sequence[Format]) -> tuple[Form
         if kind is not None:
             form, table = of_table(read_with_astropy(content, kind), formats)
         else:
-            form, table = _of_text(content, formats)
+            _, form, table = _of_text(content, formats)
         return form, checked(form.build(table, name))
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise UnreadableFileError("numbers and texts where they belong", str(error)) from error
 
 
-def read_files(files: Sequence[tuple[str, bytes]], formats: Sequence[Format]) -> Iterator[Reading]:
+def read_files(files: Sequence[tuple[str, bytes]], formats: Sequence[Format]) -> Iterator[Reading | Rejected]:
     """Read files of an archive, those that look alike in one go, which is three times faster for small ones.
 
-    Yields
-    ------
-    Reading
-        Of one or several files; every file is in exactly one.
+    Every file is in exactly one of the results.
     """
     for group in _alike(files):
         together = _read_together(group, formats) if len(group) > 1 else None
@@ -100,63 +89,47 @@ def read_files(files: Sequence[tuple[str, bytes]], formats: Sequence[Format]) ->
             continue
         for key, content in group:
             try:
-                form, found = read_file(content, key, formats)
+                yield Reading((key,), *read_file(content, key, formats))
             except UnreadableFileError as error:
-                yield Reading((key,), (0,), None, None, error)
-            else:
-                yield Reading((key,), (_rows(found),), form, found, None)
+                yield Rejected.make(key, error)
 
 
 def _alike(files: Sequence[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
-    group: list[tuple[str, bytes]] = []
-    first = b""
-    for key, content in files:
-        line = content[: content.find(b"\n") + 1]
-        # Quotes may hide the end of a line, comments stand above the names: such files are read by themselves.
-        plain = b"," in line and not line.startswith((b"#", _GZIP)) and b'"' not in content
-        if group and (line != first or not plain):
-            yield group
-            group = []
-        first = line if plain else b""
-        group.append((key, content))
-        if not plain:
-            yield group
-            group = []
-    if group:
-        yield group
+    """Yield runs of files with the same names in their first line, and each other file by itself."""
+    for line, group in groupby(files, lambda file: _first_line(file[1])):
+        if line:
+            yield list(group)
+        else:
+            yield from ([file] for file in group)
+
+
+def _first_line(content: bytes) -> bytes:
+    """Return the line with the names of the columns; nothing where it takes a closer look to find it."""
+    line = content[: content.find(b"\n") + 1]
+    # Quotes may hide the end of a line, comments stand above the names.
+    return line if b"," in line and not line.startswith((b"#", _GZIP)) and b'"' not in content else b""
 
 
 def _read_together(group: Sequence[tuple[str, bytes]], formats: Sequence[Format]) -> Reading | None:
     """Return what files with the same first line hold; None where one of them needs a closer look."""
     start = group[0][1].find(b"\n") + 1
     bodies = [content[start:] if content.endswith(b"\n") else content[start:] + b"\n" for _, content in group]
-    lines = np.array([body.count(b"\n") for body in bodies])
-    content = group[0][1][:start] + b"".join(bodies)
+    lines = [body.count(b"\n") for body in bodies]
     try:
-        head = find_head(content)
-        if head.start != start:
+        head, form, table = _of_text(group[0][1][:start] + b"".join(bodies), formats)
+        if head.start != start or table.num_rows != sum(lines):
             return None
-        form, names = _find_text_format(head, formats)
-        table = read_text(content, head, names, wanted_columns(form, names))
-        if table.num_rows != lines.sum():
-            return None
-        ids = pa.array([stem_of(key) for key, _ in group], pa.large_string()).take(
-            pa.array(np.repeat(np.arange(len(group)), lines))
-        )
-        found = checked(form.build(table, ids))
+        names = pa.array([stem_of(key) for key, _ in group], pa.large_string())
+        content = checked(form.build(table, names.take(pa.array(np.repeat(np.arange(len(group)), lines)))))
     except (UnreadableFileError, pa.ArrowException):
         return None
-    return Reading(tuple(key for key, _ in group), tuple(lines.tolist()), form, found, None)
+    return Reading(tuple(key for key, _ in group), form, content)
 
 
-def _rows(content: FileContent) -> int:
-    return int(content.observations.num_rows) + sum(content.left_out.values())
-
-
-def _of_text(content: bytes, formats: Sequence[Format]) -> tuple[Format, pa.Table]:
+def _of_text(content: bytes, formats: Sequence[Format]) -> tuple[Head, Format, pa.Table]:
     head = find_head(content)
     form, names = _find_text_format(head, formats)
-    return form, read_text(content, head, names, wanted_columns(form, names))
+    return head, form, read_text(content, head, names, wanted_columns(form, names))
 
 
 def _find_text_format(head: Head, formats: Sequence[Format]) -> tuple[Format, tuple[str, ...]]:
@@ -181,17 +154,14 @@ def _of_parquet(content: bytes, key: str, formats: Sequence[Format]) -> tuple[Fo
         with GuardedParquetFile(io.BytesIO(content), page_checksum_verification=True) as parquet:
             if sum(parquet.decoded_sizes()) > MAX_BYTES:
                 raise UnreadableFileError(f"at most {MAX_BYTES} bytes once decoded, or a name in .parquet", "more")
-            slices = list(read_parquet(parquet, key, formats))
+            forms, contents = zip(*read_parquet(parquet, key, formats), strict=True)
     except OversizedError as error:
         raise UnreadableFileError(error.expected, error.got) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UnreadableFileError("a whole Parquet file", str(error)) from error
-    contents = [content for _, content in slices]
-    left_out: Counter[str] = Counter()
-    for one in contents:
-        left_out.update(one.left_out)
+    left_out = sum((Counter(one.left_out) for one in contents), Counter[str]())
     positions = dict(chain.from_iterable(one.positions.items() for one in reversed(contents)))
-    return slices[0][0], FileContent(pa.concat_tables([one.observations for one in contents]), left_out, positions)
+    return forms[0], FileContent(pa.concat_tables([one.observations for one in contents]), left_out, positions)
 
 
 def _gunzip(content: bytes) -> bytes:

@@ -9,14 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from varstar_batch.archives.content import (
-    Column,
-    FileContent,
-    Format,
-    UnreadableFileError,
-    make_content,
-    numbers,
-)
+from varstar_batch.archives.content import Column, FileContent, Format, UnreadableFileError, make_content, numbers
 from varstar_batch.archives.fluxes import relative_magnitudes
 
 _NUMBER = pa.float64()

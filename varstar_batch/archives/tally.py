@@ -6,8 +6,10 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 
+from varstar_batch.archives.content import UnreadableFileError
 from varstar_batch.errors import one_line
 
+# Characters of a file's content in a line about it.
 _SHOWN = 300
 
 
@@ -17,6 +19,16 @@ class Rejected:
 
     file: str
     error: str
+
+    @classmethod
+    def make(cls, file: str, error: UnreadableFileError) -> Rejected:
+        """Say in one line what was expected and what was there."""
+        got = error.got if len(error.got) <= _SHOWN else f"{error.got[:_SHOWN]}..."
+        return cls(file, one_line(f"expected {error.expected}, got {got}"))
+
+
+COUNTED = ("left_out", "bands", "unknown_cameras", "formats")
+"""Counts of a tally by name."""
 
 
 @dataclass
@@ -51,13 +63,8 @@ class Tally:
         self.observations += other.observations
         self.rejected += other.rejected
         self.kept += other.kept
-        for mine, its in (
-            (self.left_out, other.left_out),
-            (self.bands, other.bands),
-            (self.unknown_cameras, other.unknown_cameras),
-            (self.formats, other.formats),
-        ):
-            mine.update(its)
+        for name in COUNTED:
+            getattr(self, name).update(getattr(other, name))
         self.time_systems |= other.time_systems
         self.object_ids |= other.object_ids
         self.positions |= other.positions
@@ -74,15 +81,9 @@ class Tally:
         """Return what `to_json` has written."""
         said = json.loads(text)
         said["rejected"] = [Rejected(**one) for one in said["rejected"]]
-        for name in ("left_out", "bands", "unknown_cameras", "formats"):
+        for name in COUNTED:
             said[name] = Counter(said[name])
         said["time_systems"] = set(said["time_systems"])
         said["object_ids"] = dict.fromkeys(said["object_ids"])
         said["positions"] = {name: (ra, dec) for name, (ra, dec) in said["positions"].items()}
         return cls(**said)
-
-
-def line_of(expected: str, got: str) -> str:
-    """Return the one line that says why a file was set aside."""
-    shown = got if len(got) <= _SHOWN else f"{got[:_SHOWN]}..."
-    return one_line(f"expected {expected}, got {shown}")

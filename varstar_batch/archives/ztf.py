@@ -13,42 +13,36 @@ import pyarrow.compute as pc
 from varstar_batch.archives.content import Column, FileContent, Format, make_content, mean_positions, numbers
 
 BAD = 1 << 15
-_BANDS = ("g", "r", "i")
 # Of the filters 1, 2 and 3.
+_BANDS = ("g", "r", "i")
 
 
 def _build(table: pa.Table, name: Column) -> FileContent:
     band = pc.utf8_ltrim(pc.utf8_trim_whitespace(table["filtercode"]), "z")
-    columns = {"time": table["hjd"], "mag": table["mag"], "mag_err": table["magerr"], "band": band}
-    flags = {"catflags 32768": (numbers(table["catflags"]) & np.int64(BAD)) != 0}
-    positions = {}
-    if {"ra", "dec"} <= set(table.column_names):
-        positions = mean_positions(table["oid"], table["ra"], table["dec"])
-    return make_content(table["oid"], columns, flags, positions)
+    return _content(table, ("oid", "hjd", "ra", "dec"), band)
 
 
 def _build_hats(table: pa.Table, name: Column) -> FileContent:
     band = pa.array(_BANDS, pa.large_string()).take(pc.index_in(table["filterid"], pa.array([1, 2, 3], pa.int64())))
-    columns = {"time": table["hmjd"], "mag": table["mag"], "mag_err": table["magerr"], "band": band}
+    return _content(table, ("objectid", "hmjd", "objra", "objdec"), band)
+
+
+def _content(table: pa.Table, names: tuple[str, str, str, str], band: Column) -> FileContent:
+    ids, time, ra, dec = names
+    columns = {"time": table[time], "mag": table["mag"], "mag_err": table["magerr"], "band": band}
     flags = {"catflags 32768": (numbers(table["catflags"]) & np.int64(BAD)) != 0}
-    return make_content(
-        table["objectid"], columns, flags, mean_positions(table["objectid"], table["objra"], table["objdec"])
-    )
+    known = {ra, dec} <= set(table.column_names)
+    positions = mean_positions(table[ids], table[ra], table[dec]) if known else {}
+    return make_content(table[ids], columns, flags, positions)
 
 
 FORMATS = (
     Format(
         name="ztf",
         time_system="HJD",
-        columns={
-            "oid": pa.string(),
-            "hjd": pa.float64(),
-            "mag": pa.float64(),
-            "magerr": pa.float64(),
-            "catflags": pa.int64(),
-            "filtercode": pa.string(),
-        },
-        optional={"ra": pa.float64(), "dec": pa.float64()},
+        columns={"oid": pa.string(), "catflags": pa.int64(), "filtercode": pa.string()}
+        | dict.fromkeys(("hjd", "mag", "magerr"), pa.float64()),
+        optional=dict.fromkeys(("ra", "dec"), pa.float64()),
         build=_build,
     ),
     Format(
