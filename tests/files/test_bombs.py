@@ -36,7 +36,8 @@ from varstar_batch.errors import VarstarError
 from varstar_batch.ingest.from_tables import ingest
 from varstar_batch.ingest.from_archive import ingest_archive
 from varstar_batch.ingest.options import IngestOptions
-from varstar_batch.survey.summary import find_object, summarise
+from varstar_batch.survey.objects import find_object
+from varstar_batch.survey.summary import summarise
 from varstar_batch.survey.open import open_survey
 
 def status(name):

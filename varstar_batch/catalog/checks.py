@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from varstar_batch.catalog.index import READERS
 from varstar_batch.catalog.sql import open_duckdb, quoted, scan
 from varstar_batch.errors import PartitionError, VarstarError, one_line
 from varstar_batch.files.location import Location, listed
 from varstar_batch.files.parquet import opened_parquet
+from varstar_batch.parallel import in_order
 
 SUM_TOLERANCE = 1e-6
 """How far the probabilities of an object may be from adding up to 1: six roundings to float32 stay well below."""
-
-READERS = 16
 
 MISSING = "no file"
 """What `read_footers` says of a file that is not there."""
@@ -87,8 +86,7 @@ def read_footers(run: Location, keys: Sequence[str]) -> dict[str, Footer | str]:
         except PartitionError as error:
             return MISSING if error.kind == "missing" else f"an unreadable file ({error.got})"
 
-    with ThreadPoolExecutor(READERS) as pool:
-        return dict(zip(keys, pool.map(footer, keys), strict=True))
+    return dict(zip(keys, in_order(footer, keys, READERS), strict=True))
 
 
 def schema_problems(footers: Mapping[str, Footer]) -> list[tuple[str, str]]:

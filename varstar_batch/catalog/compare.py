@@ -14,7 +14,7 @@ import pyarrow as pa
 from varstar_batch.catalog.reader import CatalogReader
 from varstar_batch.catalog.root import output_key
 from varstar_batch.catalog.sql import BATCH_ROWS, open_duckdb, quoted, scan
-from varstar_batch.errors import InputError
+from varstar_batch.errors import InputError, differences
 from varstar_batch.files.parquet import read_table
 
 KINDS = ("class", "status", "appeared", "vanished")
@@ -122,7 +122,8 @@ class Comparison:
 
     @property
     def _changes(self) -> str:
-        numbers = ["class_prob", "period", "n_obs", *(f"prob_{name}" for name in _classes(self.a, self.b))]
+        shared = (f"prob_{name}" for name in self.a.classes if name in self.b.classes)
+        numbers = ["class_prob", "period", "n_obs", *shared]
         columns = ", ".join(f"a_{name} AS {name}_a, b_{name} AS {name}_b" for name in numbers)
         return f"SELECT object_id, kind, label_a, label_b, cause, {columns} FROM pairs WHERE kind IS NOT NULL"
 
@@ -160,28 +161,20 @@ def open_comparison(a: CatalogReader, b: CatalogReader) -> Iterator[Comparison]:
         yield Comparison(connection, a, b, carried)
 
 
-def settings_difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+def settings_difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """Return one line for each setting in which two runs' records differ: survey, model, configuration, code."""
-    names = ("survey", "model", "configuration", "code_version") if not prefix else sorted({*a, *b})
-    lines: list[str] = []
-    for name in names:
-        old, new = a.get(name), b.get(name)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            lines += settings_difference(old, new, f"{prefix}{name}.")
-        elif old != new:
-            lines.append(f"{prefix}{name}: {old} -> {new}")
-    return lines
+    return [
+        f"{key}: {old} -> {new}"
+        for name in ("survey", "model", "configuration", "code_version")
+        for key, old, new in differences({name: a.get(name)}, {name: b.get(name)})
+    ]
 
 
 def _carried(a: CatalogReader, b: CatalogReader) -> list[dict[str, Any]]:
     """Return the partitions whose files are the same in both runs: nothing in them can have changed."""
-    hashes = {entry["partition"]: entry["sha256"] for entry in _partitions(a)}
-    return [entry for entry in _partitions(b) if hashes.get(entry["partition"]) == entry["sha256"]]
-
-
-def _partitions(reader: CatalogReader) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = read_table(reader.run / "partitions.parquet").to_pylist()
-    return entries
+    before, after = (read_table(reader.run / "partitions.parquet").to_pylist() for reader in (a, b))
+    hashes = {entry["partition"]: entry["sha256"] for entry in before}
+    return [entry for entry in after if hashes.get(entry["partition"]) == entry["sha256"]]
 
 
 def _side(
@@ -193,40 +186,30 @@ def _side(
     """
     plan = read_table(reader.run / "plan.parquet")
     failed = set(read_table(other.run / "failures.parquet")["partition"].to_pylist())
-    layout = reader.record["layout"]
     rows = [entry for entry in plan.to_pylist() if entry["partition"] not in same]
-    known = {entry["partition"] for entry in _partitions(reader)}
+    keys = [output_key(reader.record["layout"], row["partition"]) for row in rows]
     table = pa.table(
         {
-            "file": pa.array([str(reader.run / output_key(layout, row["partition"])) for row in rows], pa.string()),
+            "file": pa.array([str(reader.run / key) for key in keys], pa.string()),
             "version": pa.array([f"{row['size']}:{row['version']}" for row in rows], pa.string()),
             "elsewhere": pa.array([row["partition"] in failed for row in rows], pa.bool_()),
         }
     )
-    files = [reader.run / output_key(layout, row["partition"]) for row in rows if row["partition"] in known]
+    known = set(reader.files)
+    files = [reader.run / key for key in keys if key in known]
     connection.register(f"plan_{name}", table)
     if files:
         scan(connection, f"rows_{name}", files, filename=True)
     else:
         scan(connection, f"all_{name}", list(reader.locations), filename=True)
         connection.execute(f"CREATE VIEW rows_{name} AS FROM all_{name} LIMIT 0")
-    columns = ", ".join(f'r."{column}" AS {name}_{column}' for column in _compared(reader))
+    compared = ["object_id", "status", "class", "period", "n_obs", "class_prob", *(f"prob_{c}" for c in reader.classes)]
+    columns = ", ".join(f'r."{column}" AS {name}_{column}' for column in compared)
     connection.execute(
         f"""CREATE VIEW {name} AS SELECT {columns}, p.version AS {name}_version, p.elsewhere AS {name}_elsewhere,
         CASE WHEN r.status = 'ok' THEN r."class" ELSE r.status END AS {name}_label
         FROM rows_{name} r JOIN plan_{name} p ON r.filename = p.file"""
     )
-
-
-def _compared(reader: CatalogReader) -> list[str]:
-    return [
-        *("object_id", "status", "class", "period", "n_obs", "class_prob"),
-        *(f"prob_{name}" for name in reader.classes),
-    ]
-
-
-def _classes(a: CatalogReader, b: CatalogReader) -> list[str]:
-    return [name for name in a.classes if name in b.classes]
 
 
 def _pairs(a: CatalogReader, b: CatalogReader) -> str:

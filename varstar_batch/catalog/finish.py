@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from varstar_batch.catalog.index import build_index, write_index
+from varstar_batch.catalog.definitions import definition_tables
+from varstar_batch.catalog.index import INDEX_NAME, build_index
 from varstar_batch.catalog.root import output_key
+from varstar_batch.catalog.tables import RECORDS_KEY
 from varstar_batch.files.hats_write import finish_hats
-from varstar_batch.files.location import TEMPORARY_PREFIX, Location, listed, write_json
-from varstar_batch.files.parquet import read_table
+from varstar_batch.files.location import Location, listed, write_json
+from varstar_batch.files.parquet import read_table, write_columns
+from varstar_batch.parallel import in_order
 from varstar_batch.survey.open import Survey
 
 MANIFEST = "manifest.json"
 """Size and SHA-256 of every file of a run except itself and the partitions, whose own are in ``partitions.parquet``."""
 
 _HASHED_AT_ONCE = 2**22
+
 _READERS = 8
+
+_NOT_INHERITED = {
+    # Of columns and sizes that the survey has and its catalog has not.
+    "hats_col_healpix",
+    "hats_col_healpix_order",
+    "hats_cols_default",
+    "hats_cols_sort",
+    "hats_cols_survey_id",
+    "hats_coordinate_epoch",
+    "hats_max_rows",
+    "hats_max_bytes",
+    "hats_skymap_alt_orders",
+    "hats_primary_table_url",
+    "hats_frame",
+}
 
 
 def finish_run_files(run: Location, survey: Survey, record: Mapping[str, Any]) -> None:
@@ -43,11 +57,14 @@ def finish_run_files(run: Location, survey: Survey, record: Mapping[str, Any]) -
         The content of ``run.json``.
     """
     files = run_files(run, record["layout"])
-    _remove_unfinished(run)
-    write_index(run, build_index(listed(run), files))
-    write_definitions(run, record)
+    run.remove_unfinished()
+    write_columns(run / INDEX_NAME, build_index(listed(run), files).table)
+    for name, table in definition_tables(record).items():
+        write_columns(run / f"definitions/{name}.parquet", table)
     if record["layout"] == "hats" and files:
-        finish_hats(run, files, survey.hats_properties or {}, record)
+        properties = _hats_properties(survey.hats_properties or {}, record)
+        released = record["finished"][:10]
+        finish_hats(run, files, properties, private=(RECORDS_KEY,), thumbnail=True, released=released)
     write_json(run / MANIFEST, manifest(run, files))
 
 
@@ -57,13 +74,6 @@ def load_ahead(survey: Survey) -> threading.Thread:
     thread = threading.Thread(target=importlib.import_module, args=(needed,), name="load-ahead")
     thread.start()
     return thread
-
-
-def _remove_unfinished(run: Location) -> None:
-    # A worker that was killed while it wrote leaves a file that other readers of the folder would stumble over.
-    for path in run.fs.find(run.path):
-        if path.rsplit("/", 1)[-1].startswith(TEMPORARY_PREFIX):
-            run.fs.rm_file(path)
 
 
 def run_files(run: Location, layout: str) -> list[str]:
@@ -77,8 +87,7 @@ def manifest(run: Location, partitions: list[str]) -> dict[str, dict[str, Any]]:
     skipped = {*partitions, MANIFEST}
     # Parts of partitions are gone, or will be, when the run is published.
     keys = [info.key for info in run.files() if info.key not in skipped and not info.key.startswith("parts/")]
-    with ThreadPoolExecutor(_READERS) as pool:
-        return dict(zip(keys, pool.map(lambda key: fingerprint_file(run / key), keys), strict=True))
+    return dict(zip(keys, in_order(lambda key: fingerprint_file(run / key), keys, _READERS), strict=True))
 
 
 def fingerprint_file(location: Location) -> dict[str, Any]:
@@ -92,61 +101,19 @@ def fingerprint_file(location: Location) -> dict[str, Any]:
     return {"bytes": size, "sha256": digest.hexdigest()}
 
 
-CLASS_DESCRIPTIONS = {
-    "CEP": ("Cepheids", "Pulsating supergiants with periods of days to months: classical, type II and anomalous"),
-    "DSCUT": ("delta Scuti stars", "Short-period pulsators of spectral type A to F, high-amplitude ones included"),
-    "ECL": ("Eclipsing binaries", "Detached, semi-detached and contact binaries"),
-    "M": ("Mira variables", "Long-period pulsating giants of large amplitude"),
-    "RR": ("RR Lyrae stars", "Pulsating horizontal-branch stars, fundamental mode and overtone"),
-    "SR": ("Semi-regular variables", "Giants and supergiants that pulsate with noticeable, disturbed periodicity"),
-}
-"""Name and description of the classes of the science; a bundle may bring others, which are described by their name."""
-
-
-NAMES = ("run", "classifier", "class")
-
-
-def definition_tables(record: Mapping[str, Any]) -> dict[str, pa.Table]:
-    """Return the tables ``run``, ``classifier`` and ``class`` of a run from its record (``run.json``)."""
-    model = record["model"]
-    classifier = f"{model['name']} {model['version']}"
-    described = [CLASS_DESCRIPTIONS.get(name, (name, "")) for name in model["classes"]]
-    run = {
-        "run_id": record["run_id"],
-        "classifier_name": classifier,
-        "survey": record["survey"],
-        "finished": record["finished"],
-        "code_version": record["code_version"],
-        "configuration": json.dumps(record["configuration"], sort_keys=True),
-        "fingerprint": record["fingerprint"],
-        "n_objects": record["rows"],
-        "n_classified": record["status"].get("ok", 0),
-        "n_failed_partitions": record["failed_partitions"],
+def _hats_properties(survey: Mapping[str, str], record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``hats.properties`` of a run: the survey's, and whose classes these are."""
+    name, model = survey.get("obs_collection", "survey"), record["model"]
+    inherited = {key: value for key, value in survey.items() if key not in _NOT_INHERITED}
+    return inherited | {
+        "obs_collection": f"{name}_variability",
+        "obs_title": f"Classes of the variable stars of {name}",
+        "obs_description": "Class probabilities from phase-folded light curves by a one-dimensional CNN",
+        "hats_nrows": record["rows"],
+        "prov_progenitor": record["survey"],
+        "varstar_run_id": record["run_id"],
+        "varstar_model": f"{model['name']} {model['version']}",
+        "varstar_model_hash": model["hash"],
+        "varstar_code_version": record["code_version"],
+        "varstar_fingerprint": record["fingerprint"],
     }
-    definition = {
-        "run_id": record["run_id"],
-        "classifier_name": classifier,
-        "classifier_description": f"{model['architecture']} on phase-folded light curves",
-        "model_hash": model["hash"],
-    }
-    return {
-        "run": pa.Table.from_pylist([run]),
-        "classifier": pa.Table.from_pylist([definition]),
-        "class": pa.table(
-            {
-                "run_id": [record["run_id"]] * len(described),
-                "classifier_name": [classifier] * len(described),
-                "class_name": list(model["classes"]),
-                "class_title": [title for title, _ in described],
-                "class_description": [text for _, text in described],
-                "n_objects": [int(record["classes"].get(name, 0)) for name in model["classes"]],
-            }
-        ),
-    }
-
-
-def write_definitions(run: Location, record: Mapping[str, Any]) -> None:
-    """Store the three tables in a run's folder ``definitions``."""
-    for name, table in definition_tables(record).items():
-        with (run / f"definitions/{name}.parquet").atomic_output() as sink:
-            pq.write_table(table, sink, compression="zstd")

@@ -6,7 +6,6 @@ A reader of one star or of a cone asks this table, instead of 10^5 footers, whic
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from varstar_batch.files.location import Location
+from varstar_batch.parallel import in_order
 from varstar_batch.sky import HEALPIX_COLUMN, SMALLEST_CONE, cells_of, cone_ranges
 
 INDEX_NAME = "row_groups.parquet"
@@ -104,21 +104,8 @@ def build_index(run: Location, files: Sequence[str]) -> RowGroupIndex:
     files : sequence of str
         Keys of its dataset's files.
     """
-    with ThreadPoolExecutor(READERS) as pool:
-        parts = list(pool.map(lambda key: _file_rows(run, key), files))
+    parts = list(in_order(lambda key: _file_rows(run, key), files, READERS))
     return RowGroupIndex(pa.concat_tables(parts, promote_options="default") if parts else _empty())
-
-
-def write_index(run: Location, index: RowGroupIndex) -> None:
-    """Store an index in its run's folder."""
-    with (run / INDEX_NAME).atomic_output() as sink:
-        pq.write_table(index.table, sink, compression="zstd")
-
-
-def read_index(run: Location) -> RowGroupIndex:
-    """Return the stored index of a run. Raises FileNotFoundError."""
-    with (run / INDEX_NAME).open_input() as stream:
-        return RowGroupIndex(pq.read_table(stream))
 
 
 def _file_rows(run: Location, key: str) -> pa.Table:

@@ -21,11 +21,12 @@ import pyarrow.parquet as pq
 from varstar_batch.catalog.cone import Cone, cone_schema, cone_tables
 from varstar_batch.catalog.finish import run_files
 from varstar_batch.catalog.history import RUN_RECORD, published_runs, resolve_run
-from varstar_batch.catalog.index import RowGroupIndex, read_index
+from varstar_batch.catalog.index import INDEX_NAME, RowGroupIndex
 from varstar_batch.catalog.root import Catalog, open_catalog_root
 from varstar_batch.catalog.sql import Answer, open_duckdb, open_session, run_select, scan
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
+from varstar_batch.files.parquet import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +86,7 @@ class CatalogReader:
     def index(self) -> RowGroupIndex:
         """What every row group spans."""
         try:
-            return read_index(self.run)
+            return RowGroupIndex(read_table(self.run / INDEX_NAME))
         except FileNotFoundError:
             raise self._damaged("the index of row groups") from None
 

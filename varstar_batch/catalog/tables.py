@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 
+RECORDS_KEY = b"varstar.records"
+"""Key of the Parquet metadata under which a catalog file carries the records of its chunks."""
+
 COUNTS = pa.map_(pa.string(), pa.int64())
 
 PLAN_SCHEMA = pa.schema(

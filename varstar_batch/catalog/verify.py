@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +29,7 @@ from varstar_batch.catalog.tables import add_counts
 from varstar_batch.errors import PartitionError, one_line
 from varstar_batch.files.location import Location
 from varstar_batch.files.parquet import opened_parquet, read_table
+from varstar_batch.parallel import in_order
 from varstar_batch.survey.open import Partition, Survey
 
 _READERS = 8
@@ -82,21 +82,19 @@ def verify_catalog(reader: CatalogReader, survey: Survey | None = None) -> list[
 
 
 def _checksums(reader: CatalogReader, expected: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
-    def look(key: str) -> dict[str, Any] | None:
+    def read(key: str) -> dict[str, Any] | None:
         try:
             return fingerprint_file(reader.run / key)
         except FileNotFoundError:
             return None
 
-    with ThreadPoolExecutor(_READERS) as pool:
-        for key, found in zip(expected, pool.map(look, expected), strict=True):
-            said = expected[key]
-            if found is None:
-                yield Finding("lost", key, "the file is missing")
-            elif found["bytes"] != said["bytes"]:
-                yield Finding("size", key, f"{found['bytes']} bytes instead of {said['bytes']}")
-            elif found["sha256"] != said["sha256"]:
-                yield Finding("checksum", key, f"SHA-256 {found['sha256'][:12]}... instead of {said['sha256'][:12]}...")
+    for (key, said), found in zip(expected.items(), in_order(read, expected, _READERS), strict=True):
+        if found is None:
+            yield Finding("lost", key, "the file is missing")
+        elif found["bytes"] != said["bytes"]:
+            yield Finding("size", key, f"{found['bytes']} bytes instead of {said['bytes']}")
+        elif found["sha256"] != said["sha256"]:
+            yield Finding("checksum", key, f"SHA-256 {found['sha256'][:12]}... instead of {said['sha256'][:12]}...")
 
 
 def _unexpected(reader: CatalogReader, expected: Mapping[str, Any], keys: Mapping[str, Any]) -> Iterator[Finding]:

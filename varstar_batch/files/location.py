@@ -23,7 +23,7 @@ from fsspec.core import url_to_fs
 from fsspec.spec import AbstractFileSystem
 
 from varstar_batch.errors import InputError, one_line
-from varstar_batch.files.object_store import _codes, is_refused_condition, s3_options, storage_errors
+from varstar_batch.files.object_store import error_codes, is_refused_condition, s3_options, storage_errors
 
 TEMPORARY_PREFIX = ".tmp-"
 """Names that begin so are unfinished; every listing leaves them out."""
@@ -41,6 +41,14 @@ class FileInfo:
     """Bytes."""
     version: str
     """What changes when the content does: the ETag on an object store, else the time of modification in nanoseconds."""
+
+    @classmethod
+    def of(cls, key: str, info: Mapping[str, Any]) -> FileInfo:
+        """Return what a listing of fsspec says of a file."""
+        version = str(info.get("ETag") or info.get("etag") or "").strip('"')
+        if not version and "mtime" in info:
+            version = str(round(float(info["mtime"]) * 1e9))
+        return cls(key, int(info["size"]), version or str(info.get("LastModified") or info.get("created") or ""))
 
 
 @dataclass(frozen=True)
@@ -84,9 +92,9 @@ class Location:
         root = self.path.rstrip("/") + "/"
         found = self.fs.find(self.path, detail=True)
         infos = [
-            FileInfo(path[len(root) :], int(info["size"]), _version(info))
+            FileInfo.of(path[len(root) :], info)
             for path, info in found.items()
-            if path.endswith(suffix) and path.startswith(root) and not _is_temporary(path[len(root) :])
+            if path.endswith(suffix) and path.startswith(root) and f"/{TEMPORARY_PREFIX}" not in path[len(root) - 1 :]
         ]
         return sorted(infos, key=lambda info: info.key)
 
@@ -113,24 +121,19 @@ class Location:
     @contextmanager
     def atomic_output(self) -> Iterator[BinaryIO]:
         """Open for writing; the file appears whole when the block ends, and not at all when it raises."""
-        if not self.is_local:
-            stream = self.fs.open(self.path, "wb")
-            try:
-                yield stream
-            except BaseException:
-                stream.discard()
-                # fsspec completes an upload in close() and __del__ unless it believes that it is closed already.
-                stream.closed = True
-                raise
-            stream.close()
-            return
-        with self._temporary() as temporary:
-            with temporary.open("wb") as file:
+        if self.is_local:
+            with self._beside(os.replace) as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-            _sync_folder(Path(self.path).parent)
+            return
+        stream = self.fs.open(self.path, "wb")
+        try:
+            yield stream
+        except BaseException:
+            stream.discard()
+            # fsspec completes an upload in close() and __del__ unless it believes that it is closed already.
+            stream.closed = True
+            raise
+        stream.close()
 
     def write_bytes(self, content: bytes) -> None:
         """Write the whole content atomically, over whatever was there."""
@@ -149,13 +152,8 @@ class Location:
             Another writer was first.
         """
         if self.is_local:
-            with self._temporary() as temporary:
-                with temporary.open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.link(temporary, self.path)
-                _sync_folder(Path(self.path).parent)
+            with self._beside(os.link) as file:
+                file.write(content)
             return
         try:
             # One small put with If-None-Match: the multipart completion ignores the condition on some servers.
@@ -192,14 +190,20 @@ class Location:
                 left.unlink(missing_ok=True)
 
     @contextmanager
-    def _temporary(self) -> Iterator[Path]:
+    def _beside(self, appear: Callable[[Path, str], None]) -> Iterator[BinaryIO]:
+        """Open a temporary file beside this one; what is written is on the disk before `appear` gives it its name."""
         target = Path(self.path)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{target.name}")
         try:
-            yield temporary
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            appear(temporary, self.path)
         finally:
             temporary.unlink(missing_ok=True)
+        sync_folder(target.parent)
 
 
 def locate(url: str | os.PathLike[str], *, what: str) -> Location:
@@ -264,21 +268,8 @@ def writable(where: str, what: str, action: Callable[[], _T]) -> _T:
     )
 
 
-def _is_temporary(key: str) -> bool:
-    return any(part.startswith(TEMPORARY_PREFIX) for part in key.split("/"))
-
-
-def _version(info: dict[str, Any]) -> str:
-    etag = info.get("ETag") or info.get("etag")
-    if etag:
-        return str(etag).strip('"')
-    if "mtime" in info:
-        return str(round(float(info["mtime"]) * 1e9))
-    return str(info.get("LastModified") or info.get("created") or "")
-
-
-def _sync_folder(folder: Path) -> None:
-    # A rename is durable only when its folder is: without this a power cut could bring back the old name.
+def sync_folder(folder: Path) -> None:
+    """Make a rename in a local folder durable: without this a power cut could bring back the old name."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -289,15 +280,8 @@ def _sync_folder(folder: Path) -> None:
 def listed(folder: Location) -> Location:
     """Return a folder whose files' sizes are known from one listing, instead of being asked for file by file.
 
-    Parameters
-    ----------
-    folder : Location
-        Where nobody writes as long as the result is used.
-
-    Returns
-    -------
-    Location
-        The same folder through a filesystem of its own, which keeps a listing; a local one as it is.
+    Nobody may write in it as long as the result is used: the same folder through a filesystem of its own, which keeps a
+    listing; a local one as it is.
     """
     if folder.is_local or not hasattr(folder.fs, "call_s3"):
         return folder
@@ -309,7 +293,7 @@ def listed(folder: Location) -> Location:
 
 def refusal(location: Location, error: OSError) -> OSError:
     """Return why a store forbids reading an object; a HEAD request, by which it was found out, does not say why."""
-    if location.is_local or _codes(error) - {"403", "Forbidden"}:
+    if location.is_local or error_codes(error) - {"403", "Forbidden"}:
         return error
     try:
         with storage_errors():
@@ -330,34 +314,22 @@ def check_reachable(location: Location, what: str) -> Location:
     if location.is_local or not hasattr(location.fs, "call_s3"):
         return location
     bucket, _, prefix = location.path.partition("/")
-    where = f"{what} {location}"
     endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "")
     server = f"{endpoint.hostname}:{endpoint.port}" if endpoint.hostname else "Amazon S3"
     try:
         with storage_errors():
             location.fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
+        return location
     except FileNotFoundError:
-        raise InputError(
-            expected="a bucket that exists",
-            got=f"no bucket {bucket!r} at {server}",
-            where=where,
-            fix="check its name and AWS_ENDPOINT_URL, or create it",
-        ) from None
+        expected, got = "a bucket that exists", f"no bucket {bucket!r} at {server}"
+        fix = "check its name and AWS_ENDPOINT_URL, or create it"
     except PermissionError as error:
-        raise InputError(
-            expected=f"credentials that {server} accepts",
-            got=_without_secrets(error),
-            where=where,
-            fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), or AWS_PROFILE",
-        ) from None
+        expected, got = f"credentials that {server} accepts", _without_secrets(error)
+        fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN), or AWS_PROFILE"
     except OSError as error:
-        raise InputError(
-            expected="an object store that answers",
-            got=_without_secrets(error),
-            where=where,
-            fix="check AWS_ENDPOINT_URL and the network",
-        ) from None
-    return location
+        expected, got = "an object store that answers", _without_secrets(error)
+        fix = "check AWS_ENDPOINT_URL and the network"
+    raise InputError(expected=expected, got=got, where=f"{what} {location}", fix=fix)
 
 
 def _without_secrets(error: OSError) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from varstar_batch.errors import InputError, VarstarError, WorkersLostError
-from varstar_batch.files.location import TEMPORARY_PREFIX, Location, writable
+from varstar_batch.files.location import TEMPORARY_PREFIX, Location, sync_folder, writable
 from varstar_batch.files.parquet import UNFINISHED
 
 
@@ -81,11 +80,7 @@ def _staged(out: Location, what: str, resume: str | None) -> Iterator[Location]:
     finally:
         if not kept:
             shutil.rmtree(staging, ignore_errors=True)
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(target.parent)
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def storage_errors() -> Iterator[None]:
 
 def is_refused_condition(error: OSError) -> bool:
     """Whether a store refused a conditional put since the object exists already."""
-    return bool(_codes(error) & _PRECONDITION_FAILED)
+    return bool(error_codes(error) & _PRECONDITION_FAILED)
 
 
 def kind_of(error: OSError) -> str:
@@ -86,7 +86,7 @@ def kind_of(error: OSError) -> str:
     if error.errno in _FULL:
         return "disk_full"
     if isinstance(error, PermissionError):
-        known = _codes(error) & _CREDENTIALS or type(error.__cause__).__name__ in _NO_CREDENTIALS
+        known = error_codes(error) & _CREDENTIALS or type(error.__cause__).__name__ in _NO_CREDENTIALS
         return "credentials" if known else "forbidden"
     return "storage"
 
@@ -97,7 +97,8 @@ def _library_errors() -> tuple[type[Exception], ...]:
     return (library.BotoCoreError,) if library is not None else ()
 
 
-def _codes(error: OSError) -> set[str]:
+def error_codes(error: OSError) -> set[str]:
+    """Return the code and the HTTP status by which a store refused something, as texts; empty where it was no store."""
     response = getattr(error.__cause__, "response", None)
     if not isinstance(response, dict):
         return set()

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from varstar_batch.errors import InputError
-from varstar_batch.files.hats_write import finish_hats_survey
+from varstar_batch.files.hats_write import finish_hats
 from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.files.new_folder import check_vacant, new_folder
 from varstar_batch.files.parquet import one_chunk
@@ -143,7 +143,15 @@ def write_survey(
             if target.finish is not None:
                 target.finish(folder, report)
             if options.hats:
-                finish_hats_survey(folder, keys, out.name, report.objects_written)
+                finish_hats(
+                    folder,
+                    keys,
+                    {
+                        "obs_collection": out.name,
+                        "obs_title": f"Light curves of {out.name}",
+                        "hats_nrows": report.objects_written,
+                    },
+                )
         return report
 
     return writable(str(out), "survey", write)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from varstar_batch._version import __version__
-from varstar_batch.errors import InputError
+from varstar_batch.errors import InputError, differences
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.memory import projected_memory
@@ -155,16 +155,9 @@ def split(partition: Partition, shape: PartitionShape, memory: int, max_rows: in
     return tuple(_chunk(partition, shape, index, len(runs), run) for index, run in enumerate(runs))
 
 
-def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
+def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """Return one line for each key in which two nested mappings differ."""
-    lines: list[str] = []
-    for key in sorted(set(mine) | set(theirs)):
-        a, b = mine.get(key), theirs.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            lines += difference(a, b, f"{prefix}{key}.")
-        elif a != b:
-            lines.append(f"{prefix}{key}: {b!r} then, {a!r} now")
-    return lines
+    return [f"{key}: {then!r} then, {now!r} now" for key, then, now in differences(theirs, mine)]
 
 
 def _chunk(

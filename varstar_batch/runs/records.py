@@ -13,16 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from varstar_batch.catalog.tables import COUNTS, add_counts
+from varstar_batch.catalog.tables import COUNTS, RECORDS_KEY, add_counts
 from varstar_batch.files.location import Location
 from varstar_batch.files.parquet import as_table
 from varstar_batch.runs.plan import Chunk
 from varstar_batch.survey.open import Failure
 
 STAGES = ("read", "fold", "classify", "write")
-
-RECORDS_KEY = b"varstar.records"
-"""Key of the Parquet metadata under which a catalog file carries the records of its chunks."""
 
 
 @dataclass(frozen=True, kw_only=True)

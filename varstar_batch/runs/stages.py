@@ -159,7 +159,6 @@ def publish(prepared: Prepared, executed: Executed) -> dict[str, Any]:
     record = summary(prepared, executed)
     write_json(run / "run.json", record)
     (run / "parts").remove()
-    run.remove_unfinished()
     finish_run_files(run, prepared.plan.survey, record)
     try:
         prepared.catalog.publish(prepared.run_id, based_on=prepared.based_on.number)

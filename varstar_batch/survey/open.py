@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.hats_read import find_hats_catalog, list_pixel_files
-from varstar_batch.files.location import FileInfo, Location, _version, check_reachable, locate
+from varstar_batch.files.location import FileInfo, Location, check_reachable, locate
 from varstar_batch.files.parquet import check_finished, opened_parquet, parquet_files
 from varstar_batch.light_curves.rules import Limits
 from varstar_batch.survey.columns import TIME_SYSTEM_KEY, SurveyConfig
@@ -115,8 +115,7 @@ def open_survey(url: str | os.PathLike[str], config: SurveyConfig | None = None)
 def _list_partitions(place: Location) -> tuple[Location, list[FileInfo], dict[str, str] | None]:
     if place.is_file():
         folder = Location(place.fs, place.path.rpartition("/")[0] or "/")
-        info = place.fs.info(place.path)
-        return folder, [FileInfo(place.name, int(info["size"]), _version(info))], None
+        return folder, [FileInfo.of(place.name, place.fs.info(place.path))], None
     if not place.exists():
         raise InputError(
             expected="a survey (a folder with Parquet files, or a HATS catalog)",
