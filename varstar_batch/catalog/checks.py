@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import duckdb
@@ -29,6 +30,15 @@ class VerificationError(VarstarError):
     exit_code = 1
 
 
+@dataclass(frozen=True)
+class Finding:
+    """Something that is off: its machine-readable kind, the file, and one line for people."""
+
+    kind: str
+    file: str
+    message: str
+
+
 def verify_run_files(run: Location, rows: Mapping[str, int], expected: Collection[str]) -> None:
     """Check that a run's files are all there, whole and sound, and that no object stands twice.
 
@@ -46,25 +56,35 @@ def verify_run_files(run: Location, rows: Mapping[str, int], expected: Collectio
     VerificationError
         Naming the first few differences.
     """
-    missing = sorted(set(expected) - set(rows))
-    if missing:
-        raise _error(f"all {len(expected)} partitions", f"none of {', '.join(missing[:3])}", run)
-    run = listed(run)
-    found = read_footers(run, list(rows))
-    sound = {key: footer for key, footer in found.items() if isinstance(footer, Footer)}
-    wrong = [
-        f"{key}: {footer if isinstance(footer, str) else footer.rows} instead of {rows[key]} rows"
-        for key, footer in found.items()
-        if isinstance(footer, str) or footer.rows != rows[key]
-    ]
-    if wrong:
-        raise _error("the rows that were counted", "; ".join(wrong[:3]), run)
-    for problems in (schema_problems(sound), content_problems(run, list(rows))):
-        if problems:
-            raise _error("sound partitions", "; ".join(f"{key}: {text}" for key, text in problems[:3]), run)
-    repeated = repeated_ids([run / key for key in rows])
-    if repeated:
-        raise _error("every object_id once", f"repeated {', '.join(repeated)}", run)
+    wanted, got = f"all {len(expected)} partitions", ""
+    if missing := sorted(set(expected) - set(rows)):
+        got = f"none of {', '.join(missing[:3])}"
+    elif findings := dataset_findings(listed(run), rows):
+        wanted = "the rows that were counted, sound, and every object_id once"
+        got = "; ".join(f"{finding.file}: {finding.message}" for finding in findings[:3])
+    if got:
+        fix = "nothing was published; look at the run"
+        raise VerificationError(expected=wanted, got=got, where=str(run), fix=fix)
+
+
+def dataset_findings(run: Location, rows: Mapping[str, int]) -> list[Finding]:
+    """Check a run's files by their footers and rows; `rows` by file, as they were counted."""
+    footers = read_footers(run, list(rows))
+    sound = {key: footer for key, footer in footers.items() if isinstance(footer, Footer)}
+    findings = []
+    for key, footer in footers.items():
+        if isinstance(footer, str):
+            kind = "lost" if footer == MISSING else "unreadable"
+            findings.append(Finding(kind, key, f"{footer} instead of {rows[key]} rows"))
+        elif footer.rows != rows[key]:
+            findings.append(Finding("rows", key, f"{footer.rows} instead of {rows[key]} rows"))
+    findings += [Finding("schema", key, text) for key, text in schema_problems(sound)]
+    findings += [Finding("content", key, text) for key, text in content_problems(run, list(sound))]
+    try:
+        repeated = repeated_ids([run / key for key in sound])
+    except duckdb.Error as error:
+        return [*findings, Finding("unreadable", "dataset", one_line(error))]
+    return [*findings, *(Finding("duplicate", "dataset", f"object_id {name} stands twice") for name in repeated)]
 
 
 class Footer(NamedTuple):
@@ -167,7 +187,3 @@ def _unlike(first: pa.Schema, other: pa.Schema) -> str:
         if name not in first.names or name not in other.names or first.field(name).type != other.field(name).type
     ]
     return ", ".join(names) or "in another order"
-
-
-def _error(expected: str, got: str, run: Location) -> VerificationError:
-    return VerificationError(expected=expected, got=got, where=str(run), fix="nothing was published; look at the run")

@@ -5,22 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.catalog.checks import (
-    MISSING,
-    Footer,
-    content_problems,
-    read_footers,
-    repeated_ids,
-    schema_problems,
-)
+from varstar_batch.catalog.checks import Finding, dataset_findings
 from varstar_batch.catalog.finish import MANIFEST, fingerprint_file
 from varstar_batch.catalog.history import RUN_RECORD
 from varstar_batch.catalog.reader import CatalogReader
@@ -33,15 +24,6 @@ from varstar_batch.parallel import in_order
 from varstar_batch.survey.open import Partition, Survey
 
 _READERS = 8
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that is off: its machine-readable kind, the file, and one line for people."""
-
-    kind: str
-    file: str
-    message: str
 
 
 def verify_catalog(reader: CatalogReader, survey: Survey | None = None) -> list[Finding]:
@@ -75,7 +57,8 @@ def verify_catalog(reader: CatalogReader, survey: Survey | None = None) -> list[
     keys = {output_key(record["layout"], entry["partition"]): entry for entry in partitions}
     findings = [*_checksums(reader, expected | keys), *_unexpected(reader, expected, keys)]
     findings += _totals(record, partitions, plan, failures)
-    findings += _rows(reader, keys)
+    found = dataset_findings(run, {key: entry["rows"] for key, entry in keys.items()})
+    findings += [finding for finding in found if finding.kind != "lost"]  # told by its checksum already
     if survey is not None:
         findings += _against_survey(reader, survey, record["layout"], keys)
     return findings
@@ -118,28 +101,6 @@ def _totals(
     for name, total in sums.items():
         if total != record[name]:
             yield Finding("totals", RUN_RECORD, f"{name}: {record[name]}, but the partitions add up to {total}")
-
-
-def _rows(reader: CatalogReader, keys: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
-    footers = read_footers(reader.run, list(keys))
-    findings = []
-    sound: dict[str, Footer] = {}
-    for key, footer in footers.items():
-        if footer == MISSING:
-            continue  # told by its checksum already
-        if isinstance(footer, str):
-            findings.append(Finding("unreadable", key, footer))
-            continue
-        if footer.rows != keys[key]["rows"]:
-            findings.append(Finding("rows", key, f"{footer.rows} rows instead of {keys[key]['rows']}"))
-        sound[key] = footer
-    findings += [Finding("schema", key, text) for key, text in schema_problems(sound)]
-    findings += [Finding("content", key, text) for key, text in content_problems(reader.run, list(sound))]
-    try:
-        repeated = repeated_ids([reader.run / key for key in sound])
-    except duckdb.Error as error:
-        return [*findings, Finding("unreadable", "dataset", one_line(error))]
-    return [*findings, *(Finding("duplicate", "dataset", f"object_id {name} stands twice") for name in repeated)]
 
 
 def _against_survey(reader: CatalogReader, survey: Survey, layout: str, keys: Mapping[str, Any]) -> Iterator[Finding]:

@@ -27,6 +27,11 @@ class SurveyBatch:
     period: npt.NDArray[np.float64]
     """Float64 array (n,). Days; NaN where missing. Zero, negative and infinite values are kept as they are."""
 
+    def slice(self, start: int, stop: int) -> SurveyBatch:
+        """Return the objects start <= i < stop, sharing memory."""
+        objects = self.objects.slice(start, stop - start)
+        return SurveyBatch(objects, self.light_curves.slice(start, stop), self.period[start:stop])
+
 
 def decode_lists(source: Source, record: pa.RecordBatch) -> SurveyBatch:
     """Decode rows of a form with one row per object (nested, lists, structs)."""
@@ -69,11 +74,7 @@ def split_batch(batch: SurveyBatch, max_observations: int) -> Iterator[SurveyBat
     while start < n:
         stop = int(np.searchsorted(offsets, offsets[start] + max_observations, side="right")) - 1
         stop = min(max(stop, start + 1), n)
-        if stop - start == n:
-            yield batch
-        else:
-            objects = batch.objects.slice(start, stop - start)
-            yield SurveyBatch(objects, batch.light_curves.slice(start, stop), batch.period[start:stop])
+        yield batch if stop - start == n else batch.slice(start, stop)
         start = stop
 
 

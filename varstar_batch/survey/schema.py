@@ -67,7 +67,7 @@ def find_columns(schema: pa.Schema, config: SurveyConfig) -> tuple[Form, Columns
     """
     form = _find_form(schema, config)
     there = schema.names
-    inside = _observed_types(schema, form, config.lightcurve)
+    inside = _observed(schema, form, config.lightcurve)
     columns = Columns(
         object_id=config.object_id,
         period=config.period,
@@ -78,7 +78,7 @@ def find_columns(schema: pa.Schema, config: SurveyConfig) -> tuple[Form, Columns
         lightcurve=config.lightcurve if form in ("nested", "structs") else None,
         time=config.time,
         mag=config.mag,
-        mag_err=find_mag_err(config, list(inside)),
+        mag_err=find_mag_err(config, inside.names),
     )
     check_columns(schema, form, columns)
     return form, columns
@@ -99,14 +99,11 @@ def check_columns(schema: pa.Schema, form: Form, columns: Columns) -> None:
         raise _mistyped(schema, HEALPIX_COLUMN, columns.healpix, "integers")
     if columns.lightcurve is not None:
         get_type(schema, "lightcurve", columns.lightcurve)
-    inside = _observed_types(schema, form, columns.lightcurve)
+    inside = _observed(schema, form, columns.lightcurve)
     for role in ("time", "mag", "mag_err"):
         name = getattr(columns, role)
         if name is not None:
-            if name not in inside:
-                raise missing_column(role, name, list(inside))
-            _check_single(schema, form, columns.lightcurve, name)
-            check_observed(inside[name], role, name, listed=form in ("nested", "lists"))
+            check_observed(get_type(inside, role, name), role, name, listed=form in ("nested", "lists"))
 
 
 def object_id_type(schema: pa.Schema, name: str) -> str:
@@ -250,25 +247,14 @@ def _find_form(schema: pa.Schema, config: SurveyConfig) -> Form:
     return "lists" if is_list(get_type(schema, "time", config.time)) else "long"
 
 
-def _observed_types(schema: pa.Schema, form: Form, lightcurve: str | None) -> dict[str, pa.DataType]:
-    """Return the types of the light curve's fields (of lists, in the forms that have them), or of all columns."""
+def _observed(schema: pa.Schema, form: Form, lightcurve: str | None) -> pa.Schema:
+    """Return the light curve's fields (lists, in the forms that have them), or all columns."""
     if form in ("long", "lists"):
-        return {field.name: field.type for field in schema}
-    kind = schema.field(lightcurve).type if lightcurve in schema.names else pa.struct([])
+        return schema
+    kind = schema.field(lightcurve).type if lightcurve in schema.names else pa.null()
     if form == "structs" and is_list(kind):
         kind = kind.value_type
-    return {field.name: field.type for field in kind} if types.is_struct(kind) else {}
-
-
-def _check_single(schema: pa.Schema, form: Form, lightcurve: str | None, name: str) -> None:
-    names = schema.names
-    if form in ("nested", "structs"):
-        kind = schema.field(lightcurve).type
-        names = [field.name for field in (kind.value_type if form == "structs" else kind)]
-    if names.count(name) > 1:
-        raise SchemaMismatchError(
-            expected=f"one column {name!r}", got=f"{names.count(name)} of that name", fix="rename or remove the others"
-        )
+    return pa.schema(list(kind) if types.is_struct(kind) else [])
 
 
 def _mistyped(schema: pa.Schema, role: str, name: str, what: str) -> SchemaMismatchError:
