@@ -95,7 +95,7 @@ def match_positions(
 
     if not 0 < radius <= 1:
         raise ValueError(f"radius: expected more than 0 and at most 1 degree, got {radius}")
-    first, second = _unit_vectors(ra, dec), _unit_vectors(other_ra, other_dec)
+    first, second = unit_vectors(ra, dec), unit_vectors(other_ra, other_dec)
     known, others = np.isfinite(first).all(axis=1), np.flatnonzero(np.isfinite(second).all(axis=1))
     row = np.full(len(first), -1, np.int64)
     ambiguous = np.zeros(len(first), np.bool_)
@@ -111,7 +111,8 @@ def match_positions(
     return Match(row, ambiguous, int((np.bincount(taken) > 1).sum()) if len(taken) else 0)
 
 
-def _unit_vectors(ra: npt.ArrayLike, dec: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def unit_vectors(ra: npt.ArrayLike, dec: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the directions of n positions [deg], (n, 3)."""
     right, up = np.radians(np.asarray(ra, np.float64)), np.radians(np.asarray(dec, np.float64))
     return np.stack([np.cos(up) * np.cos(right), np.cos(up) * np.sin(right), np.sin(up)], axis=-1)
 

@@ -12,7 +12,7 @@ import pytest
 from varstar_batch.errors import InputError
 from varstar_batch.ingest.from_tables import ingest
 from varstar_batch.ingest.options import IngestOptions
-from varstar_batch.ingest.period_search import find_period, find_periods, with_found
+from varstar_batch.ingest.period_search import PeriodSearch, find_period, with_found
 from varstar_batch.light_curves import periods
 from varstar_batch.light_curves.harmonics import harmonic_powers
 from varstar_batch.light_curves.rules import Limits
@@ -91,10 +91,12 @@ def test_bad_observations_are_not_used() -> None:
     time = np.concatenate([time, [np.nan, 1e9, 55010.0, 55011.0]])
     mag = np.concatenate([mag, [15.0, 15.0, 99.99, 25.0]])
     error = np.concatenate([error, [0.1, 0.1, 0.1, 99.99]])
-    limits = Limits(time_min=0, time_max=1e6)
-    columns = {"time": time, "mag": mag, "mag_err": error}
-    (found,) = find_periods(np.array([0, len(time)]), columns, np.array([True]), limits, 1)
-    assert found == find_period(*make_curve(0.5731, 5))
+    search = PeriodSearch(Limits(time_min=0, time_max=1e6))
+    objects = pa.table({"period": pa.array([None], pa.float64())})
+    found = search(objects, np.array([0, len(time)]), pa.table({"time": time, "mag": mag, "mag_err": error}))
+    expected = find_period(*make_curve(0.5731, 5))
+    assert found["period"].to_pylist() == [expected.period]
+    assert found["period_significance"].to_pylist() == [expected.significance]
 
 
 def test_found_periods_are_never_taken_for_the_catalogs(tmp_path: Path) -> None:
@@ -117,4 +119,4 @@ def test_found_periods_are_never_taken_for_the_catalogs(tmp_path: Path) -> None:
     assert rows[2]["period_significance"] > 20
     assert rows[3]["period"] is None
     with pytest.raises(InputError, match="period_alias"):
-        with_found(objects.append_column("period_alias", pa.nulls(4)), np.zeros(4, np.bool_), [])
+        with_found(objects.append_column("period_alias", pa.nulls(4)), np.zeros(0, np.int64), [])

@@ -40,7 +40,7 @@ def astropys(kind: str) -> np.ndarray:
 
 
 def convert(source: str, target: str, times: np.ndarray) -> np.ndarray:
-    return TimeCorrection.make(source, target, OBJECTS, "objects").apply(INDEX, times)
+    return TimeCorrection.make(source, target, OBJECTS).apply(INDEX, times)
 
 
 @pytest.mark.parametrize(("target", "kind"), [("HJD", "heliocentric"), ("BJD", "barycentric")])
@@ -73,7 +73,7 @@ def test_offsets_and_scales() -> None:
 def test_what_is_no_time_stays_as_it_is() -> None:
     times = np.array([np.nan, np.inf, -2409998.5, 2457000.5])
     index = np.array([0, 0, 0, -1])
-    got = TimeCorrection.make("JD", "BJD", OBJECTS, "objects").apply(index, times)
+    got = TimeCorrection.make("JD", "BJD", OBJECTS).apply(index, times)
     np.testing.assert_array_equal(got, times)
 
 
@@ -87,7 +87,7 @@ def test_what_is_no_time_stays_as_it_is() -> None:
 )
 def test_what_cannot_be_corrected(source: str, target: str, expected: str) -> None:
     with pytest.raises(InputError) as caught:
-        TimeCorrection.make(source, target, OBJECTS, "objects")
+        TimeCorrection.make(source, target, OBJECTS)
     assert expected in str(caught.value)
 
 

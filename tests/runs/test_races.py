@@ -33,9 +33,9 @@ def test_an_ingest_that_ends_while_another_begins(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(ingest_workspace.fcntl, "flock", one_ends_first)
     with (
-        open_workspace(out, None, {"inputs": "mine"}) as workspace,
+        open_workspace(out, None, {}, "mine") as workspace,
         pytest.raises(InputError, match="another one that is going on"),
-        open_workspace(out, None, {"inputs": "theirs"}),
+        open_workspace(out, None, {}, "theirs"),
     ):
         pytest.fail("two ingests into one place at once")
     assert ended

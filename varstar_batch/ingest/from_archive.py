@@ -19,12 +19,11 @@ from varstar_batch.archives.match import Matched, match_objects, objects_met, wi
 from varstar_batch.archives.tally import Tally
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location, locate
-from varstar_batch.files.new_folder import check_vacant
 from varstar_batch.ingest.from_tables import Target, write_survey
 from varstar_batch.ingest.objects import read_objects
 from varstar_batch.ingest.observations import Observations
 from varstar_batch.ingest.options import AUTO, ArchiveOptions, ArchiveReport, IngestReport, check_options
-from varstar_batch.ingest.workspace import open_workspace, stamps_of
+from varstar_batch.ingest.workspace import open_workspace
 from varstar_batch.light_curves.times import parse_time_system
 from varstar_batch.survey.columns import SurveyConfig
 
@@ -68,10 +67,8 @@ def ingest_archive(
     formats = _formats(options)
     place, out = locate(url, what="archive"), locate(out_url, what="survey")
     chosen = replace(options, ingest=options.ingest.lasting())
-    things = {"files": stamps_of(url, "archive"), "objects": stamps_of(objects_url, "objects"), "options": repr(chosen)}
-    things["periods"] = stamps_of(options.ingest.periods, "periods")
-    with open_workspace(out, options.ingest.scratch, things) as work:
-        check_vacant(out, work.fingerprint)
+    inputs = {"archive": url, "objects": objects_url, "periods": options.ingest.periods}
+    with open_workspace(out, options.ingest.scratch, inputs, repr(chosen)) as work:
         objects = None if objects_url is None else read_objects(objects_url, options.ingest.config)
         staged = work.folder / "files"
         tally = read_archive(place, formats, options.band, staged, options.ingest.hands(), progress)
@@ -83,15 +80,13 @@ def ingest_archive(
         objects = with_band(objects, tally, options.band)
         observations = replace(Observations.open(staged, SurveyConfig()), renamed=found.names)
         observations = observations if tally.has_cameras else observations.without(["camera"])
-        reports: list[ArchiveReport] = []
+        counts = {"unmatched": found.unmatched, "ambiguous": found.ambiguous, "shared": found.shared}
 
         def finish(folder: Location, report: IngestReport) -> None:
-            counts = {"unmatched": found.unmatched, "ambiguous": found.ambiguous, "shared": found.shared}
-            reports.append(ArchiveReport(tally=tally, ingest=report, **counts))
-            _leave_records(folder, reports[0])
+            _leave_records(folder, ArchiveReport(tally=tally, ingest=report, **counts))
 
-        write_survey(observations, objects, Target(out, work, time_system, finish), options.ingest)
-        return reports[0]
+        report = write_survey(observations, objects, Target(out, work, time_system, finish), options.ingest)
+        return ArchiveReport(tally=tally, ingest=report, **counts)
 
 
 def count_files(url: str | os.PathLike[str]) -> int:
@@ -175,12 +170,8 @@ def _only_adds_scale(said: str, system: str) -> bool:
 
 def _leave_records(folder: Location, report: ArchiveReport) -> None:
     rejected = report.tally.rejected
-    table = pa.table(
-        {
-            "file": pa.array([one.file for one in rejected], pa.large_string()),
-            "error": pa.array([one.error for one in rejected], pa.large_string()),
-        }
-    )
+    schema = pa.schema({"file": pa.large_string(), "error": pa.large_string()})
+    table = pa.Table.from_pylist([vars(one) for one in rejected], schema)
     with (folder / REJECTED).atomic_output() as sink:
         pq.write_table(table, sink)
     (folder / ARCHIVE_REPORT).write_bytes(json.dumps(report.as_dict(), indent=1).encode())

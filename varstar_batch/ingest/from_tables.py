@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 
@@ -22,17 +22,17 @@ import pyarrow.compute as pc
 from varstar_batch.errors import InputError
 from varstar_batch.files.hats_write import finish_hats
 from varstar_batch.files.location import Location, locate, writable
-from varstar_batch.files.new_folder import check_vacant, new_folder
+from varstar_batch.files.new_folder import new_folder
 from varstar_batch.files.parquet import one_chunk
 from varstar_batch.ingest.object_lookup import Positions
-from varstar_batch.ingest.objects import read_objects, with_periods
-from varstar_batch.ingest.observations import Observations, Unit
+from varstar_batch.ingest.objects import read_objects, with_cells, with_periods
+from varstar_batch.ingest.observations import Observations
 from varstar_batch.ingest.options import IngestOptions, IngestReport, check_options
 from varstar_batch.ingest.period_search import PeriodSearch, with_found
-from varstar_batch.ingest.plan import IngestPlan, IntArray, Widths, make_plan, plan_pixels, with_cells
-from varstar_batch.ingest.shuffle import Shuffle
+from varstar_batch.ingest.plan import IngestPlan, IntArray, Widths, make_plan, plan_pixels
+from varstar_batch.ingest.shuffle import Pieces, Shuffle
 from varstar_batch.ingest.time_correction import TimeCorrection
-from varstar_batch.ingest.workspace import Workspace, open_workspace, stamps_of
+from varstar_batch.ingest.workspace import Workspace, open_workspace
 from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.survey.columns import TIME_SYSTEM_KEY
 from varstar_batch.survey.write import nested_light_curves, write_survey_file
@@ -74,10 +74,8 @@ def ingest(
     options = options or IngestOptions()
     check_options(options)
     out = locate(out_url, what="survey")
-    inputs = {"observations": stamps_of(observations_url, "observations"), "objects": stamps_of(objects_url, "objects")}
-    inputs["periods"] = stamps_of(options.periods, "periods")
-    with open_workspace(out, options.scratch, {**inputs, "options": repr(options.lasting())}) as work:
-        check_vacant(out, work.fingerprint)
+    inputs = {"observations": observations_url, "objects": objects_url, "periods": options.periods}
+    with open_workspace(out, options.scratch, inputs, repr(options.lasting())) as work:
         observations = Observations.open(observations_url, options.config)
         objects = read_objects(objects_url, options.config)
         time_system = options.time_system or _declared_time_system(objects, str(objects_url))
@@ -93,8 +91,7 @@ class Target:
     """Keeps what is done."""
     time_system: str
     finish: Callable[[Location, IngestReport], None] | None = None
-    """Callable or None. Takes the folder while it is not published yet, and the report: adds what else belongs into it.
-    """
+    """Takes the folder while it is not published yet, and the report: adds what else belongs into it."""
 
 
 def write_survey(
@@ -111,20 +108,22 @@ def write_survey(
     observations = observations.beside(objects)
     time_system, correct = target.time_system, None
     if options.correct_to is not None:
-        correct = partial(_corrected, TimeCorrection.make(time_system, options.correct_to, objects, "table of objects"))
+        correct = partial(_correct, TimeCorrection.make(time_system, options.correct_to, objects))
         time_system = options.correct_to
     positions = Positions(objects["object_id"])
-    plan = _count(observations, positions, objects, target.work, options)
+    widths = Widths(observation=_bytes_of(observations.nothing), object=max(1, objects.nbytes // len(objects)))
+    plan = _count(observations, positions, widths, target.work, options)
     keys = [f"part-{number:05d}.parquet" for number in range(plan.partitions)]
     if options.hats:
-        objects = with_cells(objects, "table of objects")
-        plan, keys = plan_pixels(
-            plan, objects[HEALPIX_COLUMN].to_numpy(), options.partitions, _widths(observations, objects)
-        )
+        objects = with_cells(objects)
+        plan, keys = plan_pixels(plan, objects[HEALPIX_COLUMN].to_numpy(), options.partitions, widths)
     # Others have threads as they are: each does a partition in one.
     threads = options.workers if options.crew is None else 1
     search = PeriodSearch(options.config.limits(time_system), threads) if options.find_periods else None
     shuffle = Shuffle(observations, positions, plan, target.work.folder / "shuffle", correct)
+    schema = _survey_schema(objects, observations.nothing, time_system, options.find_periods)
+    # Pieces, their sum, and what is sorted.
+    largest = max(1, 3 * widths.observation * int(shuffle.rows_of_partitions.max()))
     out, crew = target.out, options.hands()
 
     def write() -> IngestReport:
@@ -133,12 +132,11 @@ def write_survey(
             for rows in crew.in_order(shuffle.scatter, range(len(observations.units)), target.work.folder):
                 if progress is not None:
                     progress(rows)
-            writer = _Writer(folder, objects, shuffle, plan, keys, (observations.nothing, time_system, search))
-            at_once = max(1, options.memory // writer.largest)
+            writer = _Writer(folder, objects, shuffle, shuffle.pieces(), plan, keys, schema, search)
+            at_once = max(1, options.memory // largest)
             written = sum(crew.in_order(writer, range(plan.partitions), target.work.folder, at_once))
             _check_written(folder, keys)
-            report = _report(plan, written, writer.schema, time_system)
-            report = replace(report, periods=None if matched is None else asdict(matched))
+            report = _report(plan, written, schema, matched)
             (folder / REPORT).write_bytes(json.dumps(asdict(report), indent=1).encode())
             if target.finish is not None:
                 target.finish(folder, report)
@@ -169,20 +167,15 @@ def count_observations(observations_url: str | os.PathLike[str], options: Ingest
 
 
 def _count(
-    observations: Observations, positions: Positions, objects: pa.Table, work: Workspace, options: IngestOptions
+    observations: Observations, positions: Positions, widths: Widths, work: Workspace, options: IngestOptions
 ) -> IngestPlan:
     """Return the plan; what an interrupted ingest has counted is not counted again."""
     plan = work.load_plan()
     if plan is None:
-        count = partial(_positions, observations, positions)
-        counted = options.hands().in_order(count, observations.units, work.folder)
-        plan = make_plan(chain.from_iterable(counted), len(objects), options.partitions, _widths(observations, objects))
+        counted = options.hands().in_order(partial(observations.positions, positions), observations.units, work.folder)
+        plan = make_plan(chain.from_iterable(counted), len(positions), options.partitions, widths)
         work.save_plan(plan)
     return plan
-
-
-def _positions(observations: Observations, positions: Positions, unit: Unit) -> list[tuple[IntArray, tuple[str, ...]]]:
-    return list(observations.positions(positions, unit))
 
 
 def _check_written(folder: Location, keys: Sequence[str]) -> None:
@@ -198,7 +191,7 @@ def _check_written(folder: Location, keys: Sequence[str]) -> None:
         )
 
 
-def _corrected(correction: TimeCorrection, index: IntArray, rows: pa.Table) -> pa.Table:
+def _correct(correction: TimeCorrection, index: IntArray, rows: pa.Table) -> pa.Table:
     times = correction.apply(index, rows["time"].fill_null(float("nan")).to_numpy())
     return rows.set_column(rows.column_names.index("time"), "time", pa.array(times))
 
@@ -218,9 +211,12 @@ def _declared_time_system(objects: pa.Table, where: str) -> str:
     )
 
 
-def _survey_schema(objects: pa.Table, nothing: pa.Table, time_system: str) -> pa.Schema:
+def _survey_schema(objects: pa.Table, nothing: pa.Table, time_system: str, find_periods: bool) -> pa.Schema:
+    example = objects.slice(0, 0)
+    if find_periods:
+        example = with_found(example, np.zeros(0, np.int64), [])
     light_curve = nested_light_curves(np.zeros(1, np.int64), _columns(nothing)).type
-    schema = objects.schema.append(pa.field("lightcurve", light_curve, nullable=False))
+    schema = example.schema.append(pa.field("lightcurve", light_curve, nullable=False))
     return schema.with_metadata({TIME_SYSTEM_KEY: time_system})
 
 
@@ -228,47 +224,34 @@ def _columns(rows: pa.Table) -> dict[str, pa.Array]:
     return {name: one_chunk(rows[name]) for name in rows.column_names}
 
 
+@dataclass(frozen=True)
 class _Writer:
-    """Writes partitions, but those that are there."""
+    """Writes the partitions of a survey into a folder."""
 
-    def __init__(
-        self,
-        folder: Location,
-        objects: pa.Table,
-        shuffle: Shuffle,
-        plan: IngestPlan,
-        keys: Sequence[str],
-        form: tuple[pa.Table, str, PeriodSearch | None],
-    ) -> None:
-        nothing, time_system, self._search = form
-        self._folder, self._objects, self._shuffle, self._plan, self._keys = folder, objects, shuffle, plan, keys
-        self._pieces = shuffle.pieces()
-        example = objects.slice(0, 0)
-        if self._search is not None:
-            example = with_found(example, np.zeros(0, np.bool_), [])
-        self.schema = _survey_schema(example, nothing, time_system)
-        # Pieces, their sum, and what is sorted.
-        self.largest = max(1, 3 * _bytes_of(nothing) * int(shuffle.rows_of_partitions.max()))
+    folder: Location
+    objects: pa.Table
+    shuffle: Shuffle
+    pieces: Pieces
+    plan: IngestPlan
+    keys: Sequence[str]
+    schema: pa.Schema
+    search: PeriodSearch | None
 
     def __call__(self, number: int) -> int:
-        """Write the partition of this number and return its objects."""
-        members = self._plan.members(number)
-        file = self._folder / self._keys[number]
+        """Write the partition of this number, unless it is there, and return its objects."""
+        members = self.plan.members(number)
+        file = self.folder / self.keys[number]
         if file.is_file():
             return len(members)
-        rows = self._shuffle.gather(self._pieces, number)
-        offsets = np.concatenate([[0], np.cumsum(self._plan.counts[members])])
-        objects = self._objects.take(pa.array(members))
-        if self._search is not None:
-            objects = self._search(objects, offsets, rows)
+        rows = self.shuffle.gather(self.pieces, number)
+        offsets = np.concatenate([[0], np.cumsum(self.plan.counts[members])])
+        objects = self.objects.take(pa.array(members))
+        if self.search is not None:
+            objects = self.search(objects, offsets, rows)
         light_curves = nested_light_curves(offsets, _columns(rows))
         table = pa.Table.from_arrays([*objects.columns, light_curves], schema=self.schema)
         write_survey_file(file, self.schema, [table])
         return int(table.num_rows)
-
-
-def _widths(observations: Observations, objects: pa.Table) -> Widths:
-    return Widths(observation=_bytes_of(observations.nothing), object=max(1, objects.nbytes // len(objects)))
 
 
 def _bytes_of(rows: pa.Table) -> int:
@@ -276,7 +259,7 @@ def _bytes_of(rows: pa.Table) -> int:
     return sum(kind.bit_width // 8 if pa.types.is_primitive(kind) else 8 for kind in rows.schema.types)
 
 
-def _report(plan: IngestPlan, written: int, schema: pa.Schema, time_system: str) -> IngestReport:
+def _report(plan: IngestPlan, written: int, schema: pa.Schema, periods: dict[str, int] | None) -> IngestReport:
     return IngestReport(
         objects=len(plan.order),
         objects_written=written,
@@ -287,6 +270,7 @@ def _report(plan: IngestPlan, written: int, schema: pa.Schema, time_system: str)
         orphans=plan.orphans,
         orphan_ids=plan.orphan_ids,
         partitions=plan.partitions,
-        time_system=time_system,
+        time_system=schema.metadata[TIME_SYSTEM_KEY.encode()].decode(),
         has_mag_err="mag_err" in schema.field("lightcurve").type.names,
+        periods=periods,
     )

@@ -30,6 +30,9 @@ class Positions:
         self._order = np.argsort(keys, kind="stable")
         self._sorted = keys[self._order]
 
+    def __len__(self) -> int:
+        return len(self._ids)
+
     def find(self, ids: pa.Array) -> tuple[IntArray, tuple[str, ...]]:
         """Return the index of each identifier's object, -1 where there is none, and some identifiers without object."""
         encoded = ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode()

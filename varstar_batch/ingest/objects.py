@@ -1,26 +1,22 @@
-"""The table of objects of an ingest, read with the survey's column names and handed on with the canonical ones."""
+"""The table of objects of an ingest, with canonical names for its columns: identifiers, positions, periods."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pv
-import pyarrow.parquet as pq
 
-from varstar_batch.archives.content import UnreadableFileError
-from varstar_batch.archives.fits_votable import kind_of, read_with_astropy
-from varstar_batch.errors import InputError, PartitionError
-from varstar_batch.files.location import Location, locate
-from varstar_batch.files.parquet import opened_parquet, parquet_files
-from varstar_batch.sky import match_positions
+from varstar_batch.errors import InputError
+from varstar_batch.files.location import Location
+from varstar_batch.ingest.input_tables import cast_column, list_files, read_whole, refused
+from varstar_batch.sky import HEALPIX_COLUMN, cells_of, match_positions
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.schema import SchemaMismatchError, check_scalars, object_id_type
+
+Array = npt.NDArray[np.float64]
 
 
 def read_objects(url: str | os.PathLike[str], config: SurveyConfig, *, by_position: bool = False) -> pa.Table:
@@ -39,7 +35,7 @@ def read_objects(url: str | os.PathLike[str], config: SurveyConfig, *, by_positi
         A file that is missing or cannot be read, a missing or mistyped column, no object, an object_id that is null or
         there twice.
     """
-    tables = [_read_table(file, config, by_position) for file in list_files(url, "table of objects")]
+    tables = [_read_file(file, config, by_position) for file in list_files(url, "table of objects")]
     try:
         objects = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
@@ -54,18 +50,12 @@ def read_objects(url: str | os.PathLike[str], config: SurveyConfig, *, by_positi
     return objects.combine_chunks()
 
 
-def _read_table(file: Location, config: SurveyConfig, by_position: bool) -> pa.Table:
-    table = read_small_table(file, config)
-    if table is None:
-        with opened(file) as parquet:
-            table = parquet.read().replace_schema_metadata(None)
-            table.validate(full=True)
+def _read_file(file: Location, config: SurveyConfig, by_position: bool) -> pa.Table:
+    table = read_whole(file, [name for name in (config.object_id, config.class_) if name])
     if by_position and config.object_id not in table.column_names:
         table = table.append_column(config.object_id, pa.array(range(table.num_rows), pa.int64()))
-    try:
+    with refused(file):
         return _canonical(table, config)
-    except SchemaMismatchError as error:
-        raise InputError(expected=error.expected, got=error.got, where=str(file), fix=error.fix) from error
 
 
 def _canonical(table: pa.Table, config: SurveyConfig) -> pa.Table:
@@ -111,117 +101,54 @@ def _check_ids(ids: pa.ChunkedArray, where: str) -> None:
         )
 
 
-def list_files(url: str | os.PathLike[str], what: str) -> list[Location]:
-    """Return the Parquet files of a table, by name.
+def positions_of(objects: pa.Table) -> tuple[Array, Array]:
+    """Return right ascensions and declinations [deg] of n objects, float64 (n,); NaN where they are not known."""
+    ra, dec = (
+        objects[axis].to_numpy() if axis in objects.column_names else np.full(len(objects), np.nan)
+        for axis in ("ra", "dec")
+    )
+    return ra, dec
+
+
+def all_positions(objects: pa.Table, purpose: str, option: str) -> tuple[Array, Array]:
+    """Return what `positions_of` does, where every object has a position.
 
     Parameters
     ----------
-    url : str or path
-        A file, or a folder of them.
-    what : str
-        What the reader of an error calls the table.
+    objects : pa.Table
+    purpose : str
+        What needs them, for an error.
+    option : str
+        Asks for it.
 
     Raises
     ------
     InputError
-        There is none.
+        An object has none.
     """
-    place = locate(url, what=what)
-    if place.is_file():
-        return [place]
-    files = [place / info.key for info in parquet_files(place)] if place.exists() else []
-    if not files:
+    ra, dec = positions_of(objects)
+    lost = np.flatnonzero(~(np.isfinite(ra) & (np.abs(dec) <= 90)))
+    if len(lost):
         raise InputError(
-            expected=f"the {what} (a Parquet file, or a folder with some)",
-            got="no Parquet file (*.parquet) in it" if place.exists() else "nothing there",
-            where=str(place),
-            fix="check the path",
+            expected=f"the position of every object, {purpose}",
+            got=f"{len(lost)} of {len(objects)} without, the first {objects['object_id'][int(lost[0])].as_py()!r}",
+            where="table of objects",
+            fix=f"complete ra and dec in the table of objects, or leave {option} out",
         )
-    return files
+    return ra, dec
 
 
-@contextmanager
-def opened(file: Location) -> Iterator[pq.ParquetFile]:
-    """Open an input: what is wrong with it ends the ingest, since nobody can say which objects it would have been.
-
-    Raises
-    ------
-    InputError
-        It is missing, may not be read, is damaged or a bomb, or lacks a column.
-    OSError
-        The storage failed.
-    """
-    try:
-        with opened_parquet(file) as parquet:
-            yield parquet
-    except PartitionError as error:
-        raise InputError(expected=error.expected, got=error.got, where=error.where, fix=error.fix) from error
-    except SchemaMismatchError as error:
-        raise InputError(expected=error.expected, got=error.got, where=str(file), fix=error.fix) from error
-
-
-def cast_column(column: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
-    """Return a column as it is read to; integers beyond 2^53 are rounded where that is a number of 64 bits."""
-    # That is no reason to refuse a table. Other casts cannot lose anything.
-    return column if column.type == kind else column.cast(kind, safe=False)
-
-
-_FIX = "give Parquet, CSV with names in the first line, ECSV, FITS or VOTable"
-
-
-def read_small_table(file: Location, config: SurveyConfig) -> pa.Table | None:
-    """Read a table of objects that is no Parquet; None where it is Parquet.
-
-    Identifiers in CSV are read as texts, so that leading zeros stay.
-
-    Raises
-    ------
-    InputError
-        It is of no known form, damaged, or has no column.
-    """
-    content = file.read_bytes()
-    if content.startswith(b"PAR1"):
-        return None
-    kind = kind_of(content, file.name)
-    try:
-        if kind is not None:
-            return read_with_astropy(content, kind).replace_schema_metadata(None)
-        if b"\0" in content[:65536] or b"," not in content[:65536]:
-            raise UnreadableFileError("a table of objects", "something else")
-        return _read_csv(content, config)
-    except (UnreadableFileError, pa.ArrowException) as error:
-        expected, got = (
-            (error.expected, error.got) if isinstance(error, UnreadableFileError) else ("a CSV table", str(error))
-        )
-        raise InputError(expected=expected, got=got, where=str(file), fix=_FIX) from error
-
-
-def _read_csv(content: bytes, config: SurveyConfig) -> pa.Table:
-    texts = {config.object_id: pa.large_string()} | ({config.class_: pa.large_string()} if config.class_ else {})
-    return pv.read_csv(
-        pa.BufferReader(content),
-        pv.ReadOptions(use_threads=False, block_size=min(len(content) + 1, 2**30)),
-        convert_options=pv.ConvertOptions(column_types=texts, strings_can_be_null=True),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PeriodsMatched:
-    """What a table of periods gave."""
-
-    matched: int
-    """Objects that have a row in it."""
-    taken: int
-    """Of these, those whose period is now the table's; the others have none there."""
-    ambiguous: int = 0
-    """Objects with more than one row within the radius; the nearest was taken."""
-    shared: int = 0
-    """Rows that belong to more than one object."""
+def with_cells(objects: pa.Table) -> pa.Table:
+    """Return the objects with the column of their HEALPix cells of order 29 in front. Raises as `all_positions`."""
+    cells = cells_of(*all_positions(objects, "which HATS needs", "--hats"), 29)
+    if HEALPIX_COLUMN in objects.column_names:
+        objects = objects.drop_columns([HEALPIX_COLUMN])
+    return objects.add_column(0, pa.field(HEALPIX_COLUMN, pa.int64(), nullable=False), pa.array(cells))
 
 
 def with_periods(
     objects: pa.Table, url: str, config: SurveyConfig, radius: float | None
-) -> tuple[pa.Table, PeriodsMatched]:
+) -> tuple[pa.Table, dict[str, int]]:
     """Return objects with the periods of another table; where that has none, their own stay.
 
     Parameters
@@ -234,6 +161,12 @@ def with_periods(
         Names of the columns of the other table.
     radius : float or None
         Arcseconds within which positions belong together; None to match by identifier.
+
+    Returns
+    -------
+    pa.Table, dict of str to int
+        The counts: `matched` objects have a row in the table, of which `taken` have a period there; `ambiguous` ones
+        have more than one row within the radius (the nearest was taken); `shared` rows belong to several objects.
 
     Raises
     ------
@@ -254,14 +187,15 @@ def with_periods(
                     where=where,
                     fix="leave --periods-radius out, and objects are matched by identifier",
                 )
-        ra, dec, other_ra, other_dec = (
-            table[axis].to_numpy() for table in (objects, periods) for axis in ("ra", "dec")
-        )
-        match = match_positions(ra, dec, other_ra, other_dec, radius / 3600)
+        match = match_positions(*positions_of(objects), *positions_of(periods), radius / 3600)
         row, ambiguous, shared = match.row, int(match.ambiguous.sum()), match.shared
     there = np.append(periods["period"].to_numpy().astype(np.float64), np.nan)[row]
     taken = np.isfinite(there)
-    own = objects["period"].to_numpy().astype(np.float64)
-    merged = pa.array(np.where(taken, there, own), pa.float64(), from_pandas=True)
-    counts = PeriodsMatched(matched=int((row >= 0).sum()), taken=int(taken.sum()), ambiguous=ambiguous, shared=shared)
-    return objects.set_column(objects.column_names.index("period"), "period", merged), counts
+    counts = {"matched": int((row >= 0).sum()), "taken": int(taken.sum()), "ambiguous": ambiguous, "shared": shared}
+    return set_periods(objects, np.where(taken, there, objects["period"].to_numpy())), counts
+
+
+def set_periods(objects: pa.Table, periods: Array) -> pa.Table:
+    """Return n objects with these periods [d], float64 (n,), which are null where they are NaN."""
+    place = objects.column_names.index("period")
+    return objects.set_column(place, "period", pa.array(periods, pa.float64(), from_pandas=True))

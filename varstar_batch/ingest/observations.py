@@ -10,20 +10,17 @@ import pyarrow as pa
 
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
+from varstar_batch.ingest.input_tables import cast_column, list_files, opened
 from varstar_batch.ingest.object_lookup import Positions
-from varstar_batch.ingest.objects import cast_column, list_files, opened
 from varstar_batch.ingest.plan import IntArray
 from varstar_batch.survey.columns import SurveyConfig
-from varstar_batch.survey.schema import (
-    SchemaMismatchError,
-    check_observed,
-    find_mag_err,
-    get_type,
-    object_id_type,
-)
+from varstar_batch.survey.schema import SchemaMismatchError, check_observed, find_mag_err, get_type, object_id_type
+
+UNIT_ROWS = 2**21
+"""Observations that are read in one go, and scattered to one file."""
 
 BATCH_ROWS = 2**20
-UNIT_ROWS = 2**21
+"""Of these, so many are in memory at once."""
 
 _FIELDS = ("time", "mag", "mag_err")
 
@@ -45,8 +42,9 @@ class Observations:
     files: tuple[Location, ...]
     """In the order they are read in."""
     object_id: str
+    """Column of identifiers."""
     id_type: str
-    """Column of identifiers and the type they are read to."""
+    """Arrow type that they are read to."""
     columns: dict[str, str]
     """Name in the files by name in the light curves: time, mag, mag_err if there is one, then all others."""
     types: dict[str, pa.DataType]
@@ -121,10 +119,9 @@ class Observations:
             )
         return self.without(objects.column_names)
 
-    def positions(self, positions: Positions, unit: Unit) -> Iterator[tuple[IntArray, tuple[str, ...]]]:
-        """Yield, of consecutive observations, the index of their object and some identifiers that have none."""
-        for record in _stream(unit, [self.object_id]):
-            yield positions.find(self._ids(record))
+    def positions(self, positions: Positions, unit: Unit) -> list[tuple[IntArray, tuple[str, ...]]]:
+        """Return, of consecutive observations, the index of their object and some identifiers that have none."""
+        return [positions.find(self._ids(record)) for record in _stream(unit, [self.object_id])]
 
     def rows(self, positions: Positions, unit: Unit) -> Iterator[tuple[IntArray, pa.Table]]:
         """Yield, of consecutive observations, the index of their object and the columns of the light curves.

@@ -78,7 +78,7 @@ class IngestReport:
     has_mag_err: bool
     """Whether the observations have magnitude errors."""
     periods: dict[str, int] | None = None
-    """What another table of periods gave, as `PeriodsMatched` counts it."""
+    """What another table of periods gave, as `with_periods` counts it."""
 
 
 def check_options(options: IngestOptions) -> None:

@@ -6,6 +6,7 @@ et al. 2024, RNAAS 8, 250 (nifty-ls); Baluev 2008, MNRAS 385, 1279 (false-alarm 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from varstar_batch.errors import InputError
+from varstar_batch.ingest.objects import set_periods
 from varstar_batch.light_curves import periods
 from varstar_batch.light_curves.rules import Limits, good_observations
 from varstar_batch.parallel import in_order
@@ -24,6 +26,7 @@ ORIGIN, SIGNIFICANCE, ALIAS = "period_origin", "period_significance", "period_al
 """Columns of a survey: where the period is from; minus the decimal logarithm of its false-alarm probability; why it
 may be an alias (``"1 d"``, ``"P/2 as good"``, ``"2P as good"``), null where nothing says so."""
 
+# Observations that a period is searched in, and the smallest false-alarm probability that is told.
 _LEAST = 20
 _FLOOR = 1e-300
 
@@ -83,46 +86,6 @@ def _false_alarm(time: Array, mag: Array, error: Array, power: float) -> float:
     return float(chance)
 
 
-def find_periods(
-    offsets: npt.NDArray[np.int64],
-    columns: dict[str, Array],
-    wanted: npt.NDArray[np.bool_],
-    limits: Limits,
-    workers: int,
-) -> list[FoundPeriod]:
-    """Search the wanted ones of n light curves, in threads.
-
-    Parameters
-    ----------
-    offsets : int64 array (n + 1,)
-    columns : dict
-        time, mag and, where there are any, mag_err; flat, float64.
-    wanted : bool array (n,)
-    limits : Limits
-        Beyond them, and with errors that are no errors, an observation is not used.
-    workers : int
-        Threads, at least 1.
-
-    Returns
-    -------
-    list of FoundPeriod
-        Of the wanted ones, in their order.
-    """
-    time, mag = columns["time"], columns["mag"]
-    mag_err = columns.get("mag_err")
-    good = good_observations(time, mag, mag_err, limits)
-    if mag_err is not None:
-        # Weights are inverse squares of errors.
-        good &= mag_err > 0
-
-    def search(i: int) -> FoundPeriod:
-        part = slice(int(offsets[i]), int(offsets[i + 1]))
-        used = good[part]
-        return find_period(time[part][used], mag[part][used], None if mag_err is None else mag_err[part][used])
-
-    return list(in_order(search, np.flatnonzero(wanted).tolist(), workers))
-
-
 @dataclass(frozen=True)
 class PeriodSearch:
     """Finds periods for the objects of a partition that have none."""
@@ -134,26 +97,36 @@ class PeriodSearch:
 
     def __call__(self, objects: pa.Table, offsets: npt.NDArray[np.int64], rows: pa.Table) -> pa.Table:
         """Return n objects with the periods that were found in their observations, which `offsets` (n + 1,) parts."""
-        wanted = np.isnan(objects["period"].fill_null(float("nan")).to_numpy())
         columns = {
             name: rows[name].fill_null(float("nan")).to_numpy().astype(np.float64)
             for name in ("time", "mag", "mag_err")
             if name in rows.column_names
         }
-        return with_found(objects, wanted, find_periods(offsets, columns, wanted, self.limits, self.workers))
+        time, mag, mag_err = columns["time"], columns["mag"], columns.get("mag_err")
+        good = good_observations(time, mag, mag_err, self.limits)
+        if mag_err is not None:
+            # Weights are inverse squares of errors.
+            good &= mag_err > 0
+
+        def search(i: int) -> FoundPeriod:
+            used = int(offsets[i]) + np.flatnonzero(good[offsets[i] : offsets[i + 1]])
+            return find_period(time[used], mag[used], None if mag_err is None else mag_err[used])
+
+        wanted = np.flatnonzero(np.isnan(objects["period"].to_numpy()))
+        return with_found(objects, wanted, list(in_order(search, wanted.tolist(), self.workers)))
 
 
-def with_found(objects: pa.Table, wanted: npt.NDArray[np.bool_], found: list[FoundPeriod]) -> pa.Table:
-    """Return objects with the periods that were found where they had none, and `ORIGIN`, `SIGNIFICANCE`, `ALIAS`.
+def with_found(objects: pa.Table, searched: npt.NDArray[np.int64], found: Sequence[FoundPeriod]) -> pa.Table:
+    """Return n objects with the periods that were found, and `ORIGIN`, `SIGNIFICANCE`, `ALIAS`.
 
     Parameters
     ----------
     objects : pa.Table
         n rows with a column period.
-    wanted : bool array (n,)
-        Those that were searched.
-    found : list of FoundPeriod
-        As many as are wanted.
+    searched : int64 array (m,)
+        Those that were searched, by index.
+    found : sequence of FoundPeriod
+        m of them.
 
     Raises
     ------
@@ -169,22 +142,16 @@ def with_found(objects: pa.Table, wanted: npt.NDArray[np.bool_], found: list[Fou
             fix="rename the column",
         )
     n = len(objects)
-    period = objects["period"].to_numpy().astype(np.float64)
-    significance = np.full(n, np.nan)
-    origin = np.full(n, CATALOG, object)
+    period, significance = objects["period"].to_numpy().copy(), np.full(n, np.nan)
+    origin, alias = np.full(n, CATALOG, object), np.full(n, None, object)
     origin[np.isnan(period)] = None
-    alias = np.full(n, None, object)
-    rows = np.flatnonzero(wanted)
-    has = np.array([np.isfinite(one.period) for one in found], np.bool_)
-    period[rows] = [one.period for one in found]
-    significance[rows] = [one.significance for one in found]
-    alias[rows] = [one.alias for one in found]
-    origin[rows[has]] = FOUND
-    objects = objects.set_column(
-        objects.column_names.index("period"), "period", pa.array(period, pa.float64(), from_pandas=True)
-    )
+    period[searched] = [one.period for one in found]
+    significance[searched] = [one.significance for one in found]
+    alias[searched] = [one.alias for one in found]
+    origin[searched[np.isfinite(period[searched])]] = FOUND
     return (
-        objects.append_column(ORIGIN, pa.array(origin.tolist(), pa.large_string()))
+        set_periods(objects, period)
+        .append_column(ORIGIN, pa.array(origin.tolist(), pa.large_string()))
         .append_column(SIGNIFICANCE, pa.array(significance, pa.float64(), from_pandas=True))
         .append_column(ALIAS, pa.array(alias.tolist(), pa.large_string()))
     )

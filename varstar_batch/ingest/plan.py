@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-
-from varstar_batch.errors import InputError
-from varstar_batch.sky import HEALPIX_COLUMN, cells_of
 
 PARTITION_BYTES = 64 * 2**20
 """Of a partition uncompressed, where nobody says how many there are to be: 4 million observations of 16 bytes."""
 
 PARTITION_OBJECTS = 2**20
+"""At most in a partition, where nobody says so."""
+
 ORPHANS_SHOWN = 5
+"""Identifiers without object that are kept."""
+
+# HEALPix order of the smallest pixels: 1.7 arcmin.
+_HIGHEST_ORDER = 11
 
 IntArray = npt.NDArray[np.int64]
 
@@ -26,13 +28,13 @@ class IngestPlan:
     """Where each of n objects goes."""
 
     counts: IntArray
-    """Int64 array (n,). Observations of each object, in the order of the table of objects."""
+    """Int64 (n,). Observations of each object, in the order of the table of objects."""
     order: IntArray
-    """Int64 array (n,). Objects in the order of the survey. Where the observations come grouped by object that is the
+    """Int64 (n,). Objects in the order of the survey. Where the observations come grouped by object that is the
     order they come in, so that they pass through; else it is the order of the table of objects. An object without
     observations follows the one it follows in that table."""
     bounds: IntArray
-    """Int64 array (partitions + 1,). Partition p holds ``order[bounds[p]:bounds[p + 1]]``."""
+    """Int64 (partitions + 1,). Partition p holds ``order[bounds[p]:bounds[p + 1]]``."""
     observations: int
     """Read in all."""
     orphan_ids: tuple[str, ...]
@@ -81,7 +83,7 @@ def make_plan(
     widths : Widths
         Bytes of rows.
     """
-    tally = _Tally(n_objects)
+    tally = _Counter(n_objects)
     for index, orphan_ids in positions:
         tally.add(index, orphan_ids)
     objects = np.arange(n_objects)
@@ -98,7 +100,7 @@ def make_plan(
     )
 
 
-class _Tally:
+class _Counter:
     def __init__(self, n_objects: int) -> None:
         self.counts = np.zeros(n_objects, np.int64)
         self.first = np.full(n_objects, -1, np.int64)
@@ -140,35 +142,6 @@ def _bounds(weights: IntArray, partitions: int | None) -> IntArray:
     inner = np.searchsorted(ends, ends[-1] * np.arange(1, partitions) / partitions) + 1
     # Bounds fall together where single objects outweigh a partition, or where there are fewer objects than partitions.
     return np.unique(np.concatenate([[0], inner, [n]])).astype(np.int64)
-
-
-_HIGHEST_ORDER = 11
-
-
-def with_cells(objects: pa.Table, where: str) -> pa.Table:
-    """Return the objects with the column of their HEALPix cells of order 29 in front.
-
-    Raises
-    ------
-    InputError
-        An object has no position.
-    """
-    ra, dec = (
-        objects[axis].to_numpy() if axis in objects.column_names else np.full(len(objects), np.nan)
-        for axis in ("ra", "dec")
-    )
-    cells = cells_of(ra, dec, 29)
-    lost = np.flatnonzero(cells < 0)
-    if len(lost):
-        raise InputError(
-            expected="the position of every object, which HATS needs",
-            got=f"{len(lost)} of {len(objects)} without, the first {objects['object_id'][int(lost[0])].as_py()!r}",
-            where=where,
-            fix="complete ra and dec in the table of objects, or leave --hats out",
-        )
-    if HEALPIX_COLUMN in objects.column_names:
-        objects = objects.drop_columns([HEALPIX_COLUMN])
-    return objects.add_column(0, pa.field(HEALPIX_COLUMN, pa.int64(), nullable=False), pa.array(cells))
 
 
 def plan_pixels(

@@ -23,12 +23,12 @@ from varstar_batch.ingest.object_lookup import Positions
 from varstar_batch.ingest.observations import Observations, changed_meanwhile
 from varstar_batch.ingest.plan import IngestPlan, IntArray
 
-_SLOT = "\0slot"
 # Of a row: the place of its object in its partition. No column of a survey has a name like this.
+_SLOT = "\0slot"
 
 
 @dataclass(frozen=True)
-class _Pieces:
+class Pieces:
     """Where the rows of partition p are: of the pieces ``starts[p]`` to ``starts[p + 1]`` the unit and record batch."""
 
     starts: IntArray
@@ -104,7 +104,7 @@ class Shuffle:
         temporary.replace(index_file)
         return unit.rows
 
-    def pieces(self) -> _Pieces:
+    def pieces(self) -> Pieces:
         """Return where the rows of each partition are, once all units are scattered.
 
         Raises
@@ -122,9 +122,9 @@ class Shuffle:
         if not np.array_equal(held, self.rows_of_partitions):
             raise changed_meanwhile()
         starts = np.searchsorted(partition[order], np.arange(self._plan.partitions + 1))
-        return _Pieces(starts, unit[order], record[order])
+        return Pieces(starts, unit[order], record[order])
 
-    def gather(self, pieces: _Pieces, number: int) -> pa.Table:
+    def gather(self, pieces: Pieces, number: int) -> pa.Table:
         """Return the observations of a partition: those of its first object by time, those of its second ...
 
         Raises

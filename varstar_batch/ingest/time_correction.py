@@ -15,17 +15,19 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from varstar_batch.errors import InputError
+from varstar_batch.ingest.objects import all_positions
 from varstar_batch.ingest.plan import IntArray
 from varstar_batch.light_curves.times import FIRST_JD, LAST_JD, TimeSystem, parse_time_system
+from varstar_batch.sky import unit_vectors
 
 LIGHT_DAYS_OF_AU = 499.004783836 / 86400
 """Light takes this long [d] for an astronomical unit."""
 
-_STEP = 0.05
 # Days between positions of the Earth: straight lines between them are within 14 km, 50 microseconds of light.
+_STEP = 0.05
 
-_TDB_AHEAD_OF_UTC = 66 / 86400
 # From 1993 to 2035 within 6 s.
+_TDB_AHEAD_OF_UTC = 66 / 86400
 
 Array = npt.NDArray[np.float64]
 
@@ -37,10 +39,10 @@ class TimeCorrection:
     source: TimeSystem
     target: TimeSystem
     directions: Array
-    """Float64 array (n, 3). Unit vectors, ICRS."""
+    """Float64 (n, 3). Unit vectors, ICRS."""
 
     @classmethod
-    def make(cls, source: str, target: str, objects: pa.Table, where: str) -> TimeCorrection:
+    def make(cls, source: str, target: str, objects: pa.Table) -> TimeCorrection:
         """Check that the correction can be had.
 
         Raises
@@ -62,22 +64,10 @@ class TimeCorrection:
             )
         if scales[0] != scales[1] and "UT1" in scales:
             raise _refused("a time scale other than UT1, whose tables would have to be downloaded", "UT1", "use UTC")
-        n = len(objects)
         if systems[0].reference == systems[1].reference:
-            return cls(*systems, np.zeros((n, 3)))
-        ra, dec = (
-            objects[axis].to_numpy() if axis in objects.column_names else np.full(n, np.nan) for axis in ("ra", "dec")
-        )
-        lost = int((~(np.isfinite(ra) & (np.abs(dec) <= 90))).sum())
-        if lost:
-            raise InputError(
-                expected=f"the position of every object, to turn {source} into {target}",
-                got=f"{lost} of {n} without",
-                where=where,
-                fix="complete ra and dec in the table of objects, or leave --correct-to out",
-            )
-        right, up = np.radians(ra), np.radians(dec)
-        return cls(*systems, np.stack([np.cos(up) * np.cos(right), np.cos(up) * np.sin(right), np.sin(up)], axis=1))
+            return cls(*systems, np.zeros((len(objects), 3)))
+        positions = all_positions(objects, f"to turn {source} into {target}", "--correct-to")
+        return cls(*systems, unit_vectors(*positions))
 
     def apply(self, index: IntArray, times: Array) -> Array:
         """Return the times [d] in the target system; impossible ones and those of no object come back as they are.

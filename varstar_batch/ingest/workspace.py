@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from varstar_batch._version import __version__
 from varstar_batch.errors import InputError, VarstarError, WorkersLostError
 from varstar_batch.files.location import TEMPORARY_PREFIX, Location, locate, writable
+from varstar_batch.files.new_folder import check_vacant
 from varstar_batch.ingest.plan import IngestPlan
 
 
@@ -43,19 +43,14 @@ class Workspace:
     def save_plan(self, plan: IngestPlan) -> None:
         """Keep a plan."""
         temporary = self.folder / f"{TEMPORARY_PREFIX}plan.npz"
-        np.savez(
-            temporary,
-            counts=plan.counts,
-            order=plan.order,
-            bounds=plan.bounds,
-            observations=plan.observations,
-            orphan_ids=json.dumps(plan.orphan_ids),
-        )
+        np.savez(temporary, **(vars(plan) | {"orphan_ids": json.dumps(plan.orphan_ids)}))
         temporary.replace(self.folder / "plan.npz")
 
 
 @contextmanager
-def open_workspace(out: Location, scratch: str | None, things: Mapping[str, Any]) -> Iterator[Workspace]:
+def open_workspace(
+    out: Location, scratch: str | None, inputs: Mapping[str, str | os.PathLike[str] | None], settings: str
+) -> Iterator[Workspace]:
     """Yield the workspace of an ingest, with what an earlier one of the same things has left in it.
 
     It stays when the block is killed, or interrupted by anything but an error of this program; of an ingest of other
@@ -67,15 +62,18 @@ def open_workspace(out: Location, scratch: str | None, things: Mapping[str, Any]
         Of the survey.
     scratch : str or None
         Local folder for it; None: beside a local survey, in the system's folder for the survey of an object store.
-    things : mapping
-        All that the survey depends on: inputs, as `stamps_of` has them, and options.
+    inputs : mapping of str to str, path or None
+        Files and folders that the survey depends on, by what they hold.
+    settings : str
+        All else that it depends on.
 
     Raises
     ------
     InputError
-        Another ingest into the same place is going on, or there is no place to write.
+        Another ingest into the same place is going on, the place holds something, or there is no place to write.
     """
-    said = json.dumps({"version": __version__, "out": str(out), **things}, sort_keys=True, default=str)
+    stamps = {what: _stamps_of(url, what) for what, url in inputs.items() if url is not None}
+    said = json.dumps([__version__, str(out), stamps, settings], sort_keys=True)
     fingerprint = hashlib.sha256(said.encode()).hexdigest()[:16]
     if scratch is not None:
         base = Path(scratch)
@@ -94,6 +92,7 @@ def open_workspace(out: Location, scratch: str | None, things: Mapping[str, Any]
                     shutil.rmtree(Path(out.path).with_name(f"{TEMPORARY_PREFIX}{old}-{out.name}"), ignore_errors=True)
         writable(str(out), "survey", lambda: folder.mkdir(exist_ok=True))
         try:
+            check_vacant(out, fingerprint)
             yield Workspace(folder, fingerprint)
         except WorkersLostError:
             raise
@@ -103,10 +102,8 @@ def open_workspace(out: Location, scratch: str | None, things: Mapping[str, Any]
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def stamps_of(url: str | os.PathLike[str] | None, what: str) -> list[str]:
+def _stamps_of(url: str | os.PathLike[str], what: str) -> list[str]:
     """Return the files below a place, each with its size and its version, so that a change shows."""
-    if url is None:
-        return []
     place = locate(url, what=what)
     if place.is_file():
         folder = Location(place.fs, place.path.rpartition("/")[0])
