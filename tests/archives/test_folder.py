@@ -67,11 +67,11 @@ ingest_archive(sys.argv[1], None, sys.argv[2], ArchiveOptions(band="V", ingest=I
 
 def test_an_archive_whose_reading_was_killed_is_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {f"star-{i:03d}": SKYPATROL_V1 if i % 7 else SKYPATROL_V1[:-50] for i in range(100)}
-    folder = write_archive(tmp_path / "in", **files)
+    archive = write_archive(tmp_path / "in", **files)
     monkeypatch.setattr(archive_folder, "_UNIT_FILES", 10)
     options = ArchiveOptions(band="V", ingest=IngestOptions(workers=1))
-    expected = ingest_archive(folder, None, tmp_path / "whole", options)
-    words = [sys.executable, "-c", READ, str(folder), str(tmp_path / "survey")]
+    expected = ingest_archive(archive, None, tmp_path / "whole", options)
+    words = [sys.executable, "-c", READ, str(archive), str(tmp_path / "survey")]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killed:
         assert killed.stdout is not None
         assert killed.stdout.readline() == "now\n"
@@ -85,7 +85,7 @@ def test_an_archive_whose_reading_was_killed_is_read_on(tmp_path: Path, monkeypa
         return read_batch(reader, keys)
 
     monkeypatch.setattr(archive_folder._Reader, "_read_batch", watched)
-    report = ingest_archive(folder, None, tmp_path / "survey", options)
+    report = ingest_archive(archive, None, tmp_path / "survey", options)
     assert report.as_dict() == expected.as_dict()
     assert report.tally.rejected == expected.tally.rejected
     assert len(expected.tally.rejected) == 15

@@ -30,7 +30,7 @@ PLANTED = "pl4nted-s3cret-0f-the-t3st"
 
 def test_the_threat_model_names_tests_that_exist() -> None:
     text = (ROOT / "deploy/SECURITY.md").read_text()
-    named = re.findall(r"`(tests/test_\w+\.py)(?:::(test_\w+))?`", text)
+    named = re.findall(r"`(tests/\w+/test_\w+\.py)(?:::(test_\w+))?`", text)
     assert len(named) >= 10
     for file, name in named:
         content = (ROOT / file).read_text()

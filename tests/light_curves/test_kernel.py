@@ -63,6 +63,6 @@ def test_machine_code_is_kept_in_the_user_cache_or_nowhere_if_the_package_is_rea
     file, cache = run_python(code, tmp_path, XDG_CACHE_HOME=str(tmp_path / "user"), **environment).splitlines()
     assert Path(file).is_relative_to(package)
     assert Path(cache).is_relative_to(tmp_path / "user")
-    nowhere = str(tmp_path / "site" / "varstar_batch" / "arithmetic" / "__pycache__")
+    nowhere = str(tmp_path / "site" / "varstar_batch" / "light_curves" / "kernel" / "__pycache__")
     file, cache = run_python(code, tmp_path, XDG_CACHE_HOME=nowhere, IPYTHONDIR=nowhere, **environment).splitlines()
     assert cache == "None"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from varstar_batch.light_curves.fold import compile_kernels
 from varstar_batch.model.engines.openvino_graph import load_openvino
+from varstar_batch.runs import tasks  # noqa: F401
 
 
 def _load() -> None:
