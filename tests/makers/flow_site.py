@@ -68,8 +68,10 @@ def processes_with(text: str) -> list[int]:
 class Site:
     """A running `varstar serve`."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, python: str, workplace: Path) -> None:
         self.folder = folder
+        self.python = python
+        self.workplace = workplace
         self.survey = folder / "survey"
         self.catalog = folder / "catalog"
         self.url = f"http://127.0.0.1:{port}"
@@ -136,16 +138,16 @@ class Site:
         return "\n".join((self.folder / f"site/logs/{name}.log").read_text()[-3000:] for name in ("server", "worker"))
 
     def varstar(self, *words: object) -> subprocess.CompletedProcess[str]:
-        return self.command(sys.executable, "-m", "varstar_batch", *words)
+        return self.command(self.python, "-m", "varstar_batch", *words)
 
     def prefect(self, *words: object) -> subprocess.CompletedProcess[str]:
-        return self.command(sys.executable, "-m", "prefect", *words)
+        return self.command(self.python, "-m", "prefect", *words)
 
     def command(self, *words: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(word) for word in words],
             env=self.environment,
-            cwd=ROOT,
+            cwd=self.workplace,
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -154,10 +156,13 @@ class Site:
 
 
 @contextmanager
-def running_site(folder: Path) -> Iterator[Site]:
-    """Start a site for the survey in `folder`/survey; afterwards nothing of it runs."""
+def running_site(folder: Path, python: str = sys.executable, workplace: Path = ROOT) -> Iterator[Site]:
+    """Start a site for the survey in `folder`/survey; afterwards nothing of it runs.
+
+    `python` is of the environment in which the package is installed, `workplace` the folder that all is started in.
+    """
     port = free_port()
-    site = Site(folder, port)
+    site = Site(folder, port, python, workplace)
     words = ["serve", "--survey", site.survey, "--catalog", site.catalog, "--models", folder / "models"]
     words += ["--folder", folder / "site", "--port", port]
     environment = site.environment | {
@@ -170,9 +175,9 @@ def running_site(folder: Path) -> Iterator[Site]:
     }
     with (folder / "serve.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "varstar_batch", *map(str, words)],
+            [python, "-m", "varstar_batch", *map(str, words)],
             env=environment,
-            cwd=ROOT,
+            cwd=workplace,
             stdout=log,
             stderr=log,
         )

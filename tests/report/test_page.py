@@ -190,9 +190,13 @@ def test_a_flow_leaves_its_report_beside_the_runs(reader: CatalogReader) -> None
 def test_charts_hold_what_they_are_given() -> None:
     counts = np.array([0, 5, 10], np.int64)
     drawn = histogram(counts, 0, 3, "#123456", "a <b>")
-    assert drawn.count("<rect") == 2
+    assert re.findall(r'title="([^"]*)" style="height:([^"]*)"', drawn) == [
+        ("0.00 to 1.00: 0", "0.0%"),
+        ("1.00 to 2.00: 5", "50.0%"),
+        ("2.00 to 3.00: 10", "100.0%"),
+    ]
     assert "a &lt;b&gt;" in drawn
-    assert histogram(np.zeros(3, np.int64), 0, 1, "#000", "x").count("<rect") == 0
+    assert histogram(np.zeros(3, np.int64), 0, 1, "#000", "x").count("height:0.0%") == 3
     assert "No object" in scatter({"RR": np.zeros((0, 2))}, {"RR": "#000"})
     points = np.array([[0.0, 0.5], [1.0, 2.0], [1.0, 0.0]])
     assert scatter({"RR": points}, {"RR": "#000"}).count("h0") == 2, "an amplitude of 0 has no logarithm"

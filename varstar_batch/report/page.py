@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from html import escape
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from varstar_batch._version import __version__
 from varstar_batch.report import charts
 from varstar_batch.report.charts import sky_map
 from varstar_batch.report.data import ReportData, Star
-from varstar_batch.report.style import CSS
 from varstar_batch.survey.objects import LightCurve
 
 SECTIONS = (
@@ -44,6 +44,7 @@ def build_page(data: ReportData) -> str:
         f'<section id="{key}"><h2>{escape(title)}</h2>{bodies[key]}</section>' for key, title in SECTIONS
     )
     links = "".join(f'<a href="#{key}">{escape(title)}</a>' for key, title in SECTIONS)
+    style = files(__package__).joinpath("style.css").read_text()
     title = f"{data.catalog.rstrip('/').rsplit('/', 1)[-1]}: run {data.run_id}"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -51,7 +52,7 @@ def build_page(data: ReportData) -> str:
         # The browser itself holds the page to its word that it loads nothing.
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
         'img-src data:">'
-        f"<title>{escape(title)}</title><style>{CSS}</style></head><body><main>"
+        f"<title>{escape(title)}</title><style>{style}</style></head><body><main>"
         f"{_header(data)}<nav>{links}</nav>{sections}"
         f"<footer>Catalog {escape(data.catalog)}, run {escape(data.run_id)}. "
         f"Written by varstar-batch {escape(__version__)}.</footer></main></body></html>\n"
