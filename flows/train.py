@@ -16,6 +16,7 @@ from varstar_batch.flows.common import (
     short_name,
     tell_errors_in_one_line,
 )
+from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.progress import progress
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.training.make_bundle import TrainingRequest, make_bundle
@@ -31,6 +32,7 @@ class TrainParameters(FlowParameters):
     surveys: tuple[Place, ...] = Field(description="Folders or URLs of surveys with labels", min_length=1)
     out: Place = Field(description="Folder or URL of the bundle; nothing may be there yet", min_length=1)
     name: str = Field(default="", description="Name of the model; by default the architecture's")
+    classes: tuple[str, ...] = Field(default=CLASSES, description="What the labels may be, in the order of the answers")
     architecture: str = Field(default="paper", description="Of the network, which brings its own way of training")
     folds: int = Field(default=5, ge=0, description="Of the cross-validation; 0 holds out one fifth, once")
     epochs: int | None = Field(default=None, ge=1, description="Passes; by default the architecture's")
@@ -50,6 +52,7 @@ class TrainParameters(FlowParameters):
             surveys=self.surveys,
             out=self.out,
             name=self.name,
+            classes=self.classes,
             options=options,
             configs=(self.columns,) * len(self.surveys),
             replace=self.replace,

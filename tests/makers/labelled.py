@@ -64,9 +64,9 @@ def texts(values):
     return np.array([str(value) for value in values], np.object_)
 
 
-def labelled_sines(n=240, seed=3, others=0, survey="sines"):
-    """Objects of six classes in turn, far from each other, and some of another kind (seven maxima, no class)."""
-    shape = np.concatenate([np.arange(n) % len(CLASSES), np.full(others, 7)])
+def labelled_sines(n=240, seed=3, others=0, survey="sines", classes=CLASSES):
+    """Objects of the classes in turn, far from each other, and some of another kind (one maximum more, no class)."""
+    shape = np.concatenate([np.arange(n) % len(classes), np.full(others, len(classes) + 1)])
     total = n + others
     ra = np.random.default_rng(seed).uniform(0, 360, total)
     dec = np.linspace(-60, 60, total)
@@ -81,6 +81,7 @@ def labelled_sines(n=240, seed=3, others=0, survey="sines"):
         class_original=texts(["known"] * n + ["spotted"] * others),
         band=texts(["V"] * total),
         period_source=texts(["made"] * total),
+        classes=classes,
     )
 
 
@@ -88,7 +89,7 @@ def write_labelled(folder: Path, objects: LabelledLightCurves, *, row_group_rows
     """Write objects as a survey of one file; `columns` replace or add columns."""
     curves = objects.light_curves
     lists = {"time": curves.time, "mag": curves.mag, "mag_err": curves.mag_err}
-    classes = [None if code < 0 else CLASSES[code] for code in objects.class_code]
+    classes = [None if code < 0 else objects.classes[code] for code in objects.class_code]
     content = {
         "object_id": pa.array(list(objects.object_id)),
         "ra": pa.array(objects.ra, from_pandas=True),

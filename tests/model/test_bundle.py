@@ -124,6 +124,9 @@ def test_a_contract_that_is_none(folder, text):
     ("changes", "part"),
     [
         ({"classes": "gone"}, "classes: Field required"),
+        ({"classes": ["RR", "RR"]}, "classes: Value error, expected different names"),
+        ({"classes": ["RR"]}, "classes: Tuple should have at least 2 items"),
+        ({"classes": ["RR", 'S" OR "R']}, "classes.1: String should match pattern"),
         ({"colour": "red"}, "colour: Extra inputs"),
         ({"calibration": {"temperature": 0}}, "calibration.temperature"),
         ({"calibration": {"temperature": None}}, "calibration.temperature"),
@@ -174,8 +177,7 @@ def preprocessing_with(**changes):
     ("changes", "parts"),
     [
         ({"format_version": 1}, ["format_version: bundle 1, this code 2"]),
-        ({"classes": ["CEP", "RR"]}, ["classes: bundle ['CEP', 'RR'], this code", "outputs: contract 2"]),
-        ({"classes": list(reversed(CLASSES))}, ["classes: bundle"]),
+        ({"classes": ["CEP", "RR"]}, ["outputs: contract 2 classes, network 6"]),
         ({"features": ["parallax"]}, ["features: bundle asks for ['parallax']", "input shapes"]),
         (preprocessing_with(n_phase=256), ["input shapes: contract [(256, 1)], network [(512, 1)]"]),
         (preprocessing_with(outliers="wild"), ["preprocessing: outliers", "'wild'"]),

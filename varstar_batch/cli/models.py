@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from varstar_batch.cli.console import note, print_counts, print_json, print_table, say, warning_line
+from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.progress import progress
 from varstar_batch.runs.config import load_config
 from varstar_batch.survey.columns import SurveyConfig
@@ -32,6 +33,7 @@ def train(
     surveys: Surveys,
     out: Annotated[str, typer.Option(help="Folder or URL of the bundle; must not hold anything yet.")],
     name: Annotated[str | None, typer.Option(help="Of the model. [default: the architecture's]")] = None,
+    classes: Annotated[str, typer.Option(help="Labels to learn, in the order of the answers.")] = ",".join(CLASSES),
     architecture: Annotated[str, typer.Option(help="paper or survey.")] = "paper",
     folds: Annotated[int, typer.Option(min=0, help="Of the cross-validation; 0 holds out one fifth, once.")] = 5,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes. [default: the architecture's; paper 100]")] = None,
@@ -73,6 +75,7 @@ def train(
         surveys=tuple(surveys),
         out=out,
         name=name or "",
+        classes=tuple(classes.split(",")),
         options=options,
         configs=tuple(survey_configs(surveys, config, set_ or [])),
         fresh=fresh,
@@ -113,8 +116,9 @@ def evaluate(
     if folder is not None:
         check_vacant(folder)
     configs = survey_configs(surveys, config, set_ or [])
+    selection = Selection(max_per_class=max_per_class, seed=seed, others=True, classes=model.contract.classes)
     with progress("Reading", None, "light curves") as advance:
-        data = read_labelled(surveys, configs, Selection(max_per_class=max_per_class, seed=seed, others=True), advance)
+        data = read_labelled(surveys, configs, selection, advance)
     evidence, unusable = gather_evidence(model, data)
     measures: dict[str, Any] = judge(evidence, model.contract.classes)
     measures["unusable"] = dict(unusable)

@@ -1,4 +1,7 @@
-"""The six classes of the paper (arXiv:2508.11964, section 2), in the order of every probability vector."""
+"""The six classes of the paper (arXiv:2508.11964, section 2), that the shipped bundle answers with.
+
+Only simulation and training without a word about classes use them: a bundle's contract names its own.
+"""
 
 from __future__ import annotations
 

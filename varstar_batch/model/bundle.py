@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,13 +24,18 @@ from pydantic import (
 )
 
 from varstar_batch.errors import InputError, RefusedError
-from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.features import FEATURES
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model.keras_file import Network, read_network
 
 FORMAT_VERSION = 2
 """Version of the layout of ``bundle.json`` that this code reads and writes."""
+
+MAX_CLASSES = 127
+"""Codes of classes are int8."""
+
+ClassName = Annotated[str, Field(pattern=r"^[\w+:. -]+$")]
+"""Part of a column's name in catalogs, and of questions in SQL."""
 
 FIX = "choose another bundle with --model, or train one with this version"
 
@@ -42,6 +48,12 @@ def _complete_preprocessing(value: object) -> object:
     if not isinstance(value, dict) or set(value) != names:
         raise ValueError(f"preprocessing must be an object with exactly the keys {sorted(names)}")
     return Preprocessing(**value)
+
+
+def _different(classes: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(classes)) < len(classes):
+        raise ValueError(f"expected different names, got {', '.join(classes)}")
+    return classes
 
 
 class _Frozen(BaseModel):
@@ -118,7 +130,7 @@ class BundleContract(_Frozen):
     name: str
     model_version: str
     architecture: str
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[ClassName, ...], AfterValidator(_different)] = Field(min_length=2, max_length=MAX_CLASSES)
     preprocessing: Annotated[
         Preprocessing, BeforeValidator(_complete_preprocessing), PlainSerializer(asdict, return_type=dict[str, Any])
     ]
@@ -240,8 +252,6 @@ def check_contract(
 
 def _code_differences(contract: BundleContract) -> list[str]:
     found = []
-    if contract.classes != CLASSES:
-        found.append(f"classes: bundle {list(contract.classes)}, this code {list(CLASSES)}")
     if unknown := [name for name in contract.features if name not in FEATURES]:
         found.append(f"features: bundle asks for {unknown}, this code has {list(FEATURES)}")
     return found

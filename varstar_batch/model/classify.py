@@ -24,8 +24,8 @@ class Classification:
 
     Parameters
     ----------
-    probabilities : float32 (n, 6)
-        Calibrated, in [0, 1], in the order of `CLASSES`; a row sums to 1 within 1e-6.
+    probabilities : float32 (n, n_classes)
+        Calibrated, in [0, 1], in the order of the bundle's classes; a row sums to 1 within 1e-6.
     class_code, second_code : int8 (n,)
         Index of the most and second most probable class; -1 is none.
     class_prob : float32 (n,)
@@ -33,7 +33,7 @@ class Classification:
     margin : float32 (n,)
         Probability of the first class minus that of the second, in [0, 1].
     entropy : float32 (n,)
-        Of the probabilities, in nat, in [0, ln 6].
+        Of the probabilities, in nat, in [0, ln n_classes].
     ood_score : float32 (n,)
         Share of held-out training light curves that look more familiar than this one, in [0, 1]: near 1 the object is
         unlike anything the network was trained on. NaN if the bundle has no such calibration.

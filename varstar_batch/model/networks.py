@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.model.keras_runtime import load_keras, numpy_copies_allowed
 
 PAPER_FILTERS = (128, 64, 32, 32)
@@ -24,7 +23,7 @@ FEATURE_BOUND = 3.0
 """Standard deviations beyond which a feature's value says no more."""
 
 
-def build_paper_network(n_phase: int = 512, n_classes: int = len(CLASSES), dropout: float = 0.5) -> Any:
+def build_paper_network(n_phase: int = 512, n_classes: int = 6, dropout: float = 0.5) -> Any:
     """Build the paper's convolutional network.
 
     Four blocks of convolution (width 3), ReLU, batch normalisation and max-pooling by 2, with 128, 64, 32 and 32
@@ -67,7 +66,7 @@ def build_paper_network(n_phase: int = 512, n_classes: int = len(CLASSES), dropo
 SURVEY_FILTERS = (16, 32, 32)
 
 
-def build_survey_network(n_phase: int, n_features: int, n_classes: int = len(CLASSES), dropout: float = 0.2) -> Any:
+def build_survey_network(n_phase: int, n_features: int, n_classes: int = 6, dropout: float = 0.2) -> Any:
     """Build the network that ships: a small convolutional network on the shape, and the features beside it.
 
     The curve, averaged down by 4, goes through three convolutions whose padding is the other end of the cycle, and is

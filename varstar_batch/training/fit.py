@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.model.classify import Float64, temperature_softmax
 from varstar_batch.model.keras_runtime import keras_sees_gpu, load_keras, numpy_copies_allowed
 from varstar_batch.model.networks import logits_model, to_keras_file
@@ -140,7 +139,7 @@ class _Network:
         keras = load_keras()
         # Seeds Python, NumPy and the backend: initial weights and dropout.
         keras.utils.set_random_seed(seed)
-        self.model = recipe.build(recipe.preprocessing.n_phase, len(CLASSES), recipe.dropout)
+        self.model = recipe.build(recipe.preprocessing.n_phase, len(data.objects.classes), recipe.dropout)
         self.labels = data.objects.class_code[split.train].astype(np.int32)
         self.weights = _object_weights(self.labels, data.objects.survey[split.train], recipe.class_weights)
         self.inputs = data.inputs.take(split.train)
@@ -179,7 +178,7 @@ class _Network:
 
     def logits(self, inputs: Inputs) -> Float32:
         """Return the outputs before the softmax, float32 (n, n_classes)."""
-        logits = np.empty((len(inputs), len(CLASSES)), np.float32)
+        logits = np.empty((len(inputs), len(self.data.objects.classes)), np.float32)
         # Keras's own predict() takes longer to begin than a small set takes. One shape, so that it compiles once.
         for start in range(0, len(inputs), PREDICT_BATCH):
             stop = min(start + PREDICT_BATCH, len(inputs))
@@ -280,7 +279,7 @@ def _object_weights(labels: npt.NDArray[np.int32], survey: Texts, power: float) 
     if not power:
         return None
     number = np.unique(survey.astype(str), return_inverse=True)[1]
-    cell = labels + len(CLASSES) * number
+    cell = labels + (labels.max() + 1) * number
     weight = np.bincount(cell)[cell].astype(np.float64) ** -power
     weights: Float32 = (weight / weight.mean()).astype(np.float32)
     return weights

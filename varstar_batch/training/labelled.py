@@ -34,7 +34,7 @@ class LabelledLightCurves:
     period : float64 (n,)
         [d]; NaN where missing.
     class_code : int8 (n,)
-        Indices into `CLASSES`; `NO_CLASS` where the survey gives none.
+        Indices into `classes`; `NO_CLASS` where the survey gives none.
     survey : object (n,)
         Names.
     object_id : object (n,)
@@ -43,6 +43,8 @@ class LabelledLightCurves:
         [deg]; NaN where unknown.
     class_original, band, period_source : object (n,)
         Texts; "" where the survey does not say.
+    classes : tuple of str
+        Their names, in the order of the codes.
 
     Raises
     ------
@@ -60,39 +62,43 @@ class LabelledLightCurves:
     class_original: Texts
     band: Texts
     period_source: Texts
+    classes: tuple[str, ...] = CLASSES
 
     def __post_init__(self) -> None:
         n = len(self.light_curves)
-        for column in fields(self)[1:]:
-            if np.shape(getattr(self, column.name)) != (n,):
-                raise ValueError(f"{column.name}: expected shape ({n},), got {np.shape(getattr(self, column.name))}")
-        if n and not (self.class_code.min() >= NO_CLASS and self.class_code.max() < len(CLASSES)):
+        for name, column in self._columns().items():
+            if np.shape(column) != (n,):
+                raise ValueError(f"{name}: expected shape ({n},), got {np.shape(column)}")
+        if n and not (self.class_code.min() >= NO_CLASS and self.class_code.max() < len(self.classes)):
             raise ValueError(
-                f"class_code: expected {NO_CLASS} to {len(CLASSES) - 1}, "
+                f"class_code: expected {NO_CLASS} to {len(self.classes) - 1}, "
                 f"got {self.class_code.min()} to {self.class_code.max()}"
             )
 
     def __len__(self) -> int:
         return len(self.light_curves)
 
+    def _columns(self) -> dict[str, Any]:
+        """Return what has a value for each object, besides the light curves."""
+        return {each.name: getattr(self, each.name) for each in fields(self)[1:-1]}
+
     def take(self, rows: Rows) -> LabelledLightCurves:
         """Return the given rows, in that order."""
-        columns = {column.name: getattr(self, column.name)[rows] for column in fields(self)[1:]}
+        columns = {name: column[rows] for name, column in self._columns().items()}
         return replace(self, light_curves=take_light_curves(self.light_curves, rows), **columns)
 
-    @classmethod
-    def concat(cls, parts: Sequence[LabelledLightCurves]) -> LabelledLightCurves:
-        """Join parts in order; missing magnitude errors become 0 where another part has some."""
+    @staticmethod
+    def concat(parts: Sequence[LabelledLightCurves]) -> LabelledLightCurves:
+        """Join parts of the same classes in order; missing magnitude errors become 0 where another part has some."""
         curves = [part.light_curves for part in parts]
         if any(each.mag_err is not None for each in curves):
             curves = [
                 each if each.mag_err is not None else replace(each, mag_err=np.zeros(len(each.mag), each.mag.dtype))
                 for each in curves
             ]
-        columns = {
-            column.name: np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(cls)[1:]
-        }
-        return cls(light_curves=LightCurves.concat(curves), **columns)
+        each_has = [part._columns() for part in parts]
+        columns: dict[str, Any] = {name: np.concatenate([each[name] for each in each_has]) for name in each_has[0]}
+        return replace(parts[0], light_curves=LightCurves.concat(curves), **columns)
 
     @property
     def fingerprint(self) -> str:
@@ -117,6 +123,11 @@ class LabelledLightCurves:
         foreign = np.array([bool(label) and label not in known for label in self.class_original], np.bool_)
         foreign &= self.class_code == NO_CLASS
         return foreign
+
+
+def count_classes(class_code: npt.NDArray[np.int8], classes: Sequence[str]) -> dict[str, int]:
+    """Return the number of objects of each class; all have one."""
+    return dict(zip(classes, np.bincount(class_code, minlength=len(classes)).tolist(), strict=True))
 
 
 def take_light_curves(light_curves: LightCurves, rows: Rows) -> LightCurves:

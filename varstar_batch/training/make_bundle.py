@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.training.checkpoints import check_output, open_work
 from varstar_batch.training.plan import TrainingOptions, plan_training
@@ -29,6 +30,8 @@ class TrainingRequest:
         Folder or URL of the bundle.
     name : str
         Of the model; "" for that of the architecture.
+    classes : tuple of str
+        What the surveys' labels may be, in the order of the bundle's answers.
     options : TrainingOptions
     configs : tuple of SurveyConfig
         Of each survey; empty for the canonical one of all.
@@ -41,6 +44,7 @@ class TrainingRequest:
     surveys: tuple[str, ...]
     out: str
     name: str = ""
+    classes: tuple[str, ...] = CLASSES
     options: TrainingOptions = field(default_factory=TrainingOptions)
     configs: tuple[SurveyConfig, ...] = ()
     fresh: bool = False
@@ -68,7 +72,7 @@ def make_bundle(request: TrainingRequest, progress: Progress, tell: Callable[[st
     options = request.options
     options.recipe()
     check_output(request.out, replace=request.replace)
-    selection = Selection(max_per_class=options.max_per_class, seed=options.seed, others=True)
+    selection = Selection(max_per_class=options.max_per_class, seed=options.seed, others=True, classes=request.classes)
     with progress("Reading", None, "light curves") as advance:
         data = read_labelled(request.surveys, request.configs or None, selection, advance)
     plan = plan_training(data, options)

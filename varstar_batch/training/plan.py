@@ -10,18 +10,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import JsonValue
 
 from varstar_batch._version import __version__
 from varstar_batch.errors import InputError
-from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.status import Status, count_statuses
 from varstar_batch.model.keras_runtime import load_keras
 from varstar_batch.training.fit import TrainingSet
 from varstar_batch.training.folds import Split, fold_splits, star_groups
 from varstar_batch.training.inputs import check_finite, fold_inputs
-from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves
+from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves, count_classes
 from varstar_batch.training.recipes import Recipe, find_recipe
 
 FEWEST_CLASSES = 2
@@ -119,8 +117,7 @@ class TrainingPlan:
     @property
     def counts(self) -> dict[str, int]:
         """Light curves by class."""
-        codes = self.data.objects.class_code
-        return {label: int((codes == code).sum()) for code, label in enumerate(CLASSES)}
+        return count_classes(self.data.objects.class_code, self.data.objects.classes)
 
     def describe(self) -> dict[str, JsonValue]:
         """Return what tells this training from another, for people."""
@@ -147,8 +144,8 @@ def plan_training(data: LabelledLightCurves, options: TrainingOptions) -> Traini
     threads = len(os.sched_getaffinity(0))
     status, inputs = fold_inputs(data.light_curves, data.period, recipe, n_threads=threads)
     labelled, usable = data.class_code != NO_CLASS, status == Status.OK
-    rare = _rare_classes(data.class_code[labelled & usable], options, where)
-    kept = labelled & usable & ~np.isin(data.class_code, rare)
+    rare = _rare_classes(count_classes(data.class_code[labelled & usable], data.classes), options, where)
+    kept = labelled & usable & ~np.isin(data.class_code, [data.classes.index(label) for label in rare])
     others = np.flatnonzero(data.other_kinds() & usable)
     rows = np.flatnonzero(kept)
     training_set = TrainingSet(
@@ -164,24 +161,23 @@ def plan_training(data: LabelledLightCurves, options: TrainingOptions) -> Traini
         others=data.take(others),
         splits=fold_splits(training_set.objects, options.folds, options.seed),
         unusable=count_statuses(status[labelled & ~usable]),
-        dropped_classes=tuple(CLASSES[code] for code in rare),
+        dropped_classes=tuple(rare),
         fingerprint=_fingerprint(training_set, recipe, options),
     )
 
 
-def _rare_classes(class_code: npt.NDArray[np.int8], options: TrainingOptions, where: str) -> npt.NDArray[np.intp]:
-    counts = np.bincount(class_code, minlength=len(CLASSES))
-    rare = np.flatnonzero(counts < options.min_per_class)
-    told = ", ".join(f"{CLASSES[code]} {counts[code]:,}" for code in rare)
-    if len(CLASSES) - len(rare) < FEWEST_CLASSES:
-        enough = [f"{CLASSES[code]} {counts[code]:,}" for code in np.flatnonzero(counts >= options.min_per_class)]
+def _rare_classes(counts: dict[str, int], options: TrainingOptions, where: str) -> list[str]:
+    rare = [label for label, count in counts.items() if count < options.min_per_class]
+    told = ", ".join(f"{label} {counts[label]:,}" for label in rare)
+    if len(counts) - len(rare) < FEWEST_CLASSES:
+        enough = [f"{label} {count:,}" for label, count in counts.items() if label not in rare]
         raise InputError(
             expected=f"usable light curves of two classes or more, at least {options.min_per_class:,} of each",
             got=f"{' and '.join(enough) or 'no class'} only (beside {told})",
             where=where,
             fix="add labelled surveys, or ask for fewer with --min-per-class",
         )
-    if len(rare) and not options.drop_rare_classes:
+    if rare and not options.drop_rare_classes:
         raise InputError(
             expected=f"at least {options.min_per_class:,} usable light curves of each class",
             got=told,
@@ -199,7 +195,7 @@ def _check_stars(objects: LabelledLightCurves, options: TrainingOptions, where: 
         if stars < needed:
             raise InputError(
                 expected=f"at least {needed} stars of each class, one for each fold",
-                got=f"{stars} of {CLASSES[code]}",
+                got=f"{stars} of {objects.classes[code]}",
                 where=where,
                 fix="ask for fewer --folds, or leave out the class",
             )
@@ -219,7 +215,7 @@ def _recipe_record(recipe: Recipe) -> dict[str, JsonValue]:
 
 
 def _fingerprint(data: TrainingSet, recipe: Recipe, options: TrainingOptions) -> str:
-    parts = [data.objects.fingerprint, _recipe_record(recipe), asdict(options), _versions()]
+    parts = [data.objects.classes, data.objects.fingerprint, _recipe_record(recipe), asdict(options), _versions()]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
     digest.update(data.inputs.curves.tobytes())
     digest.update(b"" if data.inputs.features is None else data.inputs.features.tobytes())

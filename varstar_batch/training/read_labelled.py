@@ -41,11 +41,14 @@ class Selection:
         Of the choice.
     others : bool
         Also take objects without a class that have a period: at most as many as of a class.
+    classes : tuple of str
+        Labels that a survey's column of classes may have.
     """
 
     max_per_class: int | None = None
     seed: int = 1
     others: bool = False
+    classes: tuple[str, ...] = CLASSES
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +57,10 @@ class _Labels:
 
     survey: int
     partition: Partition
+    classes: tuple[str, ...]
     class_code: npt.NDArray[np.int8]
     period: npt.NDArray[np.float64]
-    texts: Mapping[str, npt.NDArray[np.object_]]
+    texts: Mapping[str, Any]
 
 
 def read_labelled(
@@ -81,7 +85,7 @@ def read_labelled(
     Raises
     ------
     InputError
-        A survey that is not there or cannot be read, a class that is none of `CLASSES`, no labelled object.
+        A survey that is not there or cannot be read, a class that is none of the selection's, no labelled object.
     """
     selection = selection or Selection()
     surveys = [
@@ -90,11 +94,11 @@ def read_labelled(
     names = survey_names(urls)
     try:
         labels = [
-            _read_labels(number, survey, partition)
+            _read_labels(number, survey, partition, selection.classes)
             for number, survey in enumerate(surveys)
             for partition in survey.partitions
         ]
-        _check_labelled(labels, names)
+        _check_labelled(labels, names, selection.classes)
         chosen = _choose(labels, selection)
         parts = [
             part
@@ -114,7 +118,7 @@ def survey_names(urls: Sequence[str | os.PathLike[str]]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({k + 1})" for k, name in enumerate(names)]
 
 
-def _read_labels(number: int, survey: Survey, partition: Partition) -> _Labels:
+def _read_labels(number: int, survey: Survey, partition: Partition, known: tuple[str, ...]) -> _Labels:
     source = survey.source
     columns = source.columns
     where = str(source.location / partition.key)
@@ -141,33 +145,34 @@ def _read_labels(number: int, survey: Survey, partition: Partition) -> _Labels:
     return _Labels(
         number,
         partition,
-        _class_codes(classes, where),
+        known,
+        _class_codes(classes, known, where),
         np.concatenate([np.zeros(0), *periods]),
         {name: np.array(values, np.object_) for name, values in texts.items()},
     )
 
 
-def _class_codes(classes: list[Any], where: str) -> npt.NDArray[np.int8]:
-    codes: dict[Any, int] = {None: NO_CLASS, "": NO_CLASS, **{label: code for code, label in enumerate(CLASSES)}}
+def _class_codes(classes: list[Any], known: tuple[str, ...], where: str) -> npt.NDArray[np.int8]:
+    codes: dict[Any, int] = {None: NO_CLASS, "": NO_CLASS, **{label: code for code, label in enumerate(known)}}
     unknown = sorted({str(label) for label in classes if label not in codes})
     if unknown:
         count = sum(label not in codes for label in classes)
         raise InputError(
-            expected=f"classes {', '.join(CLASSES)}, or null",
+            expected=f"classes {', '.join(known)}, or null",
             got=f"{', '.join(map(repr, unknown[:5]))}{', ...' if len(unknown) > 5 else ''} for {count:,} objects",
             where=where,
-            fix="map the labels to these classes, or to null, and keep the original ones in class_original",
+            fix="name other classes with --classes, or map the labels to these, or to null, and keep class_original",
         )
     return np.array([codes[label] for label in classes], np.int8)
 
 
-def _check_labelled(labels: list[_Labels], names: list[str]) -> None:
+def _check_labelled(labels: list[_Labels], names: list[str], known: tuple[str, ...]) -> None:
     if not any((each.class_code != NO_CLASS).any() for each in labels):
         raise InputError(
             expected="objects with a class",
             got=f"none among {sum(len(each.class_code) for each in labels):,} objects",
             where=", ".join(names),
-            fix=f"give the objects a column class with {', '.join(CLASSES)}, or name it: --set survey.class=COLUMN",
+            fix=f"give the objects a column class with {', '.join(known)}, or name it: --set survey.class=COLUMN",
         )
     usable = [(each.class_code != NO_CLASS) & _has_period(each.period) for each in labels]
     if not any(mask.any() for mask in usable):
@@ -190,7 +195,7 @@ def _choose(labels: list[_Labels], selection: Selection) -> list[Rows]:
     survey = np.repeat([each.survey for each in labels], [len(each.class_code) for each in labels])
     takes = np.zeros(len(code), np.bool_)
     random = np.random.default_rng(selection.seed)
-    for number in range(NO_CLASS if selection.others else 0, len(CLASSES)):
+    for number in range(NO_CLASS if selection.others else 0, len(selection.classes)):
         takes[_share(np.flatnonzero(usable & (code == number)), survey, selection.max_per_class, random)] = True
     bounds = np.cumsum([0, *(len(each.class_code) for each in labels)])
     return [np.flatnonzero(takes[start:stop]) for start, stop in pairwise(bounds)]
@@ -233,6 +238,7 @@ def _read_rows(
             object_id=np.array([str(value) for value in objects["object_id"].to_pylist()], np.object_),
             ra=to_float64(objects["ra"].combine_chunks()),
             dec=to_float64(objects["dec"].combine_chunks()),
+            classes=labels.classes,
             **{key: labels.texts[key][at] for key in DESCRIPTIONS},
         )
         if progress is not None:

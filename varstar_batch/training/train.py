@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from pydantic import JsonValue
 
-from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.model.bundle import Bundle, BundleContract, PrecisionChange
 from varstar_batch.model.classify import temperature_softmax
 from varstar_batch.model.engines.open import open_engine
@@ -17,6 +16,7 @@ from varstar_batch.training.card import write_card
 from varstar_batch.training.cross_validation import calibrate, split_evidence
 from varstar_batch.training.fit import Checkpoints, NoCheckpoints, fit
 from varstar_batch.training.inputs import Inputs
+from varstar_batch.training.labelled import count_classes
 from varstar_batch.training.measures import Evidence, judge
 from varstar_batch.training.plan import TrainingPlan, _recipe_record, _versions
 
@@ -60,14 +60,14 @@ def train(
         name=name,
         model_version=f"{name}-{hashlib.sha256(keras_file).hexdigest()[:8]}",
         architecture=plan.recipe.architecture,
-        classes=CLASSES,
+        classes=plan.data.objects.classes,
         preprocessing=plan.recipe.preprocessing,
         features=plan.recipe.features,
         calibration=calibration,
         ood=ood,
         precision={},
         training=_training_record(plan),
-        metrics={"held_out": judge(evidence, CLASSES)},
+        metrics={"held_out": judge(evidence, plan.data.objects.classes)},
         versions=_versions(),
         weights_sha256=hashlib.sha256(keras_file).hexdigest(),
     )
@@ -98,9 +98,7 @@ def measure_precision(bundle: Bundle, inputs: Inputs) -> dict[str, PrecisionChan
 def _training_record(plan: TrainingPlan) -> dict[str, JsonValue]:
     objects = plan.data.objects
     surveys: dict[str, JsonValue] = {
-        str(name): {
-            label: int((objects.class_code[objects.survey == name] == code).sum()) for code, label in enumerate(CLASSES)
-        }
+        str(name): {**count_classes(objects.class_code[objects.survey == name], objects.classes)}
         for name in sorted(set(objects.survey))
     }
     recipe = _recipe_record(plan.recipe)
