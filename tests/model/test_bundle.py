@@ -19,7 +19,7 @@ from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.features import FEATURES
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model import keras_file
-from varstar_batch.model.bundle import Bundle, Calibration, check_contract, parse_bundle
+from varstar_batch.model.bundle import Bundle, Calibration, parse_bundle
 from varstar_batch.model.bundle_files import CARD_FILE, CONTRACT_FILE, KERAS_FILE, read_bundle, write_bundle
 from varstar_batch.model.engines.open import open_engine
 
@@ -188,14 +188,6 @@ def preprocessing_with(**changes):
 def test_a_sound_bundle_that_does_not_fit_is_refused_with_every_difference(folder, changes, parts):
     edit_contract(folder, **changes)
     assert_refused(folder, RefusedError, *parts)
-
-
-def test_another_preprocessing_than_was_asked_for(bundle):
-    asked = Preprocessing(scale="none", sigma=5.0)
-    with pytest.raises(RefusedError) as caught:
-        check_contract(bundle.contract, bundle.network(), asked=asked, where="here")
-    assert "sigma: bundle 3.0, asked 5.0; scale: bundle 'minmax', asked 'none'" in str(caught.value)
-    check_contract(bundle.contract, bundle.network(), asked=Preprocessing(), where="here")
 
 
 def make_lambda(config):

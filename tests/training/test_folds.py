@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.makers.labelled import labelled_sines, texts
 from varstar_batch.light_curves.light_curves import LightCurves
-from varstar_batch.training.folds import fold_splits, star_groups, survey_splits
+from varstar_batch.training.folds import fold_splits, star_groups
 from varstar_batch.training.labelled import LabelledLightCurves
 
 ARCSEC = 1 / 3600
@@ -101,10 +101,6 @@ def test_no_star_is_ever_on_both_sides(drawn, folds):
         held[split.held] += 1
     assert held.max() == 1
     assert (held == 1).all() == (folds > 1)
-    for split in survey_splits(objects):
-        assert not set(groups[split.train]) & set(groups[split.held])
-        assert set(objects.survey[split.held]) == {split.name}
-        assert split.name not in set(objects.survey[split.train])
 
 
 @settings(max_examples=30, deadline=None)

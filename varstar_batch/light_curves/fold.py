@@ -23,32 +23,24 @@ MAX_OBSERVATIONS = 2**31 - 3
 
 @dataclass(frozen=True, eq=False)
 class Folded:
-    """What `fold` made of `n` objects, one row for each.
-
-    Parameters
-    ----------
-    status : uint8, shape (n,)
-        Codes of `Status`.
-    n_obs, n_used : int32, shape (n,)
-        Observations delivered, and left after cleaning and the removal of outliers; always
-        ``n_used == n_obs - dropped.sum(axis=1)``. An object that fails before the removal of outliers keeps them.
-    dropped : int32, shape (n, 6)
-        Dropped observations by `DropReason`.
-    amplitude : float32, shape (n,)
-        Largest minus smallest used magnitude [mag]; NaN unless the status is OK.
-    curve : float32, shape (n, n_phase)
-        Curve at phases k / n_phase [mag; 0 to 1 with scale ``minmax``]; NaN unless the status is OK.
-    features : float32, shape (n, len(FEATURES)), or (n, 0) where none were asked for
-        See `varstar_batch.light_curves.features.FEATURES`; NaN unless the status is OK.
-    """
+    """What `fold` made of `n` objects, one row for each."""
 
     status: npt.NDArray[np.uint8]
+    """Uint8 (n,). Codes of `Status`."""
     n_obs: npt.NDArray[np.int32]
     n_used: npt.NDArray[np.int32]
+    """Int32 (n,). Observations delivered, and left after cleaning and the removal of outliers; always ``n_used ==
+    n_obs - dropped.sum(axis=1)``. An object that fails before the removal of outliers keeps them."""
     dropped: npt.NDArray[np.int32]
+    """Int32 (n, 6). Dropped observations by `DropReason`."""
     amplitude: npt.NDArray[np.float32]
+    """Float32 (n,). Largest minus smallest used magnitude [mag]; NaN unless the status is OK."""
     curve: npt.NDArray[np.float32]
+    """Float32 (n, n_phase). Curve at phases k / n_phase [mag; 0 to 1 with scale ``minmax``]; NaN unless the status is
+    OK."""
     features: npt.NDArray[np.float32]
+    """Float32 (n, len(FEATURES)), or (n, 0) where none were asked for. See
+    `varstar_batch.light_curves.features.FEATURES`; NaN unless the status is OK."""
 
     def __len__(self) -> int:
         return len(self.status)

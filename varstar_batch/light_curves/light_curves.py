@@ -19,19 +19,6 @@ Magnitudes = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 class LightCurves:
     """The observations of `n` objects: those of object i are ``offsets[i]:offsets[i + 1]`` of every column.
 
-    Parameters
-    ----------
-    offsets : int64, shape (n + 1,)
-        Never decreasing, from 0 to m.
-    time : float64, shape (m,)
-        [d]; float64, since float32 is spaced 0.25 d at JD 2458515.
-    mag : float32 or float64, shape (m,)
-        [mag].
-    mag_err : float32 or float64, shape (m,), or None
-        [mag]; None if the survey has no errors.
-    malformed : bool, shape (n,), or None
-        Objects whose lists had different lengths, of which no observations were taken; None if there are none.
-
     Raises
     ------
     TypeError
@@ -41,10 +28,16 @@ class LightCurves:
     """
 
     offsets: npt.NDArray[np.int64]
+    """Int64 (n + 1,). Never decreasing, from 0 to m."""
     time: npt.NDArray[np.float64]
+    """Float64 (m,). Days; float64, since float32 is spaced 0.25 d at JD 2458515."""
     mag: Magnitudes
+    """Float32 or float64 (m,). Magnitudes."""
     mag_err: Magnitudes | None = None
+    """Float32 or float64 (m,), of magnitudes. None if the survey has no errors."""
     malformed: npt.NDArray[np.bool_] | None = None
+    """Bool (n,) or None. Objects whose lists had different lengths, of which no observations were taken; None if there
+    are none."""
 
     def __post_init__(self) -> None:
         _check_dtype("offsets", self.offsets, (np.int64,))
@@ -133,7 +126,7 @@ class LightCurves:
             raise ValueError("light curves to join: expected at least one part, got none")
         if len(parts) == 1:
             return parts[0]
-        with_errors = [part.mag_err for part in parts if part.mag_err is not None]
+        with_errors: list[npt.NDArray[Any]] = [part.mag_err for part in parts if part.mag_err is not None]
         if len(with_errors) not in (0, len(parts)):
             raise ValueError(f"mag_err: expected in all {len(parts)} parts or in none, got in {len(with_errors)}")
         ends = np.cumsum([0, *(len(part.time) for part in parts)], dtype=np.int64)
@@ -141,15 +134,11 @@ class LightCurves:
         malformed = [np.zeros(len(part), np.bool_) if part.malformed is None else part.malformed for part in parts]
         return cls(
             np.concatenate([np.zeros(1, np.int64), *offsets]),
-            _join([part.time for part in parts]),
-            _join([part.mag for part in parts]),
-            _join(with_errors) if with_errors else None,
+            np.concatenate([part.time for part in parts]),
+            np.concatenate([part.mag for part in parts]),
+            np.concatenate(with_errors) if with_errors else None,
             None if all(part.malformed is None for part in parts) else np.concatenate(malformed),
         )
-
-
-def _join(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    return np.concatenate(arrays)
 
 
 def _check_dtype(name: str, array: npt.NDArray[np.generic], dtypes: tuple[type[np.generic], ...]) -> None:
@@ -167,8 +156,9 @@ def _check_length(name: str, array: npt.NDArray[np.generic], length: int) -> Non
 def _check_offsets(offsets: npt.NDArray[np.int64], n_observations: int) -> None:
     if offsets.ndim != 1 or len(offsets) == 0:
         raise ValueError(f"offsets: expected shape (n + 1,), got {offsets.shape}")
-    if offsets[0] != 0 or offsets[-1] != n_observations or bool(np.any(offsets[1:] < offsets[:-1])):
+    falling = bool(np.any(offsets[1:] < offsets[:-1]))
+    if offsets[0] != 0 or offsets[-1] != n_observations or falling:
         raise ValueError(
             f"offsets: expected to rise from 0 to the number of observations, {n_observations}, "
-            f"got {offsets[0]} to {offsets[-1]}" + (", not rising" if bool(np.any(np.diff(offsets) < 0)) else "")
+            f"got {offsets[0]} to {offsets[-1]}" + (", not rising" if falling else "")
         )

@@ -18,25 +18,6 @@ Scale = Literal["none", "center", "minmax"]
 class Preprocessing:
     """How a light curve becomes the network's input: part of a model's contract.
 
-    Parameters
-    ----------
-    min_observations : int
-        Fewest observations that are folded, at least 1. Checked after cleaning and again after the removal of outliers.
-    max_mag_err : float
-        An observation whose magnitude error [mag] is NaN, negative, or at least this is dropped; above 0, may be inf.
-    sigma : float
-        Outlier threshold in population standard deviations about the mean; finite, above 0.
-    outliers : {"isolated", "global", "none"}
-        Drop observations beyond the threshold only where both cyclic neighbours in phase are within it, everywhere, or
-        never. One pass: mean and standard deviation are not computed again.
-    phase_zero : {"first", "maximum"}
-        Time of phase 0: the earliest used observation, or the brightest (smallest magnitude; of several, the earliest).
-    scale : {"none", "center", "minmax"}
-        Curve in magnitudes; minus the median of the used magnitudes (observations, not curve points, so that it does
-        not depend on `n_phase`); or the curve's own minimum and maximum mapped to 0 and 1.
-    n_phase : int
-        Points of the curve, at phases k / n_phase; 2 to 65536.
-
     Raises
     ------
     ValueError
@@ -49,12 +30,21 @@ class Preprocessing:
     """
 
     min_observations: int = 50
+    """Fewest observations that are folded, at least 1; after cleaning, and again after the removal of outliers."""
     max_mag_err: float = 99.0
+    """An observation whose magnitude error [mag] is NaN, negative, or at least this is dropped; above 0, may be inf."""
     sigma: float = 3.0
+    """Outlier threshold in population standard deviations about the mean; finite, above 0."""
     outliers: Outliers = "isolated"
+    """Drop observations beyond the threshold only where both cyclic neighbours in phase are within it, everywhere, or
+    never. One pass: mean and standard deviation are not computed again."""
     phase_zero: PhaseZero = "first"
+    """Time of phase 0: of the earliest used observation, or of the brightest (of several, the earliest)."""
     scale: Scale = "minmax"
+    """Curve in magnitudes; minus the median of the used magnitudes (observations, not curve points, so that it does
+    not depend on `n_phase`); or the curve's own minimum and maximum mapped to 0 and 1."""
     n_phase: int = 512
+    """Points of the curve, at phases k / n_phase; 2 to 65536."""
 
     def __post_init__(self) -> None:
         _require_int("min_observations", self.min_observations, 1, 2**31 - 1)
@@ -70,13 +60,6 @@ class Preprocessing:
 class Limits:
     """What a survey's times and magnitudes can be; everything else is a sentinel or an error.
 
-    Parameters
-    ----------
-    time_min, time_max : float
-        First and last possible time [d, in the survey's time system], both inclusive; see `TimeSystem.limits`.
-    mag_min, mag_max : float
-        Magnitudes at or beyond these [mag] are sentinels; finite.
-
     Raises
     ------
     ValueError
@@ -85,8 +68,10 @@ class Limits:
 
     time_min: float = -math.inf
     time_max: float = math.inf
+    """First and last possible time [d, in the survey's time system], both inclusive; see `TimeSystem.limits`."""
     mag_min: float = -29.0
     mag_max: float = 29.0
+    """Magnitudes at or beyond these [mag] are sentinels; finite."""
 
     def __post_init__(self) -> None:
         times, mags = (self.time_min, self.time_max), (self.mag_min, self.mag_max)

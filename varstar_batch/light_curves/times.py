@@ -7,9 +7,6 @@ import re
 from dataclasses import dataclass
 from string import whitespace
 
-import numpy as np
-import numpy.typing as npt
-
 # 1800-01-01 and 2100-01-01, 0 h: no light curve with a date is older than photography or from the next century.
 FIRST_JD = 2378496.5
 LAST_JD = 2488069.5
@@ -29,25 +26,17 @@ _PATTERN = re.compile(
 
 @dataclass(frozen=True)
 class TimeSystem:
-    """What the numbers of a survey's time column mean.
-
-    Parameters
-    ----------
-    text : str
-        As declared.
-    jd_offset : float or None
-        Julian date minus time [d]: 0 for JD, 2400000.5 for MJD, 2450000 for HJD-2450000. None where `text` is free
-        text: folding needs only days, so such a survey is carried as it is, and only conversions are refused.
-    reference : {"TOPOCENTER", "HELIOCENTER", "BARYCENTER"} or None
-        Where the light is timed; TOPOCENTER (as observed) for JD and MJD.
-    scale : str or None
-        Time scale in capitals, such as ``"TDB"``, where declared.
-    """
+    """What the numbers of a survey's time column mean."""
 
     text: str
+    """As declared."""
     jd_offset: float | None
+    """Julian date minus time [d]: 0 for JD, 2400000.5 for MJD, 2450000 for HJD-2450000. None where `text` is free
+    text: folding needs only days, so such a survey is carried as it is."""
     reference: str | None
+    """Where the light is timed; TOPOCENTER (as observed) for JD and MJD."""
     scale: str | None
+    """Time scale in capitals, such as ``"TDB"``, where declared."""
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -55,32 +44,6 @@ class TimeSystem:
         if self.jd_offset is None:
             return -math.inf, math.inf
         return FIRST_JD - self.jd_offset, LAST_JD - self.jd_offset
-
-    def convert(self, times: npt.ArrayLike, to: TimeSystem) -> npt.NDArray[np.float64]:
-        """Return `times` [d] of this system in the system `to`, as float64 of the same shape.
-
-        Raises
-        ------
-        ValueError
-            If either system is free text; if the reference positions differ (up to 8.3 minutes, which needs the
-            object's position); if `to` declares a scale that this system does not declare too.
-        """
-        if self.jd_offset is None or to.jd_offset is None:
-            free = self if self.jd_offset is None else to
-            raise ValueError(
-                f"time system {free.text!r}: expected JD, HJD, BJD, MJD, HMJD or BMJD with an optional -NUMBER, "
-                "got free text, which cannot be converted"
-            )
-        if self.reference != to.reference:
-            raise ValueError(
-                f"time systems {self.text!r} and {to.text!r}: expected one reference position, "
-                f"got {self.reference} and {to.reference}, which need each object's position"
-            )
-        if to.scale is not None and to.scale != self.scale:
-            raise ValueError(
-                f"time systems {self.text!r} and {to.text!r}: expected one time scale, got {self.scale} and {to.scale}"
-            )
-        return np.asarray(times, dtype=np.float64) + (self.jd_offset - to.jd_offset)
 
 
 def parse_time_system(text: str) -> TimeSystem:

@@ -151,20 +151,13 @@ class BundleContract(_Frozen):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A trained network with its contract; small enough to be sent to workers whole.
-
-    Parameters
-    ----------
-    contract : BundleContract
-    keras_file : bytes
-        Contents of ``model.keras``.
-    card : str
-        Markdown for people: data, licences, limits.
-    """
+    """A trained network with its contract; small enough to be sent to workers whole."""
 
     contract: BundleContract
     keras_file: bytes
+    """Contents of ``model.keras``."""
     card: str
+    """Markdown for people: data, licences, limits."""
 
     @property
     def hash(self) -> str:
@@ -217,56 +210,23 @@ def parse_bundle(contract_json: bytes, keras_file: bytes, card: str, *, where: s
             where=where,
             fix="copy the bundle again: the file is damaged or was replaced",
         )
-    check_contract(contract, read_network(keras_file, where=where), where=where)
+    _check_fit(contract, read_network(keras_file, where=where), where)
     return Bundle(contract=contract, keras_file=keras_file, card=card)
 
 
-def check_contract(
-    contract: BundleContract, network: Network, *, asked: Preprocessing | None = None, where: str
-) -> None:
-    """Refuse a bundle that does not fit this code, its own network or the preprocessing that was asked for.
-
-    Parameters
-    ----------
-    contract : BundleContract
-    network : Network
-        The layers of its ``model.keras``.
-    asked : Preprocessing, optional
-        A preprocessing that the caller fixed by other means, for example curves that were folded before.
-    where : str
-
-    Raises
-    ------
-    RefusedError
-        Naming every difference. (Exit code 3, as the design has it for a contract that does not match, although the
-        first issue lists it among bad input.)
-    """
-    differences = [*_code_differences(contract), *_network_differences(contract, network)]
-    if asked is not None:
-        mine, theirs = asdict(contract.preprocessing), asdict(asked)
-        differences += [
-            f"{key}: bundle {mine[key]!r}, asked {theirs[key]!r}" for key in mine if mine[key] != theirs[key]
-        ]
-    _refuse(differences, where)
-
-
-def _code_differences(contract: BundleContract) -> list[str]:
+def _check_fit(contract: BundleContract, network: Network, where: str) -> None:
+    """Refuse, naming every difference, a bundle that does not fit this code or its own network."""
     found = []
     if unknown := [name for name in contract.features if name not in FEATURES]:
         found.append(f"features: bundle asks for {unknown}, this code has {list(FEATURES)}")
-    return found
-
-
-def _network_differences(contract: BundleContract, network: Network) -> list[str]:
     expected: list[tuple[int, ...]] = [(contract.preprocessing.n_phase, 1)]
     if contract.features:
         expected.append((len(contract.features),))
-    found = []
     if list(network.input_shapes) != expected:
         found.append(f"input shapes: contract {expected}, network {list(network.input_shapes)}")
     if network.n_outputs != len(contract.classes):
         found.append(f"outputs: contract {len(contract.classes)} classes, network {network.n_outputs}")
-    return found
+    _refuse(found, where)
 
 
 def _parse_json(contract_json: bytes, where: str) -> dict[str, Any]:

@@ -20,35 +20,26 @@ Float64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Classification:
-    """One row per object, in the order of the input; NaN and -1 where the status is not ``ok``.
-
-    Parameters
-    ----------
-    probabilities : float32 (n, n_classes)
-        Calibrated, in [0, 1], in the order of the bundle's classes; a row sums to 1 within 1e-6.
-    class_code, second_code : int8 (n,)
-        Index of the most and second most probable class; -1 is none.
-    class_prob : float32 (n,)
-        Probability of the first class.
-    margin : float32 (n,)
-        Probability of the first class minus that of the second, in [0, 1].
-    entropy : float32 (n,)
-        Of the probabilities, in nat, in [0, ln n_classes].
-    ood_score : float32 (n,)
-        Share of held-out training light curves that look more familiar than this one, in [0, 1]: near 1 the object is
-        unlike anything the network was trained on. NaN if the bundle has no such calibration.
-    status : uint8 (n,)
-        `Status`, with ``not_classified`` where the network gave no finite answer.
-    """
+    """One row per object, in the order of the input; NaN and -1 where the status is not ``ok``."""
 
     probabilities: Float32
+    """Float32 (n, n_classes). Calibrated, in [0, 1], in the order of the bundle's classes; a row sums to 1 within
+    1e-6."""
     class_code: npt.NDArray[np.int8]
+    """Int8 (n,). Index of the most probable class; -1 is none."""
     class_prob: Float32
+    """Float32 (n,). Probability of the first class."""
     second_code: npt.NDArray[np.int8]
+    """Int8 (n,). Index of the second most probable class; -1 is none."""
     margin: Float32
+    """Float32 (n,). Probability of the first class minus that of the second, in [0, 1]."""
     entropy: Float32
+    """Float32 (n,). Of the probabilities, in nat, in [0, ln n_classes]."""
     ood_score: Float32
+    """Float32 (n,). Share of held-out training light curves that look more familiar than this one, in [0, 1]: near 1
+    the object is unlike anything the network was trained on. NaN if the bundle has no such calibration."""
     status: npt.NDArray[np.uint8]
+    """Uint8 (n,). `Status`, with ``not_classified`` where the network gave no finite answer."""
 
 
 def classify(bundle: Bundle, engine: Engine, folded: Folded) -> Classification:

@@ -68,43 +68,28 @@ _FIX = "use a bundle made of the layers that the documentation lists"
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a functional graph.
-
-    Parameters
-    ----------
-    name, kind : str
-        Its name in the graph and its Keras class.
-    config : dict
-        Keras's configuration of it.
-    inputs : tuple of str
-        Names of the layers whose outputs it takes.
-    arrays : dict of str to float32 array
-        Its weights by Keras's names, in Keras's shapes: channels last, kernels (width, in, out).
-    """
+    """One layer of a functional graph."""
 
     name: str
     kind: str
+    """Its name in the graph and its Keras class."""
     config: dict[str, Any]
+    """Keras's configuration of it."""
     inputs: tuple[str, ...]
+    """Names of the layers whose outputs it takes."""
     arrays: dict[str, npt.NDArray[np.float32]]
+    """Its weights by Keras's names, in Keras's shapes: channels last, kernels (width, in, out)."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A functional graph: every layer after those it takes its inputs from.
-
-    Parameters
-    ----------
-    layers : tuple of Layer
-    inputs : tuple of str
-        Names of the input layers, in the order of the model's arguments.
-    output : str
-        Name of the layer whose output is the model's.
-    """
+    """A functional graph: every layer after those it takes its inputs from."""
 
     layers: tuple[Layer, ...]
     inputs: tuple[str, ...]
+    """Names of the input layers, in the order of the model's arguments."""
     output: str
+    """Name of the layer whose output is the model's."""
 
     def layer(self, name: str) -> Layer:
         """Return the layer of that name."""

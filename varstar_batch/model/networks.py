@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import tempfile
 import zipfile
 from pathlib import Path
@@ -16,8 +15,7 @@ import numpy.typing as npt
 from varstar_batch.model.keras_runtime import load_keras, numpy_copies_allowed
 
 PAPER_FILTERS = (128, 64, 32, 32)
-PAPER_PARAMETERS = 166_662
-"""Trainable parameters that the paper states for its network."""
+SURVEY_FILTERS = (16, 32, 32)
 
 FEATURE_BOUND = 3.0
 """Standard deviations beyond which a feature's value says no more."""
@@ -61,9 +59,6 @@ def build_paper_network(n_phase: int = 512, n_classes: int = 6, dropout: float =
     x = layers.Dropout(dropout, name="dropout_dense")(x)
     logits = layers.Dense(n_classes, name="logits")(x)
     return load_keras().Model(curve, layers.Softmax(name="probabilities")(logits), name="paper")
-
-
-SURVEY_FILTERS = (16, 32, 32)
 
 
 def build_survey_network(n_phase: int, n_features: int, n_classes: int = 6, dropout: float = 0.2) -> Any:
@@ -138,11 +133,6 @@ def _around(x: Any, length: int, reach: int, name: str) -> Any:
     before = layers.Cropping1D((length - reach, 0), name=f"{name}_end")(x)
     after = layers.Cropping1D((0, length - reach), name=f"{name}_start")(x)
     return layers.Concatenate(axis=1, name=name)([before, x, after])
-
-
-def count_trainable(model: Any) -> int:
-    """Return the number of trainable parameters of a Keras model."""
-    return sum(math.prod(weight.shape) for weight in model.trainable_variables)
 
 
 def logits_model(model: Any) -> Any:

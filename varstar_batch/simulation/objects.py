@@ -36,21 +36,6 @@ _SOURCES = source_checksum(__file__)
 class SimulationOptions:
     """What a simulated survey is made of.
 
-    Parameters
-    ----------
-    class_fractions : tuple of float, one per class in the order of `CLASSES`
-        Relative frequency of the classes, >= 0, not all 0; they need not add up to 1.
-    n_nights : int
-        Length of the survey [d], 2 to 20,000.
-    exposures : int
-        Dithered exposures of a visit, minutes apart, 1 to 3.
-    no_period_fraction : float
-        Objects whose period the catalogue lacks, in [0, 1].
-    outlier_fraction, sentinel_fraction : float
-        Observations that are off by 0.3 to 1.5 mag, and observations that are 99.99 besides those too faint, in [0, 1].
-    noise : float
-        Factor on the noise, >= 0; 1 is ASAS-SN's, 0 none.
-
     Raises
     ------
     ValueError
@@ -58,12 +43,19 @@ class SimulationOptions:
     """
 
     class_fractions: tuple[float, ...] = (0.12, 0.12, 0.26, 0.12, 0.22, 0.16)
+    """Relative frequencies in the order of `CLASSES`, >= 0, not all 0; they need not add up to 1."""
     n_nights: int = 1900
+    """Length of the survey [d], 2 to 20,000."""
     exposures: int = 1
+    """Dithered exposures of a visit, minutes apart, 1 to 3."""
     no_period_fraction: float = 0.01
+    """Objects whose period the catalogue lacks, in [0, 1]."""
     outlier_fraction: float = 0.004
+    """Observations that are off by 0.3 to 1.5 mag, in [0, 1]."""
     sentinel_fraction: float = 0.01
+    """Observations that are 99.99 besides those too faint, in [0, 1]."""
     noise: float = 1.0
+    """Factor on the noise, >= 0; 1 is ASAS-SN's, 0 none."""
 
     def __post_init__(self) -> None:
         fractions = np.asarray(self.class_fractions, dtype=np.float64)
@@ -87,28 +79,19 @@ class SimulationOptions:
 
 @dataclass(frozen=True, eq=False)
 class SimulatedObjects:
-    """Simulated objects with their light curves.
-
-    Parameters
-    ----------
-    object_id : int64 (n,)
-        Positive, unique in a survey, ascending.
-    ra, dec : float64 (n,)
-        [deg], uniform on the sphere.
-    period : float64 (n,)
-        The period a catalogue would give [d]; NaN where it gives none.
-    class_code : uint8 (n,)
-        True class, an index into `CLASSES`.
-    light_curves : LightCurves
-        Times HJD [d], ascending within an object; magnitudes and errors float32 [mag], 99.99 for upper limits.
-    """
+    """Simulated objects with their light curves."""
 
     object_id: NDArray[np.int64]
+    """Int64 (n,). Positive, unique in a survey, ascending."""
     ra: Floats
     dec: Floats
+    """Float64 (n,). [deg], uniform on the sphere."""
     period: Floats
+    """Float64 (n,). The period a catalogue would give [d]; NaN where it gives none."""
     class_code: NDArray[np.uint8]
+    """Uint8 (n,). True class, an index into `CLASSES`."""
     light_curves: LightCurves
+    """Times HJD [d], ascending within an object; magnitudes and errors float32 [mag], 99.99 for upper limits."""
 
     def __len__(self) -> int:
         return len(self.object_id)

@@ -115,13 +115,6 @@ def _calibrate(folds: Sequence[_Fold], density: ClassDensity | None) -> tuple[Ca
     return calibration, fit_novelty(entropy, density, np.concatenate(distances) if distances else None)
 
 
-# Golden-section search halves its bracket every 1.44 steps: 60 of them exhaust float64.
-_SEARCH_STEPS = 60
-
-
-_GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
-
-
 def fit_temperature(logits: Float64, truth: npt.NDArray[np.integer]) -> Calibration:
     """Fit the temperature that minimises the negative log likelihood of held-out objects, in [0.2, 20].
 
@@ -139,17 +132,13 @@ def fit_temperature(logits: Float64, truth: npt.NDArray[np.integer]) -> Calibrat
     Source: Guo et al. 2017, arXiv:1706.04599. The loss is convex in 1 / temperature: any search finds its minimum.
     """
 
+    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+
     def loss(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)
         top = scaled.max(axis=1)
         norm = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
         return float(np.mean(norm - scaled[np.arange(len(truth)), truth]))
 
-    low, high = np.log(0.2), np.log(20.0)
-    for _ in range(_SEARCH_STEPS):
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if loss(left) < loss(right):
-            high = right
-        else:
-            low = left
-    return Calibration(temperature=round(float(np.exp((low + high) / 2)), 6))
+    found = minimize_scalar(loss, bounds=np.log([0.2, 20.0]), method="bounded", options={"xatol": 1e-10})
+    return Calibration(temperature=round(float(np.exp(found.x)), 6))

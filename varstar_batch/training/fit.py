@@ -52,42 +52,28 @@ class NoCheckpoints:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainingSet:
-    """All objects of a training, with their inputs.
-
-    Parameters
-    ----------
-    objects : LabelledLightCurves
-        n objects, all with a class.
-    inputs : Inputs
-        Of the same n, all finite.
-    others : Inputs
-        Of objects of other kinds; maybe none.
-    n_threads : int
-        Threads that may fold.
-    """
+    """All objects of a training, with their inputs."""
 
     objects: LabelledLightCurves
+    """All n with a class."""
     inputs: Inputs
+    """Of the same n objects, all finite."""
     others: Inputs
+    """Of objects of other kinds; maybe none."""
     n_threads: int = 1
+    """Threads that may fold."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Fitted:
-    """A fitted network and what it says of objects that it has not seen.
-
-    Parameters
-    ----------
-    keras_file : bytes
-    history : History
-    held_logits : float32 (len(split.held), n_classes)
-    other_logits : float32 (number of others, n_classes)
-    """
+    """A fitted network and what it says of objects that it has not seen."""
 
     keras_file: bytes
     history: History
     held_logits: Float32
+    """Float32 (len(split.held), n_classes)."""
     other_logits: Float32
+    """Float32 (number of others, n_classes)."""
 
 
 def fit(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from varstar_batch.sky import unit_vectors
 from varstar_batch.training.labelled import LabelledLightCurves, Rows
 
 SAME_STAR_ARCSEC = 2.0
@@ -25,19 +26,13 @@ Groups = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One division of rows.
-
-    Parameters
-    ----------
-    name : str
-        For example ``"fold 1"`` or the name of the survey that is held out.
-    train, held : intp (k,)
-        Rows, ascending; disjoint, and no star in both.
-    """
+    """One division of rows."""
 
     name: str
+    """For example ``"fold 1"`` or the name of the survey that is held out."""
     train: Rows
     held: Rows
+    """Intp (k,). Rows, ascending; disjoint, and no star in both."""
 
 
 def star_groups(objects: LabelledLightCurves) -> Groups:
@@ -86,17 +81,6 @@ def fold_splits(objects: LabelledLightCurves, folds: int, seed: int) -> tuple[Sp
     return tuple(splits if folds > 1 else splits[:1])
 
 
-def survey_splits(objects: LabelledLightCurves) -> tuple[Split, ...]:
-    """Hold out one survey after another; stars that it shares with others are left out of the training."""
-    groups = star_groups(objects)
-    splits = []
-    for name in sorted(set(objects.survey)):
-        mine = objects.survey == name
-        shared = np.isin(groups, groups[mine])
-        splits.append(Split(name, np.flatnonzero(~shared), np.flatnonzero(mine)))
-    return tuple(splits)
-
-
 def deal_stars(
     groups: Groups, class_code: npt.NDArray[np.integer], survey: npt.NDArray[np.object_], parts: int, seed: int
 ) -> npt.NDArray[np.int64]:
@@ -119,7 +103,7 @@ def _same_name(objects: LabelledLightCurves) -> npt.NDArray[np.int64]:
     code = np.unique(objects.object_id.astype(str), return_inverse=True)[1]
     order = np.argsort(code, kind="stable")
     left, right = order[:-1], order[1:]
-    xyz = _unit_vectors(objects)
+    xyz = unit_vectors(objects.ra, objects.dec)
     apart = np.linalg.norm(xyz[left] - xyz[right], axis=1)
     # NaN, an unknown position, contradicts nothing.
     same = (code[left] == code[right]) & ~(apart > SAME_NAME_ARCSEC * _RADIANS_PER_ARCSEC)
@@ -130,18 +114,10 @@ def _same_place(objects: LabelledLightCurves) -> npt.NDArray[np.int64]:
     """Return pairs of rows at the same position, int64 (2, k)."""
     from scipy.spatial import cKDTree  # type: ignore[import-untyped]
 
-    xyz = _unit_vectors(objects)
+    xyz = unit_vectors(objects.ra, objects.dec)
     known = np.flatnonzero(np.isfinite(xyz).all(axis=1))
     if not len(known):
         return np.zeros((2, 0), np.int64)
     pairs = cKDTree(xyz[known]).query_pairs(SAME_STAR_ARCSEC * _RADIANS_PER_ARCSEC, output_type="ndarray")
     rows: npt.NDArray[np.int64] = known[pairs].T.astype(np.int64).reshape(2, -1)
     return rows
-
-
-def _unit_vectors(objects: LabelledLightCurves) -> npt.NDArray[np.float64]:
-    right, up = np.radians(objects.ra), np.radians(objects.dec)
-    vectors: npt.NDArray[np.float64] = np.stack(
-        [np.cos(up) * np.cos(right), np.cos(up) * np.sin(right), np.sin(up)], axis=-1
-    )
-    return vectors

@@ -21,17 +21,12 @@ Float32 = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """Inputs of a network for n objects.
-
-    Parameters
-    ----------
-    curves : float32 (n, n_phase)
-    features : float32 (n, k) or None
-        None for a network without features.
-    """
+    """Inputs of a network for n objects."""
 
     curves: Float32
+    """Float32 (n, n_phase)."""
     features: Float32 | None = None
+    """Float32 (n, k) or None. None for a network without features."""
 
     def __len__(self) -> int:
         return len(self.curves)

@@ -27,25 +27,6 @@ class LabelledLightCurves:
     Every observation is within the limits of its own survey, so that default `Limits` hold for all of them; times are
     in days, each survey's in its own system.
 
-    Parameters
-    ----------
-    light_curves : LightCurves
-        Where some surveys have magnitude errors and others none, those of the latter are 0.
-    period : float64 (n,)
-        [d]; NaN where missing.
-    class_code : int8 (n,)
-        Indices into `classes`; `NO_CLASS` where the survey gives none.
-    survey : object (n,)
-        Names.
-    object_id : object (n,)
-        As texts.
-    ra, dec : float64 (n,)
-        [deg]; NaN where unknown.
-    class_original, band, period_source : object (n,)
-        Texts; "" where the survey does not say.
-    classes : tuple of str
-        Their names, in the order of the codes.
-
     Raises
     ------
     ValueError
@@ -53,16 +34,24 @@ class LabelledLightCurves:
     """
 
     light_curves: LightCurves
+    """Where some surveys have magnitude errors and others none, those of the latter are 0."""
     period: npt.NDArray[np.float64]
+    """Float64 (n,). Days; NaN where missing."""
     class_code: npt.NDArray[np.int8]
+    """Int8 (n,). Indices into `classes`; `NO_CLASS` where the survey gives none."""
     survey: Texts
+    """Texts (n,). Name of the survey of each object."""
     object_id: Texts
+    """Texts (n,)."""
     ra: npt.NDArray[np.float64]
     dec: npt.NDArray[np.float64]
+    """Float64 (n,). Position [deg]; NaN where unknown."""
     class_original: Texts
     band: Texts
     period_source: Texts
+    """Texts (n,), as `band` and `class_original`: "" where the survey does not say."""
     classes: tuple[str, ...] = CLASSES
+    """Their names, in the order of the codes."""
 
     def __post_init__(self) -> None:
         n = len(self.light_curves)

@@ -20,35 +20,23 @@ Progress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
-    """What somebody wants trained.
-
-    Parameters
-    ----------
-    surveys : tuple of str
-        Folders or URLs.
-    out : str
-        Folder or URL of the bundle.
-    name : str
-        Of the model; "" for that of the architecture.
-    classes : tuple of str
-        What the surveys' labels may be, in the order of the bundle's answers.
-    options : TrainingOptions
-    configs : tuple of SurveyConfig
-        Of each survey; empty for the canonical one of all.
-    fresh : bool
-        Begin anew where an unfinished training could go on.
-    replace : bool
-        Put the bundle in the place of an old one.
-    """
+    """What somebody wants trained."""
 
     surveys: tuple[str, ...]
+    """Folders or URLs."""
     out: str
+    """Folder or URL of the bundle."""
     name: str = ""
+    """Of the model; "" for that of the architecture."""
     classes: tuple[str, ...] = CLASSES
+    """What the surveys' labels may be, in the order of the bundle's answers."""
     options: TrainingOptions = field(default_factory=TrainingOptions)
     configs: tuple[SurveyConfig, ...] = ()
+    """Of each survey; empty for the canonical one of all."""
     fresh: bool = False
+    """Begin anew where an unfinished training could go on."""
     replace: bool = False
+    """Put the bundle in the place of an old one."""
 
 
 def make_bundle(request: TrainingRequest, progress: Progress, tell: Callable[[str], None]) -> Trained:

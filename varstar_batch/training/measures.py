@@ -24,36 +24,24 @@ Codes = npt.NDArray[np.integer]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Evidence:
-    """What networks say of labelled objects that they have not seen.
-
-    Parameters
-    ----------
-    objects : LabelledLightCurves
-        n objects with a class.
-    probabilities : float64 (n, n_classes)
-        Calibrated, by a network and a temperature that know nothing of the object.
-    fold : int64 (n,)
-        Which network it was, from 0.
-    ood_score : float64 (n,)
-        The higher, the less familiar; comparable within a fold.
-    others : LabelledLightCurves or None
-        m objects of other kinds.
-    other_probabilities : float64 (folds, m, n_classes)
-        By each of the networks.
-    other_score : float64 (folds, m)
-        Their out-of-distribution scores.
-    histories : dict of str to dict
-        Of each fit, by name; see `varstar_batch.training.fit.History`.
-    """
+    """What networks say of labelled objects that they have not seen."""
 
     objects: LabelledLightCurves
+    """n objects with a class."""
     probabilities: Float64
+    """Float64 (n, n_classes). Calibrated, by a network and a temperature that know nothing of the object."""
     fold: npt.NDArray[np.int64]
+    """Int64 (n,). Which network it was, from 0."""
     ood_score: Float64
+    """Float64 (n,). The higher, the less familiar; comparable within a fold."""
     others: LabelledLightCurves | None = None
+    """m objects of other kinds."""
     other_probabilities: Float64 = field(default_factory=lambda: np.zeros((1, 0, 0)))
+    """Float64 (folds, m, n_classes). By each of the networks."""
     other_score: Float64 = field(default_factory=lambda: np.zeros((1, 0)))
+    """Float64 (folds, m). Their out-of-distribution scores."""
     histories: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
+    """Of each fit, by name; see `varstar_batch.training.fit.History`."""
 
     @property
     def truth(self) -> Codes:

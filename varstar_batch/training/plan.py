@@ -27,37 +27,26 @@ FEWEST_CLASSES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """How to train. What is None is as the architecture's recipe has it.
-
-    Parameters
-    ----------
-    architecture : str
-        One of `RECIPES`.
-    folds : int
-        Of the cross-validation; 0 or 1 hold out one fifth, once.
-    epochs, batch_size : int or None
-        Passes over the training set (Keras's epochs), light curves of a step; >= 1.
-    learning_rate : float or None
-        Of Adam, > 0.
-    min_per_class : int
-        A class with fewer usable light curves is rare, >= 1.
-    max_per_class : int
-        Most light curves of a class, >= `min_per_class`; a choice for whoever reads the surveys.
-    drop_rare_classes : bool
-        Leave rare classes out, instead of refusing; the network will never answer with one of them.
-    seed : int
-        Of the choice, the folds, and the training; 0 to 2**31 - 1.
-    """
+    """How to train. What is None is as the architecture's recipe has it."""
 
     architecture: str = "paper"
+    """One of `RECIPES`."""
     folds: int = 5
+    """Of the cross-validation; 0 or 1 hold out one fifth, once."""
     epochs: int | None = None
+    """Passes over the training set (Keras's epochs), at least 1."""
     batch_size: int | None = None
+    """Light curves of a step, at least 1."""
     learning_rate: float | None = None
+    """Of Adam, > 0."""
     min_per_class: int = 400
+    """A class with fewer usable light curves is rare, >= 1."""
     max_per_class: int = 5000
+    """Most light curves of a class, >= `min_per_class`; a choice for whoever reads the surveys."""
     drop_rare_classes: bool = False
+    """Leave rare classes out, instead of refusing; the network will never answer with one of them."""
     seed: int = 1
+    """Of the choice, the folds, and the training; 0 to 2**31 - 1."""
 
     def recipe(self) -> Recipe:
         """Return the architecture's recipe with what these options say.
@@ -74,34 +63,22 @@ class TrainingOptions:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainingPlan:
-    """A training that is fully decided and checked, and not begun.
-
-    Parameters
-    ----------
-    options : TrainingOptions
-    recipe : Recipe
-        With the options' numbers.
-    data : TrainingSet
-    others : LabelledLightCurves
-        Usable objects of other kinds, which no network is trained on.
-    splits : tuple of Split
-        Of the cross-validation.
-    unusable : dict of str to int
-        Labelled light curves that could not be folded, by status.
-    dropped_classes : tuple of str
-        Rare ones.
-    fingerprint : str
-        SHA-256 over all that the result depends on.
-    """
+    """A training that is fully decided and checked, and not begun."""
 
     options: TrainingOptions
     recipe: Recipe
+    """With the options' numbers."""
     data: TrainingSet
     others: LabelledLightCurves
+    """Usable objects of other kinds, which no network is trained on."""
     splits: tuple[Split, ...]
+    """Of the cross-validation."""
     unusable: dict[str, int]
+    """Labelled light curves that could not be folded, by status."""
     dropped_classes: tuple[str, ...]
+    """Rare ones."""
     fingerprint: str
+    """SHA-256 over all that the result depends on."""
 
     @property
     def fits(self) -> tuple[Split, ...]:

@@ -31,24 +31,16 @@ DESCRIPTIONS = ("class_original", "band", "period_source")
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which objects to take.
-
-    Parameters
-    ----------
-    max_per_class : int or None
-        Most objects of a class, of all surveys together; each survey gives its share, at random. None for all.
-    seed : int
-        Of the choice.
-    others : bool
-        Also take objects without a class that have a period: at most as many as of a class.
-    classes : tuple of str
-        Labels that a survey's column of classes may have.
-    """
+    """Which objects to take."""
 
     max_per_class: int | None = None
+    """Most objects of a class, of all surveys together; each survey gives its share, at random. None for all."""
     seed: int = 1
+    """Of the choice."""
     others: bool = False
+    """Also take objects without a class that have a period: at most as many as of a class."""
     classes: tuple[str, ...] = CLASSES
+    """Labels that a survey's column of classes may have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +153,7 @@ def _class_codes(classes: list[Any], known: tuple[str, ...], where: str) -> npt.
             expected=f"classes {', '.join(known)}, or null",
             got=f"{', '.join(map(repr, unknown[:5]))}{', ...' if len(unknown) > 5 else ''} for {count:,} objects",
             where=where,
-            fix="name other classes with --classes, or map the labels to these, or to null, and keep class_original",
+            fix="map the labels to these classes, or to null, and keep class_original; or name others with --classes",
         )
     return np.array([codes[label] for label in classes], np.int8)
 

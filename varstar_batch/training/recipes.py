@@ -26,51 +26,36 @@ Augment = Callable[[LightCurves, Periods, ClassCodes, np.random.Generator], tupl
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How networks of one architecture are fed, built and trained.
-
-    Parameters
-    ----------
-    architecture : str
-        Its name on the command line and in bundles.
-    build : callable
-        Takes n_phase, n_classes and the dropout; returns a Keras model whose layer ``logits`` comes before its softmax.
-        Its inputs are ``curve`` (n, n_phase, 1) and, with features, ``features`` (n, len(features)).
-    preprocessing : Preprocessing
-        Of its curves, for training and for inference.
-    features : tuple of str
-        Of `varstar_batch.light_curves.features.FEATURES`, in the order of the network's input.
-    prepare : callable, optional
-        Takes the new model and the features float32 (n, k) of its training set, before the first pass.
-    augment : callable, optional
-        See `Augment`.
-    phase_shift : bool
-        Turn every curve by a random phase in each pass: phase zero means little.
-    class_weights : float
-        Weight of an object by the number n of its class in its survey, n ** -class_weights: 0 all alike, 1 balanced.
-        The mean over objects is 1.
-    epochs, batch_size : int
-        Passes over the training set, and light curves of a step, where nobody says otherwise; >= 1.
-    learning_rate : float
-        Of Adam, > 0.
-    schedule : {"constant", "cosine"}
-        Of the learning rate: as it is, or down to zero along half a cosine.
-    dropout : float
-        In [0, 1).
-    """
+    """How networks of one architecture are fed, built and trained."""
 
     architecture: str
+    """Its name on the command line and in bundles."""
     build: Callable[[int, int, float], Any]
+    """Takes n_phase, n_classes and the dropout; returns a Keras model whose layer ``logits`` comes before its softmax.
+    Its inputs are ``curve`` (n, n_phase, 1) and, with features, ``features`` (n, len(features))."""
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    """Of its curves, for training and for inference."""
     features: tuple[str, ...] = ()
+    """Of `varstar_batch.light_curves.features.FEATURES`, in the order of the network's input."""
     prepare: Callable[[Any, npt.NDArray[np.float32]], None] | None = None
+    """Takes the new model and the features float32 (n, k) of its training set, before the first pass."""
     augment: Augment | None = None
+    """See `Augment`."""
     phase_shift: bool = False
+    """Turn every curve by a random phase in each pass: phase zero means little."""
     class_weights: float = 0.0
+    """Weight of an object by the number n of its class in its survey, n ** -class_weights: 0 all alike, 1 balanced.
+    The mean over objects is 1."""
     epochs: int = 100
+    """Passes over the training set where nobody says otherwise, at least 1."""
     batch_size: int = 16
+    """Light curves of a step; likewise."""
     learning_rate: float = 1e-4
+    """Of Adam, > 0."""
     schedule: Literal["constant", "cosine"] = "constant"
+    """Of the learning rate: as it is, or down to zero along half a cosine."""
     dropout: float = 0.5
+    """Rate of the network's dropouts, in [0, 1)."""
 
 
 PAPER = Recipe(architecture="paper", build=build_paper_network)
