@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pyarrow as pa
 
 from varstar_batch.archives.content import Column, FileContent, Format, make_content, mean_positions, numbers
@@ -25,19 +23,7 @@ def table_format(config: SurveyConfig, time_system: str, flux_unit: str | None) 
     flux_unit : str or None
         Says that the columns `mag` and `mag_err` hold fluxes and their errors, and in which unit.
     """
-    number, text = pa.float64(), pa.string()
-    optional = {config.object_id: text, "band": text, "camera": text}
-    optional |= {name: number for name in (config.ra, config.dec) if name}
-    return Format(
-        name=NAME,
-        time_system=time_system,
-        columns={name: number for name in (config.time, config.mag, config.mag_err) if name},
-        optional=optional,
-        build=_builder(config, flux_unit),
-    )
 
-
-def _builder(config: SurveyConfig, flux_unit: str | None) -> Callable[[pa.Table, Column], FileContent]:
     def build(table: pa.Table, name: Column) -> FileContent:
         there = table.column_names
         ids = table[config.object_id] if config.object_id in there else name
@@ -48,9 +34,16 @@ def _builder(config: SurveyConfig, flux_unit: str | None) -> Callable[[pa.Table,
             mag, mag_err = magnitudes_of(numbers(mag), errors, flux_unit)
         columns = {"time": table[config.time], "mag": mag, "mag_err": mag_err}
         columns |= {key: table[key] for key in ("band", "camera") if key in there}
-        positions = {}
-        if config.object_id in there and config.ra in there and config.dec in there:
-            positions = mean_positions(ids, table[config.ra], table[config.dec])
+        known = {config.object_id, config.ra, config.dec} <= set(there)
+        positions = mean_positions(ids, table[config.ra], table[config.dec]) if known else {}
         return make_content(ids, columns, None, positions)
 
-    return build
+    number, text = pa.float64(), pa.string()
+    optional = {config.object_id: text, "band": text, "camera": text}
+    return Format(
+        name=NAME,
+        time_system=time_system,
+        columns={name: number for name in (config.time, config.mag, config.mag_err) if name},
+        optional=optional | {name: number for name in (config.ra, config.dec) if name},
+        build=build,
+    )

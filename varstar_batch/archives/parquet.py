@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from varstar_batch.archives.content import FileContent, Format, UnreadableFileError, stem_of
-from varstar_batch.archives.recognise import checked, find_table_format, is_list, of_table, spread
+from varstar_batch.archives.recognise import checked, find_table_format, is_nested, of_table, spread
 from varstar_batch.files.parquet_guard import GuardedParquetFile, OversizedError
 
 SLICE_BYTES = 2**23
@@ -17,15 +17,7 @@ SLICE_BYTES = 2**23
 def read_parquet(
     parquet: GuardedParquetFile, key: str, formats: Sequence[Format]
 ) -> Iterator[tuple[Format, FileContent]]:
-    """Stream a Parquet file of an archive, however large, in slices of some megabytes.
-
-    Parameters
-    ----------
-    parquet : GuardedParquetFile
-    key : str
-        Its name, which names the object where nothing in it does.
-    formats : sequence of Format
-        Those it may have; the first that fits is taken.
+    """Stream a Parquet file of an archive, however large, in slices of some megabytes; as `read_file` a small one.
 
     Yields
     ------
@@ -81,7 +73,7 @@ def _paths_of(schema: pa.Schema, form: Format) -> list[str]:
     wanted = {*form.columns, *form.optional}
     paths = []
     for field in schema:
-        if pa.types.is_struct(field.type) and all(is_list(one.type) for one in field.type):
+        if is_nested(field.type):
             paths += [f"{field.name}.{one.name}" for one in field.type if one.name in wanted]
         elif field.name in wanted:
             paths.append(field.name)

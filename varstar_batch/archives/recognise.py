@@ -8,6 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from varstar_batch.archives.content import OBSERVATIONS, FileContent, Format, UnreadableFileError
+from varstar_batch.survey.schema import is_list
+
+MAX_REPEATED = 2**30
+"""Bytes of a text's repetitions beside the elements of arrays: short names of many millions of observations."""
 
 
 def wanted_columns(form: Format, names: Sequence[str]) -> dict[str, pa.DataType]:
@@ -29,8 +33,8 @@ def of_table(table: pa.Table, formats: Sequence[Format]) -> tuple[Format, pa.Tab
     form = find_table_format(table.column_names, formats)
     types = wanted_columns(form, table.column_names)
     rows = exploded(table.select(list(types)))
-    columns = [_cast(rows[name], kind) for name, kind in types.items()]
-    return form, pa.table(columns, names=list(types)).replace_schema_metadata(table.schema.metadata)
+    columns = {name: rows[name].cast(kind) for name, kind in types.items()}
+    return form, pa.table(columns).replace_schema_metadata(table.schema.metadata)
 
 
 def find_table_format(names: Sequence[str], formats: Sequence[Format]) -> Format:
@@ -62,24 +66,16 @@ def unknown_format(names: Sequence[str], formats: Sequence[Format]) -> Unreadabl
     return UnreadableFileError(wanted, shown[:300])
 
 
-def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    return column if column.type == kind else column.cast(kind)
-
-
-MAX_REPEATED = 2**30
-"""Bytes of a text's repetitions beside the elements of arrays: short names of many millions of observations."""
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """Whether values of a type are arrays."""
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+def is_nested(kind: pa.DataType) -> bool:
+    """Whether values of a type are structs of arrays: HATS's nested columns."""
+    return pa.types.is_struct(kind) and all(is_list(one.type) for one in kind)
 
 
 def spread(table: pa.Table) -> pa.Table:
-    """Return a table whose structs of arrays (HATS's nested columns) are columns of their own, where names allow."""
+    """Return a table whose nested columns are columns of their own, where names allow."""
     columns = {name: table[name] for name in table.column_names}
     for field in table.schema:
-        if pa.types.is_struct(field.type) and all(is_list(one.type) for one in field.type):
+        if is_nested(field.type):
             del columns[field.name]
             parts = table[field.name].combine_chunks().flatten()
             new = {one.name: part for one, part in zip(field.type, parts, strict=True)}
@@ -98,7 +94,7 @@ def exploded(table: pa.Table) -> pa.Table:
     lists = [field.name for field in table.schema if is_list(field.type)]
     if not lists:
         return table
-    arrays = {name: _as_list(table[name].combine_chunks()) for name in lists}
+    arrays = {name: table[name].cast(pa.large_list(table[name].type.value_type)).combine_chunks() for name in lists}
     lengths = {name: pc.list_value_length(array).fill_null(0) for name, array in arrays.items()}
     first = lists[0]
     for name in lists[1:]:
@@ -119,7 +115,3 @@ def _check_repeated(name: str, column: pa.ChunkedArray, times: pa.ChunkedArray) 
         size = pc.sum(pc.multiply(pc.binary_length(column).cast(pa.int64()), times.cast(pa.int64()))).as_py() or 0
         if size > MAX_REPEATED:
             raise UnreadableFileError(f"at most {MAX_REPEATED} bytes of {name}, once for each observation", str(size))
-
-
-def _as_list(array: pa.Array) -> pa.Array:
-    return array.cast(pa.large_list(array.type.value_type))

@@ -123,7 +123,7 @@ def write_survey(
     shuffle = Shuffle(observations, positions, plan, target.work.folder / "shuffle", correct)
     schema = _survey_schema(objects, observations.nothing, time_system, options.find_periods)
     # Pieces, their sum, and what is sorted.
-    largest = max(1, 3 * widths.observation * int(shuffle.rows_of_partitions.max()))
+    largest = max(1, 3 * widths.observation * int(plan.rows.max()))
     out, crew = target.out, options.hands()
 
     def write() -> IngestReport:

@@ -119,6 +119,12 @@ class Observations:
             )
         return self.without(objects.column_names)
 
+    def without(self, names: Sequence[str]) -> Observations:
+        """Return these observations without some of the columns that come along."""
+        kept = [name for name in self.columns if name in _FIELDS or name not in names]
+        columns, types = ({name: one[name] for name in kept} for one in (self.columns, self.types))
+        return replace(self, columns=columns, types=types)
+
     def positions(self, positions: Positions, unit: Unit) -> list[tuple[IntArray, tuple[str, ...]]]:
         """Return, of consecutive observations, the index of their object and some identifiers that have none."""
         return [positions.find(self._ids(record)) for record in _stream(unit, [self.object_id])]
@@ -148,13 +154,6 @@ class Observations:
         names = [self.renamed.get(name, name) for name in encoded.dictionary.to_pylist()]
         return pa.array(names, encoded.dictionary.type).take(encoded.indices)
 
-    def without(self, names: Sequence[str]) -> Observations:
-        """Return these observations without some of the columns that come along."""
-        kept = [name for name in self.columns if name in _FIELDS or name not in names]
-        return replace(
-            self, columns={name: self.columns[name] for name in kept}, types={name: self.types[name] for name in kept}
-        )
-
 
 def changed_meanwhile() -> InputError:
     """Return the error of observations that are not those that were counted."""
@@ -167,15 +166,13 @@ def changed_meanwhile() -> InputError:
 
 
 def _units(file: Location, counts: Sequence[int]) -> tuple[Unit, ...]:
+    """Cut row groups of so many rows into units: each takes what fits, and one row group at least."""
     units: list[Unit] = []
-    groups: list[int] = []
-    for number in range(len(counts)):
-        groups.append(number)
-        held = sum(counts[i] for i in groups)
-        following = counts[number + 1] if number + 1 < len(counts) else UNIT_ROWS
-        if held + following > UNIT_ROWS:
-            units.append(Unit(file, tuple(groups), held))
-            groups = []
+    for group, rows in enumerate(counts):
+        if units and units[-1].rows + rows <= UNIT_ROWS:
+            units[-1] = Unit(file, (*units[-1].row_groups, group), units[-1].rows + rows)
+        elif rows:
+            units.append(Unit(file, (group,), rows))
     return tuple(units)
 
 

@@ -50,9 +50,22 @@ class IngestPlan:
         """Observations that belong to no object."""
         return self.observations - int(self.counts.sum())
 
+    @property
+    def rows(self) -> IntArray:
+        """Observations of each partition."""
+        return np.add.reduceat(self.counts[self.order], self.bounds[:-1])
+
     def members(self, partition: int) -> IntArray:
         """Return the objects of a partition, by their index in the table of objects."""
         return self.order[self.bounds[partition] : self.bounds[partition + 1]]
+
+    def places(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Return the partition of each object and its place in it, int32 (n,)."""
+        sizes = np.diff(self.bounds)
+        partition, place = np.empty((2, len(self.order)), np.int32)
+        partition[self.order] = np.repeat(np.arange(self.partitions), sizes)
+        place[self.order] = np.arange(len(self.order)) - np.repeat(self.bounds[:-1], sizes)
+        return partition, place
 
 
 @dataclass(frozen=True)

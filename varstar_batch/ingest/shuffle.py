@@ -39,6 +39,8 @@ class Pieces:
 class Shuffle:
     """Brings observations to their partitions, sorted by object and time.
 
+    Its methods raise InputError where the observations are not those that were counted for the plan.
+
     Parameters
     ----------
     observations : Observations
@@ -63,26 +65,11 @@ class Shuffle:
     ) -> None:
         self._observations, self._positions, self._plan, self._folder = observations, positions, plan, folder
         self._correct = correct
-        sizes = np.diff(plan.bounds)
-        self._partition = np.empty(len(plan.order), np.int32)
-        self._partition[plan.order] = np.repeat(np.arange(plan.partitions), sizes)
-        self._slot = np.empty(len(plan.order), np.int32)
-        self._slot[plan.order] = np.arange(len(plan.order)) - np.repeat(plan.bounds[:-1], sizes)
+        self._partition, self._slot = plan.places()
         folder.mkdir(exist_ok=True)
 
-    @property
-    def rows_of_partitions(self) -> IntArray:
-        """Observations of each partition, int64."""
-        return np.add.reduceat(self._plan.counts[self._plan.order], self._plan.bounds[:-1])
-
     def scatter(self, number: int) -> int:
-        """Write the file of a unit, unless an earlier ingest has; return its number of observations.
-
-        Raises
-        ------
-        InputError
-            They are not those that were counted.
-        """
+        """Write the file of a unit, unless an earlier ingest has; return its number of observations."""
         unit = self._observations.units[number]
         index_file = self._index_file(number)
         if index_file.exists():
@@ -105,13 +92,7 @@ class Shuffle:
         return unit.rows
 
     def pieces(self) -> Pieces:
-        """Return where the rows of each partition are, once all units are scattered.
-
-        Raises
-        ------
-        InputError
-            They are not those that were counted.
-        """
+        """Return where the rows of each partition are, once all units are scattered."""
         indices = [np.load(self._index_file(number)) for number in range(len(self._observations.units))]
         counts = [len(index) for index in indices]
         unit = np.repeat(np.arange(len(indices)), counts)
@@ -119,19 +100,13 @@ class Shuffle:
         partition, rows = np.concatenate([np.empty((0, 2), np.int64), *indices]).T
         order = np.argsort(partition, kind="stable")
         held = np.bincount(partition, weights=rows, minlength=self._plan.partitions)
-        if not np.array_equal(held, self.rows_of_partitions):
+        if not np.array_equal(held, self._plan.rows):
             raise changed_meanwhile()
         starts = np.searchsorted(partition[order], np.arange(self._plan.partitions + 1))
         return Pieces(starts, unit[order], record[order])
 
     def gather(self, pieces: Pieces, number: int) -> pa.Table:
-        """Return the observations of a partition: those of its first object by time, those of its second ...
-
-        Raises
-        ------
-        InputError
-            They are not those that were counted.
-        """
+        """Return the observations of a partition: those of its first object by time, those of its second ..."""
         found = [self._observations.nothing.append_column(_SLOT, pa.array([], pa.int32()))]
         run = slice(int(pieces.starts[number]), int(pieces.starts[number + 1]))
         unit, record = pieces.unit[run], pieces.record[run]
