@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+HEALPIX_COLUMN = "_healpix_29"
+"""Name that HATS gives to the HEALPix index of order 29."""
+
 SMALLEST_CONE = 1e-6
 """Degrees (4 mas): below this a cone is widened for finding cells; what is in it is decided exactly afterwards."""
 
@@ -115,7 +118,3 @@ def unit_vectors(ra: npt.ArrayLike, dec: npt.ArrayLike) -> npt.NDArray[np.float6
     """Return the directions of n positions [deg], (n, 3)."""
     right, up = np.radians(np.asarray(ra, np.float64)), np.radians(np.asarray(dec, np.float64))
     return np.stack([np.cos(up) * np.cos(right), np.cos(up) * np.sin(right), np.sin(up)], axis=-1)
-
-
-HEALPIX_COLUMN = "_healpix_29"
-"""Name that HATS gives to the HEALPix index of order 29."""

@@ -53,15 +53,9 @@ class Difference:
 
 
 class Comparison:
-    """Two runs being compared; made by `open_comparison`.
+    """Two runs being compared; made by `open_comparison`, with the view ``pairs`` in its connection.
 
-    Parameters
-    ----------
-    connection : DuckDBPyConnection
-        With the view ``pairs``.
-    a, b : CatalogReader
-    carried : list of dict
-        Entries of ``partitions.parquet`` that stand for the same file in both runs.
+    `carried` are the entries of ``partitions.parquet`` that stand for the same file in both runs.
     """
 
     def __init__(

@@ -30,11 +30,10 @@ _SPANNED = ("object_id", "ra", "dec", HEALPIX_COLUMN)
 
 @dataclass(frozen=True)
 class RowGroup:
-    """One row group: the file (its key in the run's folder), its number in the file, and its rows."""
+    """One row group: the file (its key in the run's folder), and its number in the file."""
 
     file: str
     number: int
-    rows: int
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,6 @@ class RowGroupIndex:
     table: pa.Table
     """Columns file, row_group, rows and, for object_id, ra, dec and _healpix_29, ``<name>_min`` and ``<name>_max``
     (null where the column is all null). The cells are there even if the files have no such column."""
-
-    @property
-    def rows(self) -> int:
-        """Rows of the run."""
-        return int(pc.sum(self.table["rows"]).as_py() or 0)
 
     def with_object(self, value: Any) -> list[RowGroup]:
         """Return the row groups whose span of object_id holds `value`, an int or str as the column is."""
@@ -63,8 +57,8 @@ class RowGroupIndex:
         return self._where(self._box_overlaps(ra, dec, radius) & self._cells_overlap(ra, dec, radius))
 
     def _where(self, mask: npt.NDArray[np.bool_]) -> list[RowGroup]:
-        rows = self.table.select(["file", "row_group", "rows"]).filter(pa.array(mask)).to_pylist()
-        return [RowGroup(row["file"], row["row_group"], row["rows"]) for row in rows]
+        rows = self.table.select(["file", "row_group"]).filter(pa.array(mask)).to_pylist()
+        return [RowGroup(row["file"], row["row_group"]) for row in rows]
 
     def _floats(self, name: str) -> npt.NDArray[np.float64]:
         return np.asarray(self.table[name].to_numpy(), np.float64)
@@ -95,15 +89,7 @@ class RowGroupIndex:
 
 
 def build_index(run: Location, files: Sequence[str]) -> RowGroupIndex:
-    """Return the index of a run's files from their footers.
-
-    Parameters
-    ----------
-    run : Location
-        The run's folder.
-    files : sequence of str
-        Keys of its dataset's files.
-    """
+    """Return the index of a run from the footers of its dataset's files, which are given by key."""
     parts = list(in_order(lambda key: _file_rows(run, key), files, READERS))
     return RowGroupIndex(pa.concat_tables(parts, promote_options="default") if parts else _empty())
 

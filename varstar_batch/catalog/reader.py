@@ -24,6 +24,7 @@ from varstar_batch.catalog.history import RUN_RECORD, published_runs, resolve_ru
 from varstar_batch.catalog.index import INDEX_NAME, RowGroupIndex
 from varstar_batch.catalog.root import Catalog, open_catalog_root
 from varstar_batch.catalog.sql import Answer, open_duckdb, open_session, run_select, scan
+from varstar_batch.catalog.voparquet import astropy_table
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
 from varstar_batch.files.parquet import read_table
@@ -297,18 +298,7 @@ def _list(columns: Sequence[str] | None) -> list[str] | None:
 
 
 def star_history(catalog: Catalog, object_id: int | str) -> list[tuple[str, dict[str, Any] | None]]:
-    """Return the rows of an object in every published run, oldest first.
-
-    Parameters
-    ----------
-    catalog : Catalog
-    object_id : int or str
-        Texts are turned into numbers where the catalog has numbers.
-
-    Returns
-    -------
-    list of (str, dict or None)
-        Run and row; None where the run has no such object.
+    """Return each published run, oldest first, and its row of an object; None where it has no such object.
 
     Raises
     ------
@@ -324,30 +314,3 @@ def star_history(catalog: Catalog, object_id: int | str) -> list[tuple[str, dict
             fix="look for it by position: varstar cone CATALOG --ra DEG --dec DEG --radius DEG",
         )
     return found
-
-
-def astropy_table(table: pa.Table) -> Table:
-    """Return an Arrow table as an astropy Table: nulls masked, units and UCDs from the metadata of the fields."""
-    import numpy as np
-    from astropy.table import MaskedColumn, Table
-
-    columns = []
-    for field in table.schema:
-        values = table[field.name]
-        mask = values.is_null().to_numpy()
-        if pa.types.is_integer(field.type) or pa.types.is_floating(field.type):
-            data = values.fill_null(0).to_numpy()
-        else:
-            data = np.asarray(values.fill_null("").to_pylist(), dtype=str)
-        said = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-        columns.append(
-            MaskedColumn(
-                data,
-                name=field.name,
-                mask=mask,
-                unit=said.get("unit") or None,
-                description=said.get("description"),
-                meta={"ucd": said["ucd"]} if said.get("ucd") else None,
-            )
-        )
-    return Table(columns, copy=False)

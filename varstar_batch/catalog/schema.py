@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,24 +26,20 @@ SORT_ORDER = 13
 BLOOM_FALSE_POSITIVES = 0.05
 """Share of row groups without an identifier that a look-up reads all the same; one byte for each object buys this."""
 
-WRITE_OPTIONS: dict[str, Any] = {
-    "compression": "zstd",
-    "use_dictionary": ["status", "class", "second_class", "model_version", "run_id"],
-    "write_page_index": True,
-    "write_page_checksum": True,
-    "bloom_filter_options": {"object_id": {"ndv": ROW_GROUP_ROWS, "fpp": BLOOM_FALSE_POSITIVES}},
-}
-"""How a catalog file of many rows is written; dictionaries only where few values repeat."""
-
 
 def write_options(rows: int) -> dict[str, Any]:
-    """Return how a catalog file of `rows` rows is written: a small file gets a small bloom filter."""
+    """Return how a catalog file of `rows` rows is written: dictionaries only where few values repeat."""
     bloom = {"ndv": min(max(rows, 1), ROW_GROUP_ROWS), "fpp": BLOOM_FALSE_POSITIVES}
-    return WRITE_OPTIONS | {"bloom_filter_options": {"object_id": bloom}}
+    return {
+        "compression": "zstd",
+        "use_dictionary": ["status", "class", "second_class", "model_version", "run_id"],
+        "write_page_index": True,
+        "write_page_checksum": True,
+        "bloom_filter_options": {"object_id": bloom},
+    }
 
 
-@dataclass(frozen=True)
-class ColumnMeaning:
+class ColumnMeaning(NamedTuple):
     """What a column says."""
 
     unit: str
@@ -126,11 +122,6 @@ def sort_rows(table: pa.Table) -> pa.Table:
 
     Rows with positions go by HEALPix cell, as HATS has it: a cone then touches few row groups, and single identifiers
     are found by the bloom filters. Rows without go by object_id.
-
-    Parameters
-    ----------
-    table : pa.Table
-        Catalog rows.
     """
     if HEALPIX_COLUMN in table.column_names:
         return table.sort_by([(HEALPIX_COLUMN, "ascending"), ("object_id", "ascending")])
@@ -203,7 +194,5 @@ def _codes(codes: np.ndarray) -> pa.Array:
 
 def _field_metadata(name: str) -> dict[str, str]:
     if name.startswith("prob_"):
-        meaning = ColumnMeaning("", "stat.probability", f"Probability of class {name.removeprefix('prob_')}")
-    else:
-        meaning = _MEANINGS[name]
-    return {"unit": meaning.unit, "ucd": meaning.ucd, "description": meaning.description}
+        return ColumnMeaning("", "stat.probability", f"Probability of class {name.removeprefix('prob_')}")._asdict()
+    return _MEANINGS[name]._asdict()

@@ -40,33 +40,22 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "preserve_insertion_order": False,
 }
 
-_LAST_SETTINGS = ("SET enable_external_access = false", "SET lock_configuration = true")
-
 
 @contextmanager
 def open_duckdb() -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a DuckDB connection with bounded memory, which spills to a folder of its own that is removed afterwards."""
-    with (
-        tempfile.TemporaryDirectory(prefix="varstar-sql-") as spill,
-        duckdb.connect(":memory:", config=_SETTINGS | {"temp_directory": spill, "threads": _threads()}) as connection,
-    ):
-        yield connection
+    with tempfile.TemporaryDirectory(prefix="varstar-sql-") as spill:
+        config = _SETTINGS | {"temp_directory": spill, "threads": len(os.sched_getaffinity(0))}
+        with duckdb.connect(":memory:", config=config) as connection:
+            yield connection
 
 
 def scan(
     connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Location], *, filename: bool = False
 ) -> None:
-    """Make a view over Parquet files, local or on an object store.
+    """Make a view over one or more Parquet files of one schema, local or on an object store.
 
-    Parameters
-    ----------
-    connection : DuckDBPyConnection
-    name : str
-        Of the view.
-    files : sequence of Location
-        One or more, all of one schema.
-    filename : bool
-        Whether the view has a column with the file that a row comes from.
+    With `filename` the view has a column of that name, with the file that a row comes from.
 
     Raises
     ------
@@ -85,12 +74,7 @@ def scan(
 def open_session(runs: Mapping[str, Sequence[Location]], current: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a locked DuckDB connection in which ``catalog`` is the current run and ``catalog_at('run')`` any of `runs`.
 
-    Parameters
-    ----------
-    runs : mapping of str to sequence of Location
-        The files of every run that can be read, at least one each.
-    current : str
-        One of them.
+    `runs` has the files of every run that can be read, at least one each; `current` is one of them.
 
     Raises
     ------
@@ -113,8 +97,7 @@ def open_session(runs: Mapping[str, Sequence[Location]], current: str) -> Iterat
         paths = [str(file) for files in runs.values() for file in files]
         connection.execute(f"SET parquet_metadata_cache = {len(paths) <= CACHED_FOOTERS}")
         connection.execute(f"SET allowed_paths = [{', '.join(map(quoted, paths))}]")
-        for statement in _LAST_SETTINGS:
-            connection.execute(statement)
+        connection.execute("SET enable_external_access = false; SET lock_configuration = true")
         yield connection
 
 
@@ -183,10 +166,6 @@ def _sql_error(error: Exception) -> InputError:
     if "catalog@" in text:
         fix = "`varstar runs CATALOG` lists the runs"
     return InputError(expected="a query that DuckDB can answer", got=one_line(text), where="SQL", fix=fix)
-
-
-def _threads() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def quoted(text: str) -> str:

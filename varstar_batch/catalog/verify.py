@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ def verify_catalog(reader: CatalogReader, survey: Survey | None = None) -> list[
         record = json.loads((run / RUN_RECORD).read_bytes())
         expected = json.loads((run / MANIFEST).read_bytes())
         partitions = read_table(run / "partitions.parquet").to_pylist()
-        plan = read_table(run / "plan.parquet")["partition"].to_pylist()
+        plan = {row["partition"]: row for row in read_table(run / "plan.parquet").to_pylist()}
         failures = read_table(run / "failures.parquet")["partition"].to_pylist()
     except FileNotFoundError as error:
         return [
@@ -60,7 +60,7 @@ def verify_catalog(reader: CatalogReader, survey: Survey | None = None) -> list[
     found = dataset_findings(run, {key: entry["rows"] for key, entry in keys.items()})
     findings += [finding for finding in found if finding.kind != "lost"]  # told by its checksum already
     if survey is not None:
-        findings += _against_survey(reader, survey, record["layout"], keys)
+        findings += _against_survey(reader, survey, plan, set(plan) - set(failures))
     return findings
 
 
@@ -87,7 +87,7 @@ def _unexpected(reader: CatalogReader, expected: Mapping[str, Any], keys: Mappin
 
 
 def _totals(
-    record: Mapping[str, Any], partitions: list[dict[str, Any]], plan: list[str], failures: list[str]
+    record: Mapping[str, Any], partitions: list[dict[str, Any]], plan: Iterable[str], failures: list[str]
 ) -> Iterator[Finding]:
     accounted = Counter([entry["partition"] for entry in partitions] + failures)
     for key in plan:
@@ -103,16 +103,16 @@ def _totals(
             yield Finding("totals", RUN_RECORD, f"{name}: {record[name]}, but the partitions add up to {total}")
 
 
-def _against_survey(reader: CatalogReader, survey: Survey, layout: str, keys: Mapping[str, Any]) -> Iterator[Finding]:
-    planned = {row["partition"]: row for row in read_table(reader.run / "plan.parquet").to_pylist()}
-    failed = set(read_table(reader.run / "failures.parquet")["partition"].to_pylist())
+def _against_survey(
+    reader: CatalogReader, survey: Survey, plan: Mapping[str, Mapping[str, Any]], written: Collection[str]
+) -> Iterator[Finding]:
     for partition in survey.partitions:
-        key = output_key(layout, partition.key)
-        if partition.key not in planned:
+        key = output_key(reader.record["layout"], partition.key)
+        if partition.key not in plan:
             yield Finding("survey", partition.key, "in the survey, but not in the run: it came later")
-        elif partition.key not in failed and key in keys:
-            yield from _objects(reader, survey, partition, key, planned[partition.key])
-    for name in sorted(planned.keys() - {partition.key for partition in survey.partitions}):
+        elif partition.key in written and key in reader.files:
+            yield from _objects(reader, survey, partition, key, plan[partition.key])
+    for name in sorted(plan.keys() - {partition.key for partition in survey.partitions}):
         yield Finding("survey", name, "in the run, but no longer in the survey")
 
 

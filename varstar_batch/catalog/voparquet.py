@@ -1,4 +1,4 @@
-"""VOParquet: a VOTable without data in a Parquet footer, which tells TOPCAT and astropy what the columns are.
+"""What columns mean, told to others: VOParquet (a VOTable without data in a Parquet footer) and astropy's tables.
 
 Source: VOParquet convention, IVOA Note "Parquet in the VO" (metadata keys ``IVOA.VOTable-Parquet.version`` and
 ``IVOA.VOTable-Parquet.content``); astropy reads it as ``Table.read(..., format="parquet.votable")``.
@@ -7,9 +7,14 @@ Source: VOParquet convention, IVOA Note "Parquet in the VO" (metadata keys ``IVO
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
+import numpy as np
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 VERSION_KEY = b"IVOA.VOTable-Parquet.version"
 CONTENT_KEY = b"IVOA.VOTable-Parquet.content"
@@ -30,12 +35,7 @@ _STRING_LENGTH = "32"
 def voparquet_metadata(schema: pa.Schema, *, table: str, description: str) -> dict[bytes, bytes]:
     """Return the entries of Parquet metadata that describe `schema` to programs of the Virtual Observatory.
 
-    Parameters
-    ----------
-    schema : pa.Schema
-        Its fields may carry ``unit``, ``ucd`` and ``description`` in their metadata.
-    table, description : str
-        Name and description of the table as a whole.
+    Its fields may carry ``unit``, ``ucd`` and ``description`` in their metadata.
     """
     return {VERSION_KEY: b"1.0", CONTENT_KEY: votable_header(schema, table=table, description=description).encode()}
 
@@ -63,8 +63,36 @@ def votable_header(schema: pa.Schema, *, table: str, description: str) -> str:
     )
 
 
+def astropy_table(table: pa.Table) -> Table:
+    """Return an Arrow table as an astropy Table: nulls masked, units and UCDs from the metadata of the fields."""
+    from astropy.table import MaskedColumn, Table
+
+    columns = []
+    for field in table.schema:
+        values, said = table[field.name], _meaning(field)
+        if pa.types.is_integer(field.type) or pa.types.is_floating(field.type):
+            data = values.fill_null(0).to_numpy()
+        else:
+            data = np.asarray(values.fill_null("").to_pylist(), dtype=str)
+        columns.append(
+            MaskedColumn(
+                data,
+                name=field.name,
+                mask=values.is_null().to_numpy(),
+                unit=said.get("unit") or None,
+                description=said.get("description"),
+                meta={"ucd": said["ucd"]} if said.get("ucd") else None,
+            )
+        )
+    return Table(columns, copy=False)
+
+
+def _meaning(field: pa.Field) -> dict[str, str]:
+    return {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+
+
 def _field(field: pa.Field) -> str:
-    said = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+    said = _meaning(field)
     attributes = {"name": field.name, "ID": field.name, "datatype": _DATATYPES[field.type]}
     if attributes["datatype"] == "char":
         attributes["arraysize"] = _STRING_LENGTH

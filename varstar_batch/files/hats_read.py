@@ -61,25 +61,15 @@ def list_pixel_files(catalog: Location) -> list[FileInfo]:
     The pixels that `partition_info.csv` promises are compared with what is there: a pixel whose file got lost must
     become a failed partition, not a hole in the sky.
     """
-    files = [
-        FileInfo(f"dataset/{info.key}", info.size, info.version)
-        for info in (catalog / "dataset").files()
-        if _PIXEL_FILE.match(info.key)
-    ]
-    there = {_pixel(info.key.removeprefix("dataset/")) for info in files}
+    found = [(_PIXEL_FILE.match(info.key), info) for info in (catalog / "dataset").files()]
+    files = [FileInfo(f"dataset/{info.key}", info.size, info.version) for match, info in found if match]
+    there = {(int(match[1]), int(match[2])) for match, _ in found if match}
     lost = [
         FileInfo(f"dataset/Norder={order}/Dir={pixel // 10000 * 10000}/Npix={pixel}.parquet", 0, "")
         for order, pixel in _promised_pixels(catalog / "partition_info.csv")
         if (order, pixel) not in there
     ]
     return sorted(files + lost, key=lambda info: info.key)
-
-
-def _pixel(key: str) -> tuple[int, int]:
-    match = _PIXEL_FILE.match(key)
-    if match is None:
-        raise ValueError(f"expected the key of a pixel's file, got {key!r}")
-    return int(match[1]), int(match[2])
 
 
 def _promised_pixels(file: Location) -> list[tuple[int, int]]:

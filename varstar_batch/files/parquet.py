@@ -24,6 +24,16 @@ UNFINISHED = "_unfinished.json"
 _LOCAL_BUFFER = 2**20
 _REMOTE_BUFFER = 2**23
 
+ROWS_AT_ONCE = 10_000
+"""Rows of a run's table that are made into columns together, and are a row group of their own."""
+
+WHOLE = 16 * 2**20
+"""Bytes up to which an object is fetched whole. A request costs some 3 ms of a core here, and the store's; a partition
+that is read column by column takes a dozen of them. The columns that nobody needs cost less than that."""
+
+_kept: dict[tuple[str, int, str], bytes] = {}
+"""The one object whose footer was read last: what it tells decides how the rest is read, from here."""
+
 
 def one_chunk(column: pa.ChunkedArray) -> pa.Array:
     """Return a column as one array, copied only where it is in several pieces (combine_chunks() always copies)."""
@@ -123,10 +133,6 @@ def _open_stream(file: Location) -> BinaryIO:
     return stream
 
 
-ROWS_AT_ONCE = 10_000
-"""Made into columns, and a row group of their own."""
-
-
 def as_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     """Return rows, which may hold mappings for map columns, as a table."""
     # Arrow takes a map column as lists of pairs.
@@ -155,15 +161,6 @@ def read_table(location: Location) -> pa.Table:
     """Read one of a run's tables. Raises FileNotFoundError."""
     with location.open_input() as stream:
         return pq.read_table(stream)
-
-
-WHOLE = 16 * 2**20
-"""Bytes up to which an object is fetched whole. A request costs some 3 ms of a core here, and the store's; a partition
-that is read column by column takes a dozen of them. The columns that nobody needs cost less than that."""
-
-
-_kept: dict[tuple[str, int, str], bytes] = {}
-"""The one object whose footer was read last: what it tells decides how the rest is read, from here."""
 
 
 def open_fetched(file: Location, size: int, version: str, *, keep: bool) -> BinaryIO:

@@ -68,13 +68,26 @@ def decode_objects(source: Source, record: pa.RecordBatch) -> tuple[pa.Table, np
 
 def split_batch(batch: SurveyBatch, max_observations: int) -> Iterator[SurveyBatch]:
     """Yield a batch in runs of objects that exceed the bound only where a single object does."""
-    offsets = batch.light_curves.offsets
     n = len(batch.light_curves)
-    start = 0
+    for start, stop in bounded_runs(batch.light_curves.offsets, max_observations, n):
+        yield batch if stop - start == n else batch.slice(start, stop)
+
+
+def bounded_runs(offsets: npt.NDArray[np.int64], max_observations: int, max_objects: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) of runs of objects that exceed the bound of observations only where a single object does.
+
+    Parameters
+    ----------
+    offsets : int64 array (n + 1,)
+        Where the observations of n objects begin and end.
+    max_observations, max_objects : int
+        Of a run.
+    """
+    start, n = 0, len(offsets) - 1
     while start < n:
         stop = int(np.searchsorted(offsets, offsets[start] + max_observations, side="right")) - 1
-        stop = min(max(stop, start + 1), n)
-        yield batch if stop - start == n else batch.slice(start, stop)
+        stop = min(max(stop, start + 1), start + max_objects, n)
+        yield start, stop
         start = stop
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from varstar_batch.files.new_folder import new_folder
 from varstar_batch.light_curves.fold import Folded, fold
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.light_curves.status import STATUS_LABELS
+from varstar_batch.parallel import in_order
 from varstar_batch.survey.open import Failure, Partition, Source, Survey
 from varstar_batch.survey.read import SurveyBatch, batch_observations, read_batches
 
@@ -55,13 +56,9 @@ def fold_survey(
     """
     counts = np.zeros(len(STATUS_LABELS), np.int64)
     failures = []
-    with new_folder(locate(out_url, what="output"), "folded curves") as out, ThreadPoolExecutor(threads) as pool:
-        tasks = [
-            pool.submit(_fold_partition, survey.source, partition, out, preprocessing, on_rows)
-            for partition in survey.partitions
-        ]
-        for task in tasks:
-            result = task.result()
+    with new_folder(locate(out_url, what="output"), "folded curves") as out:
+        work = partial(_fold_partition, survey.source, out, preprocessing, on_rows)
+        for result in in_order(work, survey.partitions, threads):
             if isinstance(result, Failure):
                 failures.append(result)
             else:
@@ -71,7 +68,7 @@ def fold_survey(
 
 
 def _fold_partition(
-    source: Source, partition: Partition, out: Location, preprocessing: Preprocessing, on_rows: Callable[[int], None]
+    source: Source, out: Location, preprocessing: Preprocessing, on_rows: Callable[[int], None], partition: Partition
 ) -> np.ndarray | Failure:
     counts = np.zeros(len(STATUS_LABELS), np.int64)
     schema = _schema(source, preprocessing)
@@ -80,18 +77,14 @@ def _fold_partition(
             (out / partition.key).atomic_output() as sink,
             pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=["status"]) as writer,
         ):
-            for batch, folded in _folded(source, partition, preprocessing):
+            for batch in read_batches(source, partition, None, batch_observations(BATCH_MEMORY)):
+                folded = fold(batch.light_curves, batch.period, preprocessing, source.limits)
                 writer.write_table(_rows(batch, folded, schema))
                 counts += np.bincount(folded.status, minlength=len(counts))
                 on_rows(len(folded))
     except PartitionError as error:
         return Failure(partition.key, error.kind, str(error))
     return counts
-
-
-def _folded(source: Source, partition: Partition, preprocessing: Preprocessing) -> Iterator[tuple[SurveyBatch, Folded]]:
-    for batch in read_batches(source, partition, None, batch_observations(BATCH_MEMORY)):
-        yield batch, fold(batch.light_curves, batch.period, preprocessing, source.limits)
 
 
 def _schema(source: Source, preprocessing: Preprocessing) -> pa.Schema:

@@ -25,8 +25,9 @@ class Summary:
 
     partitions: int = 0
     objects: int = 0
+    """In the partitions that can be read."""
     observations: int = 0
-    """Of the partitions that can be read."""
+    """Of these objects."""
     layout: str = ""
     form: str = ""
     object_id_type: str = ""
@@ -40,14 +41,17 @@ class Summary:
     periods: tuple[float, float, float] | None = None
     """Shortest, median and longest [d]; None without any."""
     with_position: int = 0
+    """Objects that have one."""
     with_period: int = 0
-    """Objects."""
+    """Objects that have one."""
     classes: Counter[str] = field(default_factory=Counter)
+    """Objects by class."""
     bands: Counter[str] = field(default_factory=Counter)
+    """Objects or observations by band."""
     statuses: Counter[str] = field(default_factory=Counter)
+    """Objects by what a run would say of them before the network."""
     dropped: Counter[str] = field(default_factory=Counter)
-    """Objects by class, observations or objects by band, objects by what a run would say of them before the network,
-    observations by the reason a run would drop them for."""
+    """Observations by the reason a run would drop them for."""
     failures: list[str] = field(default_factory=list)
     """Partitions that cannot be read, one line each."""
 
