@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-_WINDOW = 2
+_RESULTS_AHEAD = 2
+"""For each thread, done and waiting for their turn."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -52,22 +53,16 @@ class Threads:
 
 
 def in_order(function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int) -> Iterator[_Result]:
-    """Yield ``function(item)`` of every item, in their order.
+    """Yield ``function(item)`` of every item, in their order; what it raises ends the iteration.
 
-    Parameters
-    ----------
-    function : callable
-        May raise: what it raises ends the iteration.
-    items : iterable
-    workers : int
-        Threads, at least 1; twice as many results are in memory at most.
+    `workers` are threads, at least 1; twice as many results are in memory at most.
     """
     waiting: deque[Future[_Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) >= _WINDOW * workers:
+                if len(waiting) >= _RESULTS_AHEAD * workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -65,15 +65,7 @@ def cone_tables(
 ) -> Iterator[pa.Table]:
     """Yield the objects of a run that lie in a cone, one table for each row group that holds any.
 
-    Parameters
-    ----------
-    run : Location
-        The run's folder.
-    index : RowGroupIndex
-        Its row groups.
-    cone : Cone
-    columns : sequence of str, optional
-        All by default; ``separation`` [arcsec] is added as the last.
+    It has `columns`, all by default, and ``separation`` [arcsec] as the last.
     """
     for key, groups in groupby(index.within(cone.ra, cone.dec, cone.radius), key=lambda group: group.file):
         with (run / key).open_input() as stream, pq.ParquetFile(stream) as file:

@@ -14,7 +14,7 @@ from varstar_batch.catalog.root import output_key
 from varstar_batch.catalog.tables import RECORDS_KEY
 from varstar_batch.files.hats_write import finish_hats
 from varstar_batch.files.location import Location, listed, write_json
-from varstar_batch.files.parquet import read_table, write_columns
+from varstar_batch.files.parquet import read_table, write_table
 from varstar_batch.parallel import in_order
 from varstar_batch.survey.open import Survey
 
@@ -58,9 +58,10 @@ def finish_run_files(run: Location, survey: Survey, record: Mapping[str, Any]) -
     """
     files = run_files(run, record["layout"])
     run.remove_unfinished()
-    write_columns(run / INDEX_NAME, build_index(listed(run), files).table)
+    index = build_index(listed(run), files).table
+    write_table(run / INDEX_NAME, index, index.schema)
     for name, table in definition_tables(record).items():
-        write_columns(run / f"definitions/{name}.parquet", table)
+        write_table(run / f"definitions/{name}.parquet", table, table.schema)
     if record["layout"] == "hats" and files:
         properties = _hats_properties(survey.hats_properties or {}, record)
         released = record["finished"][:10]

@@ -16,7 +16,6 @@ PLAN_SCHEMA = pa.schema(
     [("partition", pa.string()), ("size", pa.int64()), ("version", pa.string()), ("fingerprint", pa.string())]
 )
 
-
 PARTITIONS_SCHEMA = pa.schema(
     [
         ("partition", pa.string()),

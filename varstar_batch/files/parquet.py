@@ -44,11 +44,7 @@ def one_chunk(column: pa.ChunkedArray) -> pa.Array:
 def opened_parquet(file: Location, opener: Callable[[], BinaryIO] | None = None) -> Iterator[GuardedParquetFile]:
     """Open a Parquet file for streamed reading; what is wrong with it, there or inside the block, becomes one error.
 
-    Parameters
-    ----------
-    file : Location
-    opener : callable, optional
-        Opens it in another way than as a stream from storage.
+    `opener` opens it in another way than as a stream from storage.
 
     Raises
     ------
@@ -143,18 +139,15 @@ def as_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(plain, schema=schema)
 
 
-def write_table(location: Location, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
-    """Write one of a run's tables, atomically and some rows at a time; `rows` may be empty."""
-    left = iter(rows)
+def write_table(location: Location, rows: pa.Table | Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
+    """Write one of a run's tables atomically; rows that are no table yet, and may be none, some at a time."""
     with location.atomic_output() as sink, pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        if isinstance(rows, pa.Table):
+            writer.write_table(rows)
+            return
+        left = iter(rows)
         while some := list(islice(left, ROWS_AT_ONCE)):
             writer.write_table(as_table(some, schema))
-
-
-def write_columns(location: Location, table: pa.Table) -> None:
-    """Write one of a run's tables that is one already, atomically."""
-    with location.atomic_output() as sink:
-        pq.write_table(table, sink, compression="zstd")
 
 
 def read_table(location: Location) -> pa.Table:
@@ -166,15 +159,8 @@ def read_table(location: Location) -> pa.Table:
 def open_fetched(file: Location, size: int, version: str, *, keep: bool) -> BinaryIO:
     """Fetch an object whole and open it for reading.
 
-    Parameters
-    ----------
-    file : Location
-    size : int
-        Bytes that it had when it was listed, at most `WHOLE`.
-    version : str
-        Its version then.
-    keep : bool
-        Whether this process is about to open the same object again. It keeps one, until that is opened.
+    `size` [bytes, at most `WHOLE`] and `version` are those of the listing. With `keep` this process will open the
+    same object again: it keeps one, until that is opened.
 
     Raises
     ------

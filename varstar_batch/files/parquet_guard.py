@@ -103,14 +103,7 @@ class GuardedParquetFile(pq.ParquetFile):  # type: ignore[misc]
         return sizes
 
     def column_chunks(self, row_group: int, columns: Mapping[str, int]) -> dict[str, Any]:
-        """Return pyarrow's ColumnChunkMetaData by path of some columns of a row group.
-
-        Parameters
-        ----------
-        row_group : int
-            Which.
-        columns : mapping of str to int
-            Index of the Parquet column by its path.
+        """Return pyarrow's ColumnChunkMetaData by path of some columns of a row group; `columns` has their indices.
 
         Raises
         ------

@@ -22,7 +22,7 @@ from varstar_batch.catalog.tables import FAILURES_SCHEMA, PARTITIONS_SCHEMA
 from varstar_batch.errors import RefusedError
 from varstar_batch.files.location import write_json
 from varstar_batch.files.object_store import storage_errors
-from varstar_batch.files.parquet import write_columns, write_table
+from varstar_batch.files.parquet import write_table
 from varstar_batch.runs.execute import PartitionResult, Runner, execute
 from varstar_batch.runs.prepare import Prepared, expected_objects, plan_run, prepare
 from varstar_batch.runs.records import STAGES, SYSTEMIC, Ledger, by_partition, counts, rows_by_partition, total
@@ -153,7 +153,7 @@ def publish(prepared: Prepared, executed: Executed) -> dict[str, Any]:
         Somebody else published since the run began.
     """
     run = prepared.context.run
-    write_columns(run / "tasks.parquet", executed.tasks)
+    write_table(run / "tasks.parquet", executed.tasks, executed.tasks.schema)
     write_table(run / "partitions.parquet", by_partition(executed.tasks), PARTITIONS_SCHEMA)
     _write_failures(prepared, executed.failures)
     record = summary(prepared, executed)

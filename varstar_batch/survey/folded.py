@@ -37,17 +37,8 @@ def fold_survey(
 ) -> FoldReport:
     """Write object_id, status, n_obs, n_used, amplitude and curve of every object, one file for each partition.
 
-    Parameters
-    ----------
-    survey : Survey
-    out_url : str
-        A place where there is nothing yet.
-    preprocessing : Preprocessing
-        The rules of cleaning and folding.
-    threads : int
-        Partitions at once.
-    on_rows : callable
-        Called with the number of objects of every batch.
+    There is nothing yet at `out_url`. `threads` partitions are folded at once; `on_rows` is told the number of objects
+    of every batch.
 
     Raises
     ------

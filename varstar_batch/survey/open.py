@@ -20,16 +20,13 @@ Layout = Literal["hats", "directory"]
 
 
 @dataclass(frozen=True)
-class Partition:
-    """One Parquet file of a survey: the unit of resuming and of publishing."""
+class Partition(FileInfo):
+    """One Parquet file of a survey: the unit of resuming and of publishing.
 
-    key: str
-    """Path relative to the survey's folder, with forward slashes, for example
-    ``dataset/Norder=1/Dir=0/Npix=17.parquet``. A catalog's partitions carry the same keys."""
-    size: int
-    """Bytes; 0 with an empty version for a pixel that a HATS catalog promises and that is not there."""
-    version: str
-    """What changes when the content does (ETag, or time of modification in nanoseconds)."""
+    Its key is relative to the survey's folder, for example ``dataset/Norder=1/Dir=0/Npix=17.parquet``; a catalog's
+    partitions carry the same keys. A pixel that a HATS catalog promises and that is not there has size 0 and an empty
+    version.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

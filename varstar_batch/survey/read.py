@@ -19,7 +19,6 @@ from varstar_batch.survey.schema import Columns, SchemaMismatchError, check_colu
 
 __all__ = ["PartitionShape", "RowGroupShape", "SurveyBatch", "partition_shape", "read_batches"]
 
-
 BATCH_OBSERVATIONS = 2**20
 """Of a batch where no chunk memory is given."""
 
@@ -61,12 +60,7 @@ class PartitionShape:
 def partition_shape(source: Source, partition: Partition, *, read_next: bool = False) -> PartitionShape:
     """Read the footer of a partition.
 
-    Parameters
-    ----------
-    source : Source
-    partition : Partition
-    read_next : bool
-        Whether this process is about to read the partition, too: a small one is then fetched from a store only once.
+    With `read_next` this process is about to read the partition, too: a small one is fetched from a store only once.
 
     Raises
     ------
