@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from varstar_batch.errors import VarstarError, one_line
 from varstar_batch.flows.events import emit_failed
-from varstar_batch.runs.retries import StorageLostError
+from varstar_batch.runs.execute import StorageLostError
 
 
 def _without_secrets(url: str) -> str:

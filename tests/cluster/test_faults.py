@@ -29,8 +29,7 @@ from tests.makers.surveys import write_survey
 from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.cluster.dask_runner import ClusterLostError, runner_on
 from varstar_batch.runs.config import RunConfig
-from varstar_batch.runs.execute import InProcess
-from varstar_batch.runs.retries import StorageLostError
+from varstar_batch.runs.execute import InProcess, StorageLostError
 from varstar_batch.runs.stages import execute_run, plan_run, prepare
 
 SHIPPED = ROOT / "varstar_batch/model/bundles/default"

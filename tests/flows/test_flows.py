@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from tests.makers.flow_site import ROOT, processes_with
 from varstar_batch.catalog.compare import Difference
 from varstar_batch.errors import InputError
-from varstar_batch.runs.retries import StorageLostError
+from varstar_batch.runs.execute import StorageLostError
 from varstar_batch.survey.columns import PRESETS
 from varstar_batch.survey.open import Failure
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.makers.clusters import ROOT
 from tests.makers.surveys import simulated_table, write_partition
-from varstar_batch.runs.memory import WORKER_MEMORY, chunk_peak
+from varstar_batch.runs.plan import WORKER_MEMORY, chunk_peak
 
 RESET = Path("/proc/self/clear_refs")
 
@@ -22,7 +22,7 @@ import ctypes, gc, json, sys
 from pathlib import Path
 import pyarrow as pa
 from varstar_batch.runs.config import RunConfig
-from varstar_batch.runs.context import peak_memory
+from varstar_batch.runs.chunks import peak_memory
 from varstar_batch.runs.plan import split
 from varstar_batch.runs.stages import plan_run, prepare
 from varstar_batch.runs.tasks import classify_chunk

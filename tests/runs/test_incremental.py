@@ -213,7 +213,7 @@ def test_storage_that_fails_is_no_fault_of_the_partitions(tmp_path: Path, monkey
     import errno
 
     from varstar_batch.runs import retries, tasks
-    from varstar_batch.runs.retries import StorageLostError
+    from varstar_batch.runs.execute import StorageLostError
 
     survey, catalog = write_survey(tmp_path / "survey", (10, 10, 10)), tmp_path / "catalog"
     run(survey, tmp_path / "whole")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from varstar_batch.runs.memory import (
+from varstar_batch.runs.plan import (
     CLIENT_MEMORY,
     LEAST,
     PER_THREAD,

@@ -12,8 +12,7 @@ from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.light_curves.rules import Limits
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.runs.config import RunConfig
-from varstar_batch.runs.memory import projected_memory
-from varstar_batch.runs.plan import RunPlan, difference, make_plan, split
+from varstar_batch.runs.plan import RunPlan, difference, make_plan, projected_memory, split
 from varstar_batch.survey.open import Columns, Partition, Source, Survey
 from varstar_batch.survey.read import PartitionShape, RowGroupShape, batch_observations
 

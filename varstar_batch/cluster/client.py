@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from varstar_batch.cluster.forking import METHOD, load_ahead_of_workers
-from varstar_batch.errors import InputError, one_line
+from varstar_batch.errors import InputError, WorkersLostError, one_line
 from varstar_batch.requests import ClusterOptions
 
 if TYPE_CHECKING:
@@ -84,17 +84,29 @@ def open_client(
                 expected="--workers or --scheduler", got="both", where="cluster", fix="leave one of them out"
             )
         _check_address(scheduler, options, security)
-        with _connected(scheduler, security) as client:
-            yield client
-        return
-    count = default_workers() if workers is None else workers
-    if count < 0:
-        raise InputError(expected="a number of workers >= 0", got=str(count), where="--workers", fix="give 0 for none")
-    if count == 0:
-        yield None
-        return
-    with _local(count, options.worker_memory, security, dashboard) as client:
-        yield client
+        opened = _connected(scheduler, security)
+    else:
+        count = default_workers() if workers is None else workers
+        if count < 0:
+            raise InputError(
+                expected="a number of workers >= 0", got=str(count), where="--workers", fix="give 0 for none"
+            )
+        if count == 0:
+            yield None
+            return
+        opened = _local(count, options.worker_memory, security, dashboard)
+    logger = logging.getLogger("distributed.client")
+    level = logger.level
+    try:
+        with opened as client:
+            try:
+                yield client
+            except WorkersLostError:
+                # It would complain, while it is closed, of what the error says.
+                logger.setLevel(logging.CRITICAL)
+                raise
+    finally:
+        logger.setLevel(level)
 
 
 def _configured_scheduler() -> str | None:

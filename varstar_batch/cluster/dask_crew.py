@@ -7,39 +7,32 @@ of a million objects goes neither through the scheduler nor into its memory, and
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import pickle
 import socket
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from varstar_batch.cluster.client import open_client
+from varstar_batch.cluster.future_loop import Flight, FutureLoop, is_killed_worker
 from varstar_batch.errors import InputError, WorkersLostError
 from varstar_batch.parallel import Crew
 from varstar_batch.requests import ClusterOptions
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-TRIES = 3
-"""Of an item: each ends when Dask gives it up, after the death of several workers under it (`clients.DEATHS`)."""
-
+# Items in flight.
 _PER_THREAD = 2
 _LEAST = 4
-# Items in flight.
-
-_CLIENT_LOG = "distributed.client"
 
 
 @contextmanager
@@ -61,14 +54,8 @@ def open_crew(
     InputError
         As `open_client` says.
     """
-    chosen = 0 if workers is None and scheduler is None else workers
-    logger = logging.getLogger(_CLIENT_LOG)
-    level = logger.level
-    try:
-        with open_client(chosen, scheduler, options) as client:
-            yield None if client is None else DaskCrew(client)
-    finally:
-        logger.setLevel(level)
+    with open_client(0 if workers is None and scheduler is None else workers, scheduler, options) as client:
+        yield None if client is None else DaskCrew(client)
 
 
 @dataclass(frozen=True)
@@ -90,48 +77,48 @@ class DaskCrew:
             The scheduler is gone, or workers die again and again.
         """
         del at_once  # that is about the memory of this process
-        job = _leave(function, folder.resolve())
-        window = max(_LEAST, _PER_THREAD * sum(self._ask(self.client.nthreads).values()))
-        waiting: deque[tuple[Any, Future]] = deque()
-        try:
-            for item in items:
-                waiting.append((item, self._submit(job, item)))
-                if len(waiting) >= window:
-                    yield self._result(job, *waiting.popleft())
-            while waiting:
-                yield self._result(job, *waiting.popleft())
-        finally:
-            if waiting and self.client.status == "running":
-                self.client.cancel([future for _, future in waiting])
+        loop = _ItemLoop(self.client, _leave(function, folder.resolve()))
+        results: dict[int, _Result] = {}
+        yielded = 0
 
-    def _submit(self, job: Job, item: Any) -> Future:
-        return self._ask(self.client.submit, run_item, job, item, pure=False)
+        def numbered() -> Iterator[tuple[int, _Item] | None]:
+            for number, item in enumerate(items):
+                while number - yielded >= loop.limit:  # so many results wait for one before them
+                    yield None
+                yield number, item
+            while True:
+                yield None
 
-    def _result(self, job: Job, item: Any, future: Future) -> Any:
-        from distributed import KilledWorker
+        for (number, _), result in loop.run(numbered()):
+            results[number] = result
+            while yielded in results:
+                yield results.pop(yielded)
+                yielded += 1
 
-        for _ in range(TRIES):
-            try:
-                return future.result()
-            except CancelledError as error:
-                raise _lost(self.client) from error
-            except KilledWorker:
-                # A worker's death accuses every task that waited there, the innocent as well.
-                future = self._submit(job, item)
+
+class _ItemLoop(FutureLoop[tuple[int, Any]]):
+    """Does numbered items."""
+
+    def __init__(self, client: Client, job: Job) -> None:
+        super().__init__(client)
+        self.job = job
+
+    def look(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
+        self.limit = max(_LEAST, _PER_THREAD * sum(each["nthreads"] for each in workers.values()))
+
+    def submit(self, task: tuple[int, Any], tries: int) -> Flight[tuple[int, Any]]:
+        future = self.client.submit(run_item, self.job, task[1], pure=False)
+        return Flight(task, tries, (future,), frozenset())
+
+    def failed(self, task: tuple[int, Any], error: BaseException) -> NoReturn:
+        if not is_killed_worker(error):
+            raise error
         raise WorkersLostError(
             expected="workers that stay",
-            got=f"several that died one after the other over item {item!r}",
+            got=f"several that died one after the other over item {task[1]!r}",
             where="ingest",
             fix="see whether they have memory enough; what is done is kept, and the same command goes on from there",
         )
-
-    def _ask(self, action: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        from distributed.client import ClosedClientError
-
-        try:
-            return action(*arguments, **named)
-        except (OSError, CancelledError, ClosedClientError) as error:
-            raise _lost(self.client) from error
 
 
 @dataclass(frozen=True)
@@ -186,15 +173,4 @@ def _unseen(job: Job, got: str) -> InputError:
         got=f"{got} on worker {socket.gethostname()}",
         where="ingest on Dask",
         fix="put the survey, or the folder that --scratch names, on storage that all of them share",
-    )
-
-
-def _lost(client: Client) -> WorkersLostError:
-    # It would complain, while it is closed, of what the error says.
-    logging.getLogger(_CLIENT_LOG).setLevel(logging.CRITICAL)
-    return WorkersLostError(
-        expected="a Dask scheduler that stays",
-        got=f"a connection that is {client.status}",
-        where="ingest on Dask",
-        fix="what is done is kept: start the scheduler, and the same command goes on from there",
     )

@@ -1,174 +1,77 @@
-"""Tasks as Dask futures: a bounded window, CPU and GPU workers, and whatever dies meanwhile."""
+"""The tasks of a run as Dask futures: no more chunks in flight than there is memory for, on CPU and GPU workers."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from varstar_batch.errors import VarstarError, one_line
-from varstar_batch.runs.config import LostGpus, RunConfig
-from varstar_batch.runs.execute import InProcess, Runner, Task
+from varstar_batch.cluster.future_loop import LOST_SECONDS, Flight, FutureLoop, is_killed_worker
+from varstar_batch.errors import one_line
+from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.execute import Task, attempt
 from varstar_batch.runs.gpu_tasks import classify_folded, fold_chunk, list_chunks, write_classified
-from varstar_batch.runs.memory import LEAST, Room, window
+from varstar_batch.runs.plan import WORKER_MEMORY, chunk_peak, waiting_memory
 from varstar_batch.runs.records import ChunkRecord
-from varstar_batch.runs.retries import attempt
 from varstar_batch.runs.tasks import classify_chunk, start_partition
 from varstar_batch.survey.open import Failure
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-LOOK_SECONDS = 1.0
-"""Between two looks at the cluster while nothing finishes, and at the most while something does."""
-
-LOST_SECONDS = 30.0
-"""How long a scheduler may be out of reach before the run is given up (what is done stays)."""
-
 GPU = "GPU"
 """Name of the Dask resource that GPU workers declare: ``dask worker ... --resources "GPU=1"``."""
 
+PER_THREAD = 3
+"""Chunks in flight for each worker thread: one at work, the others at hand, and no more on the scheduler."""
 
-class ClusterLostError(VarstarError):
-    """The scheduler went away and did not come back: the run can be resumed."""
+LEAST = 8
+"""Chunks in flight where few threads are there, or none yet: a cluster that grows with demand has to see some."""
 
-    exit_code = 1
+USABLE = 0.8
+"""Share of a worker's limit beyond which Dask pauses it."""
 
+TASK_MEMORY = 16 * 2**10
+"""Bytes of a task in flight in the client and the scheduler. Source: 11 to 14 kB each, for 500 to 4,000 tasks."""
 
-@dataclass
-class _Flight:
-    task: Task
-    tries: int
-    on_gpu: bool
-    futures: tuple[Future, ...]
-    places: frozenset[str]
+CLIENT_MEMORY = 256 * 2**20
+"""Bytes that tasks in flight may take there."""
 
 
-class DaskRunner:
-    """Runs tasks on a cluster.
+class DaskRunner(FutureLoop[Task]):
+    """Runs the tasks of a run on a cluster; one that kills its worker also when it is alone fails as `killed_worker`.
 
     With workers that declare the resource ``GPU``, chunks are folded and written on the others and classified there;
     without any, each chunk runs whole on a worker. Which of the two is looked up again while the run goes on.
-
-    A worker that dies takes down every task that was waiting on it, so Dask's own count of dead workers accuses
-    innocent tasks. A task that it gives up is therefore tried again alone, when nothing else is in flight; only one
-    that kills its worker then too is a failure, of kind ``killed_worker``.
     """
 
-    def __init__(self, client: Client, chunk_memory: int, lost_gpus: LostGpus | None = None) -> None:
-        self.client = client
-        self.chunk_memory = chunk_memory
-        self.lost_gpus = lost_gpus or LostGpus()
-        self.finished: SimpleQueue[Future] = SimpleQueue()
-        self.flights: dict[Future, _Flight] = {}
-        self.waiting: deque[tuple[Task, int]] = deque()
-        self.suspects: deque[tuple[Task, int]] = deque()
-        self.on_trial = False
+    def __init__(self, client: Client, config: RunConfig, lost_seconds: float = LOST_SECONDS) -> None:
+        super().__init__(client, lost_seconds)
+        self.config = config
         self.cpu_workers: list[str] = []
         self.gpu_workers: list[str] = []
-        self.window = LEAST
-        self.looked = self.reached = self.seen_gpus = -LOST_SECONDS
+        self.gpus_seen: float | None = None
+        """When GPU workers were last there."""
 
-    def run(self, tasks: Iterator[Task | None]) -> Iterator[tuple[Task, Any]]:
-        """Yield each task with its outcome, in the order in which they finish."""
-        from distributed.client import ClosedClientError
-
-        self.reached = time.monotonic()
-        try:
-            while True:
-                self._look()
-                try:
-                    self._fill(tasks)
-                except ClosedClientError:  # it gave the scheduler up since that was looked at
-                    self._check_patience(time.monotonic())
-                    raise
-                if not self.flights:
-                    return
-                for future in self._take_finished():
-                    flight = self.flights.pop(future, None)
-                    if flight is not None:
-                        yield from self._outcome(future, flight)
-        finally:
-            if self.client.status == "running":
-                for flight in self.flights.values():
-                    self.client.cancel(list(flight.futures))
-
-    def _look(self) -> None:
-        """Look which workers there are, and see to what was lost with the scheduler or with the GPU workers."""
-        now = time.monotonic()
-        if now - self.looked < LOOK_SECONDS:
-            return
-        self.looked = now
-        if self.client.status != "running":
-            self._check_patience(now)
-            return
-        try:
-            workers = self.client.scheduler_info(n_workers=-1)["workers"]
-        except OSError:  # the connection broke while it was asked
-            self._check_patience(now)
-            return
-        self.reached = now
+    def look(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
+        """See which workers there are; what waits for GPU workers that are lost is begun anew elsewhere."""
         self.gpu_workers = [address for address, each in workers.items() if each["resources"].get(GPU)]
         others = [address for address in workers if address not in set(self.gpu_workers)]
         self.cpu_workers = others or self.gpu_workers
         room = {address: Room(each["nthreads"], each["memory_limit"] or 0) for address, each in workers.items()}
         gpu_room = [room[address] for address in self.gpu_workers if others]
-        self.window = window([room[address] for address in self.cpu_workers], gpu_room, self.chunk_memory)
+        cpu_room = [room[address] for address in self.cpu_workers]
+        self.limit = chunks_in_flight(cpu_room, gpu_room, self.config.chunk_memory)
         if self.gpu_workers:
-            self.seen_gpus = now
-        for future, flight in list(self.flights.items()):
-            # Lost with the scheduler, or bound to workers that are all gone: those that are restarted are others.
-            if future.status in {"lost", "cancelled"} or (flight.places and flight.places.isdisjoint(workers)):
-                self._again(future)
-        if self._gpus_are_lost(now) and self.lost_gpus.then == "cpu":
-            for future in [future for future, flight in self.flights.items() if flight.on_gpu]:
-                self._again(future)
+            self.gpus_seen = time.monotonic()
+        elif self.config.lost_gpus == "cpu" and self._gpus_are_lost():
+            for future in [future for future, flight in self.flights.items() if len(flight.futures) > 1]:
+                self.again(future)
 
-    def _check_patience(self, now: float) -> None:
-        if now - self.reached > LOST_SECONDS or self.client.status in {"closing", "closed"}:
-            address = self.client.scheduler.address if self.client.scheduler else "its address"
-            raise ClusterLostError(
-                expected="a Dask scheduler that stays",
-                got=f"none at {address} for {now - self.reached:.0f} s",
-                where="cluster",
-                fix="what is finished is kept: start the scheduler, and the same command goes on from there",
-            )
-
-    def _gpus_are_lost(self, now: float) -> bool:
-        return not self.gpu_workers and now - self.seen_gpus > self.lost_gpus.seconds
-
-    def _uses_gpus(self) -> bool:
-        if self.gpu_workers:
-            return True
-        # A pool that was there a moment ago, or that is to be waited for, is still one.
-        seen = self.seen_gpus > 0
-        return seen and (self.lost_gpus.then == "wait" or not self._gpus_are_lost(time.monotonic()))
-
-    def _again(self, future: Future) -> None:
-        flight = self.flights.pop(future)
-        self.client.cancel(list(flight.futures))
-        self.waiting.append((flight.task, flight.tries + 1))
-
-    def _fill(self, tasks: Iterator[Task | None]) -> None:
-        if self.on_trial and self.flights:
-            return
-        self.on_trial = False
-        while len(self.flights) < self.window:
-            if self.waiting:
-                self._submit(*self.waiting.popleft())
-            elif (task := next(tasks)) is not None:
-                self._submit(task, 0)
-            else:
-                break
-        if not self.flights and self.suspects:
-            self.on_trial = True
-            self._submit(*self.suspects.popleft())
-
-    def _submit(self, task: Task, tries: int) -> None:
+    def submit(self, task: Task, tries: int) -> Flight[Task]:
+        """Submit a task: one future, or three where a chunk is folded, classified and written on different workers."""
         context, subject = task.arguments[:2]
         suffix = f"{context.run_id}-{task.name}" + (f"-try{tries + 1}" if tries else "")
         on_gpu = self._uses_gpus() and task.function in {start_partition, classify_chunk}
@@ -188,63 +91,78 @@ class DaskRunner:
                 **place,
             )
 
+        places = frozenset(self.cpu_workers) if on_gpu else frozenset()
         if on_gpu and task.function is classify_chunk:
             folded = submit(fold_chunk, context, subject)
             classified = submit(classify_folded, context, folded, gpu=True)
-            futures: tuple[Future, ...] = (
-                submit(write_classified, context, subject, classified),
-                classified,
-                folded,
-            )
-        else:
-            function = list_chunks if on_gpu and task.function is start_partition else task.function
-            futures = (submit(function, *task.arguments),)
-        places = frozenset(self.cpu_workers) if on_gpu else frozenset()
-        self.flights[futures[0]] = _Flight(task, tries, len(futures) > 1, futures, places)
-        futures[0].add_done_callback(self.finished.put)
+            written = submit(write_classified, context, subject, classified)
+            return Flight(task, tries, (written, classified, folded), places)
+        function = list_chunks if on_gpu and task.function is start_partition else task.function
+        return Flight(task, tries, (submit(function, *task.arguments),), places)
 
-    def _take_finished(self) -> list[Future]:
-        try:
-            found = [self.finished.get(timeout=LOOK_SECONDS)]
-        except Empty:
-            return []
-        while not self.finished.empty():
-            found.append(self.finished.get())
-        return found
+    def counted(self, outcome: Any, tries: int) -> Any:
+        """Return an outcome, whose record tells the tries."""
+        return replace(outcome, retries=outcome.retries + tries) if isinstance(outcome, ChunkRecord) else outcome
 
-    def _outcome(self, future: Future, flight: _Flight) -> Iterator[tuple[Task, Any]]:
-        if future.status in {"lost", "cancelled"}:
-            self.waiting.append((flight.task, flight.tries + 1))
-            return
-        alone, self.on_trial = self.on_trial, False
-        try:
-            error = future.exception() if future.status == "error" else None
-            outcome = future.result() if error is None else None
-        except (OSError, CancelledError):  # the scheduler, or the worker that held the outcome, went away just now
-            self.waiting.append((flight.task, flight.tries + 1))
-            return
-        if error is None:
-            if isinstance(outcome, ChunkRecord) and flight.tries:
-                outcome = replace(outcome, retries=outcome.retries + flight.tries)
-        elif type(error).__name__ == "KilledWorker" and not alone:
-            self.suspects.append((flight.task, flight.tries + 1))
-            return
-        else:
-            outcome = _failure(flight.task, error)
-        yield flight.task, outcome
+    def failed(self, task: Task, error: BaseException) -> Failure:
+        """Return the failure of a task's partition."""
+        if is_killed_worker(error):
+            died = "every worker that tried it died, also when nothing else was running"
+            return Failure(task.partition, "killed_worker", f"{task.name}: {died}: {one_line(error)}")
+        kind = "memory" if isinstance(error, MemoryError) else "error"
+        return Failure(task.partition, kind, f"{task.name}: {type(error).__name__}: {one_line(error)}")
+
+    def _gpus_are_lost(self) -> bool:
+        if self.gpu_workers:
+            return False
+        return self.gpus_seen is None or time.monotonic() - self.gpus_seen > self.config.lost_gpus_seconds
+
+    def _uses_gpus(self) -> bool:
+        # A pool that was there a moment ago, or that is to be waited for, is still one.
+        return self.gpus_seen is not None and (self.config.lost_gpus == "wait" or not self._gpus_are_lost())
 
 
-def runner_on(client: Client | None, config: RunConfig) -> Runner:
-    """Return who does the tasks of a run: the workers of a client, or this process where there is none."""
-    if client is None:
-        return InProcess()
-    return DaskRunner(client, config.chunk_memory, config.lost_gpu_policy())
+@dataclass(frozen=True)
+class Room:
+    """What a worker has."""
+
+    threads: int
+    """Tasks that it does at once, at least 1."""
+    memory: int
+    """Its limit in bytes; 0 where it has none."""
 
 
-def _failure(task: Task, error: BaseException) -> Failure:
-    name = type(error).__name__
-    if name == "KilledWorker":
-        died = "every worker that tried it died, also when nothing else was running"
-        return Failure(task.partition, "killed_worker", f"{task.name}: {died}: {one_line(error)}")
-    kind = "memory" if isinstance(error, MemoryError) else "error"
-    return Failure(task.partition, kind, f"{task.name}: {name}: {one_line(error)}")
+def chunks_in_flight(cpu: Sequence[Room], gpu: Sequence[Room], chunk_memory: int) -> int:
+    """Return how many chunks may be in flight at once: no more than workers and client have memory for.
+
+    A chunk in flight is at work on a worker, or it waits. One that waits to be begun is a task on the scheduler and
+    takes next to nothing on a worker; one that was folded and waits for a GPU takes memory there (`waiting_memory`).
+
+    Parameters
+    ----------
+    cpu : sequence of Room
+        Workers that read, fold and write, and that classify where there are no others.
+    gpu : sequence of Room
+        Workers that only classify.
+    chunk_memory : int
+        Bytes that a chunk may take, as the configuration has it.
+
+    Returns
+    -------
+    int
+        At least 1. Where a worker has more threads than memory for as many chunks, it counts for those that fit only.
+    """
+    peak, waiting = chunk_peak(chunk_memory), waiting_memory(chunk_memory) if gpu else 0
+
+    def held_by(room: Room) -> float:
+        if not room.memory:
+            return math.inf
+        free = USABLE * room.memory - WORKER_MEMORY
+        at_work = max(1, min(room.threads, int(free // peak)))
+        if at_work < room.threads:
+            return at_work
+        return at_work + max(0, int((free - at_work * peak) // waiting)) if waiting else math.inf
+
+    wanted = max(LEAST, PER_THREAD * sum(room.threads for room in (*cpu, *gpu)))
+    held = [sum(map(held_by, pool)) for pool in (cpu, gpu) if pool]
+    return max(1, int(min(wanted, CLIENT_MEMORY // TASK_MEMORY, *held)))

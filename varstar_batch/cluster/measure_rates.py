@@ -23,7 +23,7 @@ from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines.engine import Engine, EngineName, Precision
 from varstar_batch.model.engines.open import open_engine
-from varstar_batch.runs.context import peak_memory
+from varstar_batch.runs.chunks import peak_memory
 from varstar_batch.runs.estimate import Rates, Workload, measure_workload
 from varstar_batch.runs.plan import RunPlan, split
 from varstar_batch.survey.open import Partition, Source

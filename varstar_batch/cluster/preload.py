@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from varstar_batch.cluster.dask_runner import GPU
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.model.keras_runtime import keras_sees_gpu, nvidia_driver_is_loaded
-from varstar_batch.runs.metrics import register
+from varstar_batch.runs.records import register
 
 if TYPE_CHECKING:
     from distributed import Worker

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from varstar_batch.errors import InputError
 from varstar_batch.runs.config import PlanRequest
-from varstar_batch.runs.memory import WORKER_MEMORY, projected_memory
+from varstar_batch.runs.plan import WORKER_MEMORY, projected_memory
 from varstar_batch.survey.read import BYTES_PER_OBSERVATION, PartitionShape
 
 HOUR = 3600.0

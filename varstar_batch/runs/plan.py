@@ -1,4 +1,4 @@
-"""The plan of a run: immutable data, made without a cluster, printable, comparable.
+"""The plan of a run, and the memory of its chunks: immutable data, made without a cluster, printable, comparable.
 
 Everything that the result depends on is in the plan's fingerprint: the survey's files with sizes and versions, the
 whole configuration, the model's hash, the code's version. What it does not depend on (workers, memory) is not.
@@ -16,9 +16,18 @@ from varstar_batch._version import __version__
 from varstar_batch.errors import InputError, differences
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.runs.config import RunConfig
-from varstar_batch.runs.memory import projected_memory
 from varstar_batch.survey.open import Partition, Survey
-from varstar_batch.survey.read import PartitionShape
+from varstar_batch.survey.read import BYTES_PER_CURVE, BYTES_PER_OBSERVATION, COPIES, PartitionShape
+
+WORKER_MEMORY = 450 * 2**20
+"""Bytes of a worker process before any light curve: interpreter, kernels, engine. Source: 410 to 430 MiB, resident."""
+
+CHUNK_OVERHEAD = 24 * 2**20
+"""Bytes of a chunk whatever its size: of Arrow and of the engine. Source: up to 16 MiB
+(tests/runs/test_bounded_memory.py)."""
+
+BYTES_PER_ROW = 512
+"""Of a catalog row until it is written: the row, sorted and unsorted, and its encoding."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +162,47 @@ def split(partition: Partition, shape: PartitionShape, memory: int, max_rows: in
     if len(runs) == 1:
         return (Chunk(partition, expected_rows=shape.rows),)
     return tuple(_chunk(partition, shape, index, len(runs), run) for index, run in enumerate(runs))
+
+
+def projected_memory(rows: int, observations: int) -> int:
+    """Return the bytes that `rows` light curves with `observations` observations in all take in a worker at the most.
+
+    Where that is more than a chunk may take, they are streamed: see `chunk_peak`.
+    """
+    return COPIES * observations * BYTES_PER_OBSERVATION + 2 * rows * BYTES_PER_CURVE
+
+
+def chunk_peak(chunk_memory: int, rows: int = 0, observations: int | None = None) -> int:
+    """Return the bytes by which a worker grows at the most while it does a chunk.
+
+    Parameters
+    ----------
+    chunk_memory : int
+        Bytes of light curves and curves that may be held at once, as the configuration has it.
+    rows, observations : int
+        Of the chunk; without `observations`, any chunk that is cut to `chunk_memory`.
+
+    Source: measured peaks of reading, folding, classifying and writing; tests/runs/test_bounded_memory.py holds it to
+    them.
+    """
+    held = chunk_memory if observations is None else min(chunk_memory, projected_memory(rows, observations))
+    return CHUNK_OVERHEAD + held + rows * BYTES_PER_ROW
+
+
+def waiting_memory(chunk_memory: int) -> int:
+    """Return the bytes that a folded chunk may take while it waits for a GPU worker.
+
+    A quarter of what a chunk may take while it is worked on, since others are being folded meanwhile.
+    """
+    return chunk_memory // 4
+
+
+def packed_rows(chunk_memory: int) -> int:
+    """Return how many folded light curves fit into `waiting_memory`.
+
+    Two bytes for each point, and less than 200 bytes for what else there is to know of an object.
+    """
+    return max(1, waiting_memory(chunk_memory) // (BYTES_PER_CURVE // 2 + 200))
 
 
 def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

@@ -27,10 +27,10 @@ from varstar_batch.files.location import writable, write_json
 from varstar_batch.files.parquet import read_table, write_table
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle, write_bundle
+from varstar_batch.runs.chunks import RunContext, this_worker
 from varstar_batch.runs.config import RunConfig
-from varstar_batch.runs.context import RunContext, this_worker
+from varstar_batch.runs.execute import steadfast
 from varstar_batch.runs.plan import RunPlan, difference, make_plan
-from varstar_batch.runs.retries import steadfast
 from varstar_batch.survey.open import Partition, Survey, open_survey
 from varstar_batch.survey.read import partition_shape
 
@@ -164,9 +164,7 @@ def _prepared(
         run=run,
         run_id=run_id,
         bundle_hash=bundle.hash,
-        engine=plan.config.engine,
-        precision=plan.config.precision,
-        chunk_memory=plan.config.chunk_memory,
+        config=plan.config,
         carried_from=catalog.run(follows) if carried else None,
     )
     return Prepared(

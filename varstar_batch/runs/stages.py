@@ -23,10 +23,9 @@ from varstar_batch.errors import RefusedError
 from varstar_batch.files.location import write_json
 from varstar_batch.files.object_store import storage_errors
 from varstar_batch.files.parquet import write_table
-from varstar_batch.runs.execute import PartitionResult, Runner, execute
+from varstar_batch.runs.execute import PartitionResult, Runner, StorageLostError, execute, steadfast
 from varstar_batch.runs.prepare import Prepared, expected_objects, plan_run, prepare
 from varstar_batch.runs.records import STAGES, SYSTEMIC, Ledger, by_partition, counts, rows_by_partition, total
-from varstar_batch.runs.retries import StorageLostError, steadfast
 from varstar_batch.survey.open import Failure
 
 __all__ = [

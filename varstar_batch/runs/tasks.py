@@ -14,18 +14,27 @@ from varstar_batch.catalog.root import output_key
 from varstar_batch.catalog.schema import ROW_GROUP_ROWS, write_options
 from varstar_batch.errors import PartitionError
 from varstar_batch.model.classify import classify
-from varstar_batch.runs.chunks import Tally, batch_rows, check_unique, folded_batches, hashed_output, write_chunk
-from varstar_batch.runs.context import RunContext, load_bundle, load_engine, this_worker
-from varstar_batch.runs.metrics import count_partition
+from varstar_batch.runs.chunks import (
+    RunContext,
+    Tally,
+    batch_rows,
+    check_unique,
+    folded_batches,
+    hashed_output,
+    load_bundle,
+    load_engine,
+    this_worker,
+    write_chunk,
+)
 from varstar_batch.runs.plan import Chunk, split
-from varstar_batch.runs.records import ChunkRecord, Outcome, read_records, with_records
+from varstar_batch.runs.records import ChunkRecord, Outcome, count_partition, read_records, with_records
 from varstar_batch.survey.open import Failure, Partition
 from varstar_batch.survey.read import partition_shape
 
 
 def start_partition(context: RunContext, partition: Partition) -> Outcome:
     """Classify a partition whole if it fits into a chunk, else return the chunks to cut it into."""
-    chunks = split(partition, partition_shape(context.source, partition, read_next=True), context.chunk_memory)
+    chunks = split(partition, partition_shape(context.source, partition, read_next=True), context.config.chunk_memory)
     return chunks if len(chunks) > 1 else classify_chunk(context, chunks[0])
 
 
