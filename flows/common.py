@@ -9,7 +9,7 @@ from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
 
 from varstar_batch.errors import VarstarError, one_line
 from varstar_batch.flows.events import emit_failed
@@ -33,6 +33,11 @@ class FlowParameters(BaseModel):
     """Base of every flow's parameters: unknown names are refused, and nothing changes them under way."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*")
+    @classmethod
+    def _check_urls(cls, value: Any) -> Any:
+        return _without_secrets(value) if isinstance(value, str) else value
 
 
 def worth_retrying(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

@@ -14,13 +14,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.makers.runs import Hooks
 from tests.makers.surveys import simulated_table, write_partition
 from varstar_batch.cluster.client import open_client
-from varstar_batch.cluster.dask_runner import runner_on
+from varstar_batch.cluster.dask_runner import DaskRunner
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.plan import make_plan
-from varstar_batch.runs.stages import execute_run, plan_run, prepare
+from varstar_batch.runs.prepare import plan_run, prepare
+from varstar_batch.runs.stages import execute_run
 from varstar_batch.survey.open import Partition, open_survey
 
 PARTITIONS = int(os.environ.get("VARSTAR_BENCH_PARTITIONS", "100000"))
@@ -89,7 +91,7 @@ def test_very_many_near_empty_partitions(tmp_path: Path) -> None:
             marks.append((seen, time.perf_counter() - start, me.memory_info().rss, max(workers)))
 
     with open_client(2, None) as client:
-        executed = execute_run(prepared, runner_on(client, prepared.plan.config), on_rows, lambda _: None)
+        executed = execute_run(prepared, DaskRunner(client, prepared.plan.config), Hooks(on_rows))
     assert executed.tasks.num_rows == EMPTY
     kept = executed.tasks.nbytes / EMPTY
     print(f"\n{EMPTY:,} partitions of one object; client and scheduler in one process, the larger worker; {load()}")

@@ -19,10 +19,11 @@ import pytest
 
 from tests.makers.surveys import simulated_table
 from varstar_batch.cluster.client import open_client
-from varstar_batch.cluster.dask_runner import runner_on
+from varstar_batch.cluster.dask_runner import DaskRunner
 from varstar_batch.requests import ClusterOptions
 from varstar_batch.runs.config import RunConfig
-from varstar_batch.runs.stages import execute_run, plan_run, prepare, publish, verify
+from varstar_batch.runs.prepare import plan_run, prepare
+from varstar_batch.runs.stages import RunObserver, execute_run, publish, verify
 from varstar_batch.survey.write import survey_write_options
 
 OBJECTS = int(os.environ.get("VARSTAR_BENCH_OBJECTS", "300000"))
@@ -76,7 +77,7 @@ def test_a_huge_row_group_runs_in_a_small_worker(tmp_path: Path) -> None:
     prepared = prepare(plan, bundle, str(tmp_path / "catalog"))
     start = time.perf_counter()
     with open_client(1, None, ClusterOptions(worker_memory=LIMIT)) as client, Watch() as watch:
-        executed = execute_run(prepared, runner_on(client, prepared.plan.config), lambda _: None, lambda _: None)
+        executed = execute_run(prepared, DaskRunner(client, prepared.plan.config), RunObserver())
     seconds = time.perf_counter() - start
     (record,) = executed.tasks.to_pylist()
     print(

@@ -24,12 +24,12 @@ from tests.makers import s3_server
 from tests.makers.clusters import ROOT, free_port
 from tests.makers.flow_site import Site, running_site
 from varstar_batch.cluster.client import open_client
-from varstar_batch.cluster.dask_runner import runner_on
+from varstar_batch.cluster.dask_runner import DaskRunner
 from varstar_batch.cluster.forking import ENVIRONMENT
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.execute import PartitionResult, execute
+from varstar_batch.runs.prepare import plan_run, prepare
 from varstar_batch.runs.records import ChunkRecord
-from varstar_batch.runs.stages import plan_run, prepare
 from varstar_batch.survey.open import Failure
 from varstar_batch.survey.read import partition_shape
 
@@ -41,7 +41,7 @@ ALONE = """
 import sys
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.execute import InProcess, execute
-from varstar_batch.runs.stages import plan_run, prepare
+from varstar_batch.runs.prepare import plan_run, prepare
 survey, catalog, first, step, model = sys.argv[1:]
 plan, bundle = plan_run(survey, model or None, RunConfig())
 prepared = prepare(plan, bundle, catalog, fresh=True)
@@ -162,13 +162,11 @@ def _with_dask(survey: str, catalog: str, workers: int, model: str | None = None
     prepared = prepare(plan, bundle, catalog, fresh=True)
     partitions = plan.survey.partitions
     with open_client(workers, None) as client:
-        _check(
-            execute(prepared.context, partitions[:WARM_UP], (), runner_on(client, prepared.plan.config), lambda _: None)
-        )
+        assert client is not None
+        runner = DaskRunner(client, prepared.plan.config)
+        _check(execute(prepared.context, partitions[:WARM_UP], (), runner, lambda _: None))
         start = time.perf_counter()
-        records = _check(
-            execute(prepared.context, partitions[WARM_UP:], (), runner_on(client, prepared.plan.config), lambda _: None)
-        )
+        records = _check(execute(prepared.context, partitions[WARM_UP:], (), runner, lambda _: None))
         seconds = time.perf_counter() - start
     run = prepared.context.run
     run.fs.rm(run.path, recursive=True)

@@ -16,7 +16,8 @@ from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.execute import InProcess
-from varstar_batch.runs.stages import execute_run, plan_run, prepare, publish, verify
+from varstar_batch.runs.prepare import plan_run, prepare
+from varstar_batch.runs.stages import RunObserver, execute_run, publish, verify
 from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.survey.open import open_survey
 
@@ -102,7 +103,7 @@ def test_a_survey_that_lsdb_wrote_becomes_a_catalog_that_lsdb_reads(tmp_path: Pa
     assert survey.source.layout == "hats"
     plan, bundle = plan_run(str(tmp_path / "survey"), None, RunConfig())
     prepared = prepare(plan, bundle, str(tmp_path / "catalog"))
-    executed = execute_run(prepared, InProcess(), lambda _: None, lambda _: None)
+    executed = execute_run(prepared, InProcess(), RunObserver())
     verify(prepared, executed)
     publish(prepared, executed)
 

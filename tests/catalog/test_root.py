@@ -172,8 +172,9 @@ def test_a_hats_run_that_was_cut_is_finished_the_second_time(tmp_path: Path, mon
 
 KILLED = """
 import os, sys
-from varstar_batch.runs import stages
 from varstar_batch.runs.execute import InProcess
+from varstar_batch.runs.prepare import plan_run, prepare
+from varstar_batch.runs.stages import RunObserver, execute_run, publish, verify
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.files.location import Location
 
@@ -194,12 +195,12 @@ def counted(name):
 publishing = False
 for name in ("atomic_output", "write_bytes", "create", "remove", "link_or_copy"):
     setattr(Location, name, counted(name))
-plan, bundle = stages.plan_run(sys.argv[1], None, RunConfig(precision="bfloat16"))
-prepared = stages.prepare(plan, bundle, sys.argv[2])
-executed = stages.execute_run(prepared, InProcess(), lambda _: None, lambda _: None)
-stages.verify(prepared, executed)
+plan, bundle = plan_run(sys.argv[1], None, RunConfig(precision="bfloat16"))
+prepared = prepare(plan, bundle, sys.argv[2])
+executed = execute_run(prepared, InProcess(), RunObserver())
+verify(prepared, executed)
 publishing = True
-stages.publish(prepared, executed)
+publish(prepared, executed)
 print(count)
 """
 

@@ -24,13 +24,15 @@ import s3fs
 
 from tests.makers import s3_server
 from tests.makers.clusters import ROOT, Cluster, cluster, family, wait_until
-from tests.makers.runs import at_the_first, read_rows, run, without_run
+from tests.makers.runs import Hooks, at_the_first, read_rows, run, without_run
 from tests.makers.surveys import write_survey
 from varstar_batch.catalog.root import open_catalog_root
-from varstar_batch.cluster.dask_runner import ClusterLostError, runner_on
+from varstar_batch.cluster.dask_runner import DaskRunner
+from varstar_batch.errors import WorkersLostError
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.execute import InProcess, StorageLostError
-from varstar_batch.runs.stages import execute_run, plan_run, prepare
+from varstar_batch.runs.prepare import plan_run, prepare
+from varstar_batch.runs.stages import RunObserver, execute_run
 
 SHIPPED = ROOT / "varstar_batch/model/bundles/default"
 FULL = os.environ.get("VARSTAR_FAULTS") == "full"
@@ -127,11 +129,8 @@ def test_a_chunk_that_kills_its_workers_is_quarantined(tmp_path: Path, monkeypat
 
 
 def test_a_scheduler_that_is_killed_ends_the_run_and_the_next_one_goes_on(
-    survey: Path, undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    survey: Path, undisturbed, tmp_path: Path
 ) -> None:
-    from varstar_batch.cluster import dask_runner
-
-    monkeypatch.setattr(dask_runner, "LOST_SECONDS", 3.0)
     catalog = tmp_path / "catalog"
     with cluster(a=()) as processes:
         plan, bundle = plan_run(str(survey), None, RunConfig())
@@ -139,8 +138,8 @@ def test_a_scheduler_that_is_killed_ends_the_run_and_the_next_one_goes_on(
         from distributed import Client
 
         kill = at_the_first(lambda: processes.kill("scheduler"))
-        with Client(processes.address, set_as_default=False) as client, pytest.raises(ClusterLostError):
-            execute_run(prepared, runner_on(client, prepared.plan.config), lambda _: None, kill)
+        with Client(processes.address, set_as_default=False) as client, pytest.raises(WorkersLostError):
+            execute_run(prepared, DaskRunner(client, prepared.plan.config, lost_seconds=3.0), Hooks(on_partition=kill))
     record, again = run(survey, catalog)
     assert again.run_id == prepared.run_id
     assert record["resumed_partitions"] > 0
@@ -245,7 +244,7 @@ def test_credentials_that_expire_midway(proxy: s3_server.FaultyProxy, small_undi
     proxy.deny_after = proxy.requests + 7
     proxy.denied = "ExpiredToken"
     with pytest.raises(StorageLostError, match="credentials") as lost:
-        execute_run(prepared, InProcess(), lambda _: None, lambda _: None)
+        execute_run(prepared, InProcess(), RunObserver())
     assert s3_server.SECRET not in str(lost.value)
     proxy.denied = ""
     record, again = run("s3://faults/survey", "s3://faults/expired")

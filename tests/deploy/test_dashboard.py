@@ -16,7 +16,7 @@ from prometheus_client.samples import Sample
 
 from tests.makers.runs import run
 from tests.makers.surveys import write_survey
-from varstar_batch.runs import metrics as counting
+from varstar_batch.runs import records as counting
 
 K8S = Path(__file__).resolve().parents[2] / "k8s"
 

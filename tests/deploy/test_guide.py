@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.makers.options import options_of
 from varstar_batch.cli.app import app
-from varstar_batch.cluster.dask_runner import LOST_SECONDS
+from varstar_batch.cluster.future_loop import LOST_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "deploy/README.md").read_text()

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from varstar_batch.api import ClassifyRequest, classify_survey
 from varstar_batch.catalog.root import open_catalog_root
-from varstar_batch.cluster.client import open_client
-from varstar_batch.cluster.dask_runner import runner_on
 from varstar_batch.runs.config import RunConfig
-from varstar_batch.runs.stages import Prepared, execute_run, plan_run, prepare, publish, verify
+from varstar_batch.runs.prepare import Prepared, plan_run, prepare
+from varstar_batch.runs.stages import RunObserver
+
+
+class Hooks(RunObserver):
+    """Calls back."""
+
+    def __init__(
+        self, on_rows: Callable[[int], None] | None = None, on_partition: Callable[[object], None] | None = None
+    ) -> None:
+        self.on_rows, self.on_partition = on_rows or (lambda _: None), on_partition or (lambda _: None)
+
+    @contextmanager
+    def classifying(self, _: Prepared) -> Iterator[Callable[[int], None]]:
+        yield self.on_rows
+
+    def partition(self, result: object) -> None:
+        self.on_partition(result)
 
 
 def run(
@@ -24,16 +41,28 @@ def run(
     config: RunConfig | None = None,
     workers: int | None = 0,
     scheduler: str | None = None,
-    on_partition: Callable[[object], None] = lambda _: None,
-    **how: bool,
+    on_partition: Callable[[object], None] | None = None,
+    fresh: bool = False,
+    incremental: bool = False,
 ) -> tuple[dict[str, Any], Prepared]:
-    """Classify a survey and publish its catalog."""
+    """Classify a survey and publish its catalog, as everybody does."""
+    request = ClassifyRequest(
+        survey=os.fspath(survey),
+        catalog=os.fspath(catalog),
+        config=config or RunConfig(),
+        workers=workers if scheduler is None else None,
+        scheduler=scheduler,
+        fresh=fresh,
+        mode="incremental" if incremental else "once",
+    )
+    classified = classify_survey(request, Hooks(on_partition=on_partition))
+    return classified.record, classified.prepared
+
+
+def start(survey: str | Path, catalog: str | Path, config: RunConfig | None = None, **how: bool) -> Prepared:
+    """Plan a run and give it its place; `how` is as `prepare` has it."""
     plan, bundle = plan_run(os.fspath(survey), None, config or RunConfig())
-    prepared = prepare(plan, bundle, os.fspath(catalog), **how)
-    with open_client(workers if scheduler is None else None, scheduler) as client:
-        executed = execute_run(prepared, runner_on(client, prepared.plan.config), lambda _: None, on_partition)
-    verify(prepared, executed)
-    return publish(prepared, executed), prepared
+    return prepare(plan, bundle, os.fspath(catalog), **how)
 
 
 def at_the_first(action: Callable[[], None]) -> Callable[[object], None]:

@@ -24,7 +24,7 @@ import pyarrow as pa
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.chunks import peak_memory
 from varstar_batch.runs.plan import split
-from varstar_batch.runs.stages import plan_run, prepare
+from varstar_batch.runs.prepare import plan_run, prepare
 from varstar_batch.runs.tasks import classify_chunk
 from varstar_batch.survey.read import partition_shape
 

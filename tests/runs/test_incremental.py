@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -11,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from tests.makers.runs import read_rows, run, without_run
+from tests.makers.failures import fail_calls
+from tests.makers.runs import Hooks, read_rows, run, start, without_run
 from tests.makers.surveys import simulated_table, write_partition, write_survey
 from varstar_batch.catalog.compare import open_comparison
 from varstar_batch.catalog.reader import open_catalog
@@ -21,8 +23,9 @@ from varstar_batch.errors import RefusedError
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle, write_bundle
 from varstar_batch.runs.config import RunConfig
-from varstar_batch.runs.execute import InProcess
-from varstar_batch.runs.stages import Prepared, execute_run, plan_run, prepare, publish, verify
+from varstar_batch.runs.execute import InProcess, StorageLostError
+from varstar_batch.runs.prepare import Prepared, plan_run, prepare
+from varstar_batch.runs.stages import RunObserver, execute_run, publish, verify
 
 
 class StopHereError(Exception):
@@ -39,12 +42,7 @@ def cut_off(prepared: Prepared, after: int) -> None:
             raise StopHereError
 
     with pytest.raises(StopHereError):
-        execute_run(prepared, InProcess(), count, lambda _: None)
-
-
-def start(survey: Path, catalog: Path, config: RunConfig | None = None, **how: bool) -> Prepared:
-    plan, bundle = plan_run(str(survey), None, config or RunConfig())
-    return prepare(plan, bundle, str(catalog), **how)
+        execute_run(prepared, InProcess(), Hooks(count))
 
 
 def test_only_what_changed_is_classified_and_the_rest_keeps_its_run(tmp_path: Path) -> None:
@@ -202,7 +200,7 @@ def test_what_differs_is_told_when_an_unfinished_run_is_in_the_way(tmp_path: Pat
 def test_a_publication_whose_answer_was_lost_is_no_conflict(tmp_path: Path) -> None:
     survey, catalog = write_survey(tmp_path / "survey", (10,)), tmp_path / "catalog"
     prepared = start(survey, catalog)
-    executed = execute_run(prepared, InProcess(), lambda _: None, lambda _: None)
+    executed = execute_run(prepared, InProcess(), RunObserver())
     verify(prepared, executed)
     open_catalog_root(catalog).publish(prepared.run_id, based_on=0)
     assert publish(prepared, executed)["rows"] == 10
@@ -210,29 +208,14 @@ def test_a_publication_whose_answer_was_lost_is_no_conflict(tmp_path: Path) -> N
 
 
 def test_storage_that_fails_is_no_fault_of_the_partitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import errno
-
-    from varstar_batch.runs import retries, tasks
-    from varstar_batch.runs.execute import StorageLostError
-
     survey, catalog = write_survey(tmp_path / "survey", (10, 10, 10)), tmp_path / "catalog"
     run(survey, tmp_path / "whole")
-    real = tasks.write_chunk
-    calls: list[str] = []
-
-    def flaky(context, chunk, tables, tally):
-        calls.append(chunk.key)
-        if len(calls) == 2:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))  # once, then it goes
-        if len(calls) == 4:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(context, chunk, tables, tally)
-
-    monkeypatch.setattr(tasks, "write_chunk", flaky)
-    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
+    # The first one once, then it goes; the other one for good.
+    failures = {2: OSError(errno.EIO, os.strerror(errno.EIO)), 4: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))}
     prepared = start(survey, catalog)
+    fail_calls(monkeypatch, "atomic_output", failures, of="dataset/")
     with pytest.raises(StorageLostError, match="disk_full"):
-        execute_run(prepared, InProcess(), lambda _: None, lambda _: None)
+        execute_run(prepared, InProcess(first_pause=0.01), RunObserver())
     (failure,) = pq.read_table(f"{prepared.context.run}/failures.parquet").to_pylist()
     assert failure["kind"] == "disk_full"
     monkeypatch.undo()

@@ -10,11 +10,12 @@ from types import SimpleNamespace
 import pytest
 
 from varstar_batch.catalog.root import MARKER, check_catalog_root
-from varstar_batch.cluster.dask_runner import ClusterLostError, DaskRunner
-from varstar_batch.errors import InputError
+from varstar_batch.cluster.dask_runner import DaskRunner
+from varstar_batch.errors import InputError, WorkersLostError
 from varstar_batch.files.location import Location, locate
 from varstar_batch.ingest import workspace as ingest_workspace
 from varstar_batch.ingest.workspace import open_workspace
+from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.execute import Task
 from varstar_batch.runs.tasks import classify_chunk
 
@@ -61,5 +62,5 @@ def test_a_client_that_gives_its_scheduler_up_between_two_looks() -> None:
             client.close()
             yield Task("a", "a", classify_chunk, (SimpleNamespace(run_id="run"), None))
 
-        with pytest.raises(ClusterLostError, match="start the scheduler"):
-            next(DaskRunner(client, 2**20).run(tasks()))
+        with pytest.raises(WorkersLostError, match="start the scheduler"):
+            next(DaskRunner(client, RunConfig()).run(tasks()))

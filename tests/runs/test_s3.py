@@ -17,7 +17,7 @@ import s3fs
 
 from tests.makers import s3_server
 from tests.makers.catalogs import RunSpec, in_pixels, run_name, sky_rows, write_run
-from tests.makers.runs import read_rows, run, without_run
+from tests.makers.runs import Hooks, read_rows, run, without_run
 from tests.makers.surveys import write_survey
 from varstar_batch.catalog.finish import finish_run_files
 from varstar_batch.catalog.root import open_catalog_root
@@ -26,7 +26,8 @@ from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.files.location import locate
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.execute import InProcess, execute
-from varstar_batch.runs.stages import execute_run, plan_run, prepare
+from varstar_batch.runs.prepare import plan_run, prepare
+from varstar_batch.runs.stages import execute_run
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_a_run_that_was_cut_off_goes_on_and_an_unchanged_partition_is_copied_on_
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        execute_run(prepared, InProcess(), stop_after_one, lambda _: None)
+        execute_run(prepared, InProcess(), Hooks(stop_after_one))
     record, resumed = run(f"{store}/survey", f"{store}/catalog")
     assert resumed.run_id == prepared.run_id
     assert record["resumed_partitions"] == 1

@@ -11,15 +11,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from tests.makers.runs import Hooks, read_rows, run, without_run
 from tests.makers.surveys import simulated_table, write_partition, write_survey
 from varstar_batch.catalog.checks import VerificationError
 from varstar_batch.catalog.root import open_catalog_root
-from varstar_batch.cluster.client import open_client
-from varstar_batch.cluster.dask_runner import runner_on
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.fold import fold
@@ -28,7 +26,8 @@ from varstar_batch.model.classify import classify
 from varstar_batch.model.engines.open import open_engine
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.execute import InProcess
-from varstar_batch.runs.stages import Executed, Prepared, execute_run, plan_run, prepare, publish, verify
+from varstar_batch.runs.prepare import plan_run, prepare
+from varstar_batch.runs.stages import Executed, RunObserver, execute_run, publish, verify
 from varstar_batch.survey.open import open_survey
 from varstar_batch.survey.read import read_batches
 
@@ -38,30 +37,9 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_survey(tmp_path_factory.mktemp("survey"))
 
 
-def run(
-    survey: Path, catalog: Path, *, config: RunConfig | None = None, workers: int = 0, fresh: bool = False
-) -> tuple[dict[str, object], Prepared]:
-    plan, bundle = plan_run(str(survey), None, config or RunConfig())
-    prepared = prepare(plan, bundle, str(catalog), fresh=fresh)
-    with open_client(workers, None) as client:
-        executed = execute_run(prepared, runner_on(client, prepared.plan.config), lambda _: None, lambda _: None)
-    verify(prepared, executed)
-    return publish(prepared, executed), prepared
-
-
-def read_catalog(catalog: Path) -> pa.Table:
-    root = open_catalog_root(catalog)
-    folder = catalog / "runs" / root.current().run_id / "dataset"
-    return ds.dataset(folder).to_table().sort_by("object_id")
-
-
-def without_run(table: pa.Table) -> pa.Table:
-    return table.drop_columns(["run_id"]).replace_schema_metadata(None)
-
-
 def test_one_row_for_every_object_with_what_the_layers_below_say(survey: Path, tmp_path: Path) -> None:
     record, prepared = run(survey, tmp_path / "catalog")
-    rows = read_catalog(tmp_path / "catalog")
+    rows = read_rows(tmp_path / "catalog")
     bundle = read_bundle()
     engine = open_engine(bundle)
     opened = open_survey(str(survey))
@@ -78,7 +56,7 @@ def test_one_row_for_every_object_with_what_the_layers_below_say(survey: Path, t
     found = np.stack([rows[f"prob_{name}"].to_numpy() for name in CLASSES], axis=1)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert record["rows"] == rows.num_rows == 120
-    assert sum(record["status"].values()) == 120  # type: ignore[attr-defined]
+    assert sum(record["status"].values()) == 120
     assert set(rows["run_id"].to_pylist()) == {prepared.run_id}
 
 
@@ -86,7 +64,7 @@ def test_probabilities_are_probabilities_and_null_exactly_where_the_status_says_
     survey: Path, tmp_path: Path
 ) -> None:
     run(survey, tmp_path / "catalog")
-    rows = read_catalog(tmp_path / "catalog")
+    rows = read_rows(tmp_path / "catalog")
     ok = pc.equal(rows["status"], "ok").to_numpy()
     assert 0 < ok.sum() < len(ok)
     found = np.stack([rows[f"prob_{name}"].to_numpy() for name in CLASSES], axis=1)
@@ -101,7 +79,7 @@ def test_probabilities_are_probabilities_and_null_exactly_where_the_status_says_
 def test_two_processes_write_the_same_data_as_none(survey: Path, tmp_path: Path) -> None:
     run(survey, tmp_path / "alone")
     run(survey, tmp_path / "cluster", workers=2)
-    alone, cluster = read_catalog(tmp_path / "alone"), read_catalog(tmp_path / "cluster")
+    alone, cluster = read_rows(tmp_path / "alone"), read_rows(tmp_path / "cluster")
     assert without_run(alone).equals(without_run(cluster))
 
 
@@ -112,7 +90,7 @@ def test_chunks_of_a_partition_come_out_as_the_whole(tmp_path: Path) -> None:
     run(tmp_path / "whole", tmp_path / "one")
     # 40 light curves are about 0.6 MB, so that a MiB holds one row group.
     record, prepared = run(tmp_path / "cut", tmp_path / "many", config=RunConfig(chunk_memory=2**20))
-    assert without_run(read_catalog(tmp_path / "one")).equals(without_run(read_catalog(tmp_path / "many")))
+    assert without_run(read_rows(tmp_path / "one")).equals(without_run(read_rows(tmp_path / "many")))
     tasks = pq.read_table(f"{prepared.context.run}/tasks.parquet")
     assert tasks.num_rows > 3
     assert pc.sum(tasks["rows"]).as_py() == record["rows"] == 300
@@ -128,7 +106,7 @@ def test_a_bad_partition_is_recorded_and_the_others_finish(tmp_path: Path) -> No
     assert [(failure["partition"], failure["kind"]) for failure in failures] == [("part-00001.parquet", "unreadable")]
     assert "\n" not in failures[0]["message"]
     assert record["failed_partitions"] == 1
-    assert read_catalog(tmp_path / "catalog").num_rows == record["rows"] == 80
+    assert read_rows(tmp_path / "catalog").num_rows == record["rows"] == 80
 
 
 def test_an_object_that_stands_twice_in_a_partition_fails_it(tmp_path: Path) -> None:
@@ -191,18 +169,18 @@ def test_a_run_that_was_cut_off_goes_on_and_does_only_the_rest(survey: Path, tmp
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        execute_run(prepared, InProcess(), stop_after_two, lambda _: None)
+        execute_run(prepared, InProcess(), Hooks(stop_after_two))
     again = prepare(plan, bundle, str(tmp_path / "cut"))
     assert again.run_id == prepared.run_id
     assert len(again.done) == 2
     before = {key: Path(f"{again.context.run}/dataset/{key}").stat().st_mtime_ns for key in again.done}
-    executed = execute_run(again, InProcess(), lambda _: None, lambda _: None)
+    executed = execute_run(again, InProcess(), RunObserver())
     assert executed.classified_now == 40
     verify(again, executed)
     record = publish(again, executed)
     assert record["rows"] == 120
     assert before == {key: Path(f"{again.context.run}/dataset/{key}").stat().st_mtime_ns for key in again.done}
-    assert without_run(read_catalog(tmp_path / "whole")).equals(without_run(read_catalog(tmp_path / "cut")))
+    assert without_run(read_rows(tmp_path / "whole")).equals(without_run(read_rows(tmp_path / "cut")))
     partitions = pq.read_table(f"{again.context.run}/partitions.parquet")
     assert pc.min(pc.binary_length(partitions["sha256"])).as_py() == 64
 
@@ -221,7 +199,7 @@ def test_what_is_finished_is_found_whatever_a_hats_survey_calls_its_files(tmp_pa
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        execute_run(prepared, InProcess(), stop, lambda _: None)
+        execute_run(prepared, InProcess(), Hooks(stop))
     assert len(prepare(plan, bundle, str(tmp_path / "catalog")).done) == 1
 
 
@@ -242,13 +220,13 @@ def test_a_changed_survey_or_configuration_does_not_resume_another_run(tmp_path:
 def test_who_comes_second_is_refused_and_can_go_on(survey: Path, tmp_path: Path) -> None:
     plan, bundle = plan_run(str(survey), None, RunConfig())
     mine = prepare(plan, bundle, str(tmp_path / "catalog"))
-    executed = execute_run(mine, InProcess(), lambda _: None, lambda _: None)
+    executed = execute_run(mine, InProcess(), RunObserver())
     open_catalog_root(tmp_path / "catalog").publish("20200101T000000Z-00000000", based_on=0)
     with pytest.raises(RefusedError, match="published meanwhile"):
         publish(mine, executed)
     again = prepare(plan, bundle, str(tmp_path / "catalog"))
     assert again.run_id == mine.run_id
-    publish(again, execute_run(again, InProcess(), lambda _: None, lambda _: None))
+    publish(again, execute_run(again, InProcess(), RunObserver()))
     assert open_catalog_root(tmp_path / "catalog").current().run_id == mine.run_id
 
 
@@ -264,13 +242,13 @@ def test_a_survey_of_no_objects_gives_an_empty_catalog(tmp_path: Path) -> None:
     write_partition(tmp_path / "survey" / "a.parquet", simulated_table(0, 0))
     record, _ = run(tmp_path / "survey", tmp_path / "catalog")
     assert record["rows"] == 0
-    assert read_catalog(tmp_path / "catalog").num_rows == 0
+    assert read_rows(tmp_path / "catalog").num_rows == 0
 
 
 def test_verification_misses_nothing_that_is_gone(survey: Path, tmp_path: Path) -> None:
     plan, bundle = plan_run(str(survey), None, RunConfig())
     prepared = prepare(plan, bundle, str(tmp_path / "catalog"))
-    executed = execute_run(prepared, InProcess(), lambda _: None, lambda _: None)
+    executed = execute_run(prepared, InProcess(), RunObserver())
     path = Path(f"{prepared.context.run}/dataset/part-00002.parquet")
     table = pq.read_table(path)
     path.unlink()

@@ -53,7 +53,7 @@ def fold(
     threads: Annotated[int | None, typer.Option(min=1, help="Partitions at once. [default: one per core]")] = None,
 ) -> None:
     """Clean and fold every light curve of SURVEY to 512 points, and write the curves to OUT as Parquet."""
-    from varstar_batch.runs.stages import expected_objects
+    from varstar_batch.runs.prepare import expected_objects
     from varstar_batch.survey.folded import fold_survey
     from varstar_batch.survey.open import open_survey
 

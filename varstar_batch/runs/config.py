@@ -7,7 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -20,16 +20,6 @@ from varstar_batch.model.bundle import BundleContract
 from varstar_batch.model.engines.engine import EngineName, Precision
 from varstar_batch.requests import Bytes, Request
 from varstar_batch.survey.columns import PRESETS, SurveyConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class LostGpus:
-    """What becomes of chunks that wait for GPU workers when the last of these is gone."""
-
-    then: Literal["cpu", "wait"] = "cpu"
-    """Classify on CPU workers, or wait until a GPU worker comes back."""
-    seconds: float = 30.0
-    """How long a pool has to be gone to be taken for lost."""
 
 
 class RunConfig(BaseModel):
@@ -49,15 +39,10 @@ class RunConfig(BaseModel):
     max_failed_fraction: float = Field(
         default=1.0, ge=0, le=1, description="Share of failed partitions beyond which the run is abandoned"
     )
-
     lost_gpus: Literal["cpu", "wait"] = Field(
         default="cpu", description="When the last GPU worker is gone: classify on CPU workers, or wait for another"
     )
     lost_gpus_seconds: float = Field(default=30.0, ge=0, description="How long it has to be gone for that")
-
-    def lost_gpu_policy(self) -> LostGpus:
-        """Return what becomes of chunks that wait for GPU workers when there are none any more."""
-        return LostGpus(then=self.lost_gpus, seconds=self.lost_gpus_seconds)
 
     def result_settings(self) -> dict[str, Any]:
         """Return the settings that the result depends on, JSON-ready."""

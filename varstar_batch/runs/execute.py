@@ -35,7 +35,7 @@ class StorageLostError(VarstarError):
     exit_code = 1
 
 
-def attempt(function: Callable[..., Any], partition: str, *arguments: Any) -> Any:
+def attempt(function: Callable[..., Any], partition: str, *arguments: Any, first_pause: float = FIRST_PAUSE) -> Any:
     """Do one task of a partition; what is wrong with the partition, or with the storage at last, is its outcome.
 
     Parameters
@@ -46,6 +46,8 @@ def attempt(function: Callable[..., Any], partition: str, *arguments: Any) -> An
         Key of the partition.
     *arguments
         What it takes.
+    first_pause : float
+        Seconds between the first two tries; each further pause is twice as long.
 
     Returns
     -------
@@ -65,7 +67,7 @@ def attempt(function: Callable[..., Any], partition: str, *arguments: Any) -> An
                 count_failure(kind)
                 return Failure(partition, kind, f"{partition}: {type(error).__name__}: {one_line(error)}")
             count_retry()
-            time.sleep(FIRST_PAUSE * 2**retries)
+            time.sleep(first_pause * 2**retries)
         else:
             return replace(outcome, retries=retries) if isinstance(outcome, ChunkRecord) and retries else outcome
     raise AssertionError("unreachable: the last try returns")
@@ -124,12 +126,15 @@ class Runner(Protocol):
 
 
 class InProcess:
-    """Does one task after the other, in this process."""
+    """Does one task after the other, in this process; `first_pause` is as `attempt` has it."""
+
+    def __init__(self, first_pause: float = FIRST_PAUSE) -> None:
+        self.first_pause = first_pause
 
     def run(self, tasks: Iterator[Task | None]) -> Iterator[tuple[Task, Any]]:
         """Yield each task with its outcome."""
         for task in iter(lambda: next(tasks), None):
-            yield task, attempt(task.function, task.partition, *task.arguments)
+            yield task, attempt(task.function, task.partition, *task.arguments, first_pause=self.first_pause)
 
 
 def execute(

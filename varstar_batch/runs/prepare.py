@@ -32,7 +32,7 @@ from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.execute import steadfast
 from varstar_batch.runs.plan import RunPlan, difference, make_plan
 from varstar_batch.survey.open import Partition, Survey, open_survey
-from varstar_batch.survey.read import partition_shape
+from varstar_batch.survey.read import PartitionShape, partition_shape
 
 FOOTERS = 1_000
 """Read at the most to tell a run's size beforehand."""
@@ -58,6 +58,14 @@ class Prepared:
     """Partitions that are taken over from the run that this one follows: SHA-256 by key."""
     up_to_date: bool = False
     """The published run has the same fingerprint and no failure: there is nothing to do."""
+
+    def heading(self) -> str:
+        """Return a line about what the run is and how much of it is done already."""
+        resumed = f", {len(self.done):,} of them done before" if self.done else ""
+        resumed += f", {len(self.carried):,} taken over unchanged" if self.carried else ""
+        model = self.plan.model
+        count = len(self.plan.survey.partitions)
+        return f"Run {self.run_id}: {count:,} partitions{resumed}; model {model['name']} {model['version']}"
 
     def published_record(self) -> dict[str, Any]:
         """Return the record of the run where it is the published one already."""
@@ -85,6 +93,24 @@ def plan_run(survey_url: str, model_url: str | None, config: RunConfig) -> tuple
     return make_plan(open_survey(survey_url, config.survey), bundle, config), bundle
 
 
+def sample_footers(survey: Survey) -> list[tuple[Partition, PartitionShape]]:
+    """Return what the footers of a survey's partitions tell; of many partitions, an even sample.
+
+    Partitions that cannot be read are left out: the run itself will say what is wrong with them.
+    """
+    sample = survey.partitions[:: max(1, len(survey.partitions) // FOOTERS)]
+
+    def look(partition: Partition) -> PartitionShape | None:
+        try:
+            return partition_shape(survey.source, partition)
+        except (PartitionError, OSError):
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        shapes = list(pool.map(look, sample))
+    return [(partition, shape) for partition, shape in zip(sample, shapes, strict=True) if shape is not None]
+
+
 def expected_objects(survey: Survey) -> int | None:
     """Return about how many objects a survey has: counted from footers, and from a sample of them where there are many.
 
@@ -93,24 +119,26 @@ def expected_objects(survey: Survey) -> int | None:
     int or None
         None where footers do not tell (the long form), or none of them can be read.
     """
-    every = max(1, len(survey.partitions) // FOOTERS)
-    sample = survey.partitions[::every]
-
-    def rows(partition: Partition) -> int | None:
-        try:
-            return partition_shape(survey.source, partition).rows
-        except (PartitionError, OSError):
-            return None  # the run itself will say what is wrong with it
-
-    with ThreadPoolExecutor(8) as pool:
-        counted = [(partition.size, count) for partition, count in zip(sample, pool.map(rows, sample), strict=True)]
-    known = [(size, count) for size, count in counted if count is not None]
+    known = [(partition.size, shape.rows) for partition, shape in sample_footers(survey) if shape.rows is not None]
     if not known:
         return None
+    counted = sum(rows for _, rows in known)
     if len(known) == len(survey.partitions):
-        return sum(count for _, count in known)
-    per_byte = sum(count for _, count in known) / max(1, sum(size for size, _ in known))
+        return counted
+    per_byte = counted / max(1, sum(size for size, _ in known))
     return round(per_byte * sum(partition.size for partition in survey.partitions))
+
+
+@steadfast
+def find_published(plan: RunPlan, bundle: Bundle, catalog_url: str) -> Prepared | None:
+    """Return the published run where it has the same fingerprint and no failure: there is nothing to do.
+
+    Raises
+    ------
+    InputError
+        The place holds something else.
+    """
+    return _find_published(plan, bundle, check_catalog_root(catalog_url))
 
 
 @steadfast
@@ -139,8 +167,9 @@ def prepare(
     """
     catalog = check_catalog_root(catalog_url)
     based_on = catalog.current()
-    if based_on.run_id and not fresh and _is_up_to_date(catalog, based_on, plan):
-        return _prepared(plan, bundle, catalog, based_on.run_id, based_on, up_to_date=True)
+    published = None if fresh else _find_published(plan, bundle, catalog)
+    if published is not None:
+        return published
     run_id = None if fresh else _find_unfinished(catalog, plan)
     if run_id is None:
         make_catalog_root(catalog_url)
@@ -230,9 +259,12 @@ def _claim(catalog: Catalog, plan: RunPlan) -> str:
             return run_id
 
 
-def _is_up_to_date(catalog: Catalog, current: Pointer, plan: RunPlan) -> bool:
-    record = catalog.read_json(current.run_id, "run.json")
-    return record is not None and record["fingerprint"] == plan.fingerprint and not record["failed_partitions"]
+def _find_published(plan: RunPlan, bundle: Bundle, catalog: Catalog) -> Prepared | None:
+    current = catalog.current()
+    record = catalog.read_json(current.run_id, "run.json") if current.run_id else None
+    if record is None or record["fingerprint"] != plan.fingerprint or record["failed_partitions"]:
+        return None
+    return _prepared(plan, bundle, catalog, current.run_id, current, up_to_date=True)
 
 
 def _find_unfinished(catalog: Catalog, plan: RunPlan) -> str | None:

@@ -1,4 +1,4 @@
-"""The stages of a run, as plain functions: prepare, execute, verify, publish. Flows and the command line call them.
+"""The stages of a run after it is prepared, as plain functions: execute, verify, publish.
 
 What is finished is read from storage: each stage may be repeated, and outlasts storage that fails for a while.
 """
@@ -6,11 +6,11 @@ What is finished is read from storage: each stage may be repeated, and outlasts 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,21 +24,11 @@ from varstar_batch.files.location import write_json
 from varstar_batch.files.object_store import storage_errors
 from varstar_batch.files.parquet import write_table
 from varstar_batch.runs.execute import PartitionResult, Runner, StorageLostError, execute, steadfast
-from varstar_batch.runs.prepare import Prepared, expected_objects, plan_run, prepare
+from varstar_batch.runs.prepare import Prepared
 from varstar_batch.runs.records import STAGES, SYSTEMIC, Ledger, by_partition, counts, rows_by_partition, total
 from varstar_batch.survey.open import Failure
 
-__all__ = [
-    "Executed",
-    "Prepared",
-    "execute_run",
-    "expected_objects",
-    "plan_run",
-    "prepare",
-    "publish",
-    "summary",
-    "verify",
-]
+T = TypeVar("T")
 
 SYSTEMIC_FAILURES = 8
 """Partitions that the system fails, one after the other, before the run waits for somebody to mend it."""
@@ -58,12 +48,34 @@ class Executed:
     """Light curves that no earlier try or run had classified."""
 
 
-def execute_run(
-    prepared: Prepared,
-    runner: Runner,
-    on_rows: Callable[[int], None],
-    on_partition: Callable[[PartitionResult], None],
-) -> Executed:
+class RunObserver:
+    """Who looks on while a survey is classified; everything may be overridden, and as it is nobody is told anything."""
+
+    dashboard: Callable[[str], None] | None = None
+    """Called with the address of Dask's dashboard, which is served if this is given."""
+
+    def stage(self, name: str, function: Callable[..., T], *arguments: Any) -> T:
+        """Do a stage of the run, which may be repeated: plan, prepare, classify, verify, publish."""
+        del name
+        return function(*arguments)
+
+    def note(self, message: str) -> None:
+        """Take a line about what goes on."""
+
+    def warn(self, message: str) -> None:
+        """Take a line about what went wrong."""
+
+    @contextmanager
+    def classifying(self, prepared: Prepared) -> Iterator[Callable[[int], None]]:
+        """Yield what is to be called with the number of light curves of every chunk that is done."""
+        del prepared
+        yield lambda _: None
+
+    def partition(self, result: PartitionResult) -> None:
+        """Take what became of a partition."""
+
+
+def execute_run(prepared: Prepared, runner: Runner, observer: RunObserver) -> Executed:
     """Classify what is not on storage yet and account for all of it.
 
     Raises
@@ -82,33 +94,29 @@ def execute_run(
     config = prepared.plan.config
     allowed = config.max_failed_fraction * len(prepared.plan.survey.partitions)
     in_a_row = 0
-    for result in execute(
-        prepared.context,
-        prepared.plan.survey.partitions,
-        prepared.done,
-        runner,
-        on_rows,
-        carried=prepared.carried,
-    ):
-        on_partition(result)
-        if not isinstance(result, Failure):
-            ledger.add(result)
-            if result[0].run_id == prepared.run_id and result[0].partition not in prepared.done:
-                classified_now += sum(record.rows for record in result)
-            in_a_row = 0
-            continue
-        failures.append(result)
-        in_a_row = in_a_row + 1 if result.kind in SYSTEMIC else 0
-        if len(failures) > allowed:
-            _write_failures(prepared, failures)
-            raise RefusedError(
-                expected=f"at most {allowed:.0f} failed partitions (max_failed_fraction)",
-                got=f"{len(failures)}, the last: {result.message}",
-                where=str(prepared.catalog),
-                fix="mend the cause and start again: what is done is kept",
-            )
-        if in_a_row == SYSTEMIC_FAILURES:
-            break
+    context, partitions = prepared.context, prepared.plan.survey.partitions
+    with observer.classifying(prepared) as on_rows:
+        for result in execute(context, partitions, prepared.done, runner, on_rows, carried=prepared.carried):
+            observer.partition(result)
+            if not isinstance(result, Failure):
+                ledger.add(result)
+                if result[0].run_id == prepared.run_id and result[0].partition not in prepared.done:
+                    classified_now += sum(record.rows for record in result)
+                in_a_row = 0
+                continue
+            observer.warn(f"partition failed ({result.kind}): {result.message}")
+            failures.append(result)
+            in_a_row = in_a_row + 1 if result.kind in SYSTEMIC else 0
+            if len(failures) > allowed:
+                _write_failures(prepared, failures)
+                raise RefusedError(
+                    expected=f"at most {allowed:.0f} failed partitions (max_failed_fraction)",
+                    got=f"{len(failures)}, the last: {result.message}",
+                    where=str(prepared.catalog),
+                    fix="mend the cause and start again: what is done is kept",
+                )
+            if in_a_row == SYSTEMIC_FAILURES:
+                break
     _check_system(prepared, failures)
     return Executed(
         tasks=ledger.table(),
