@@ -26,7 +26,7 @@ from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines.open import open_engine
-from varstar_batch.runs import context
+from varstar_batch.runs import chunks as chunks_module
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.gpu_tasks import LEAST_SPAN, LEVELS, pack, unpack
 
@@ -73,14 +73,14 @@ def test_the_model_is_read_once_in_a_process_and_anew_when_it_changes(
         read.append(url)
         return read_bundle(url)
 
-    monkeypatch.setattr(context, "read_bundle", counted)
+    monkeypatch.setattr(chunks_module, "read_bundle", counted)
     survey = write_survey(tmp_path / "survey", (5, 5, 5))
     _, first = run(survey, tmp_path / "catalog")
     assert read == [str(first.context.run / "model")]
     _, second = run(survey, tmp_path / "catalog", fresh=True)
     assert read[1:] == [str(second.context.run / "model")]
     with pytest.raises(PartitionError, match="that the run was planned with"):
-        context.load_bundle(replace(second.context, bundle_hash="0" * 64))
+        chunks_module.load_bundle(replace(second.context, bundle_hash="0" * 64))
     assert len(read) == 3
 
 

@@ -123,7 +123,8 @@ def _name_of(form: Mapping[str, Any]) -> str:
 def test_presets_are_those_of_the_surveys() -> None:
     from typing import get_args
 
-    from varstar_batch.flows.reclassify import Preset, ReclassifyParameters
+    from varstar_batch.flows.reclassify import ReclassifyParameters
+    from varstar_batch.runs.config import Preset
 
     assert set(get_args(Preset)) == set(PRESETS)
     parameters = ReclassifyParameters.model_validate(
