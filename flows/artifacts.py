@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import Logger, LoggerAdapter
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from prefect.artifacts import (
 )
 
 from varstar_batch.catalog.compare import Difference
-from varstar_batch.progress import Advance
+from varstar_batch.progress import Advance, ShowProgress, progress
 from varstar_batch.survey.open import Failure
 
 SECONDS_BETWEEN_UPDATES = 5.0
@@ -67,6 +68,25 @@ def progress_artifact(title: str, total: int | None, unit: str, key: str) -> Ite
 
     yield advance
     tell(100.0)
+
+
+def in_log_and_ui(logger: Logger | LoggerAdapter[Any], place: str) -> ShowProgress:
+    """Return what shows progress in the log of a run and in the UI, there as the progress of a place."""
+
+    @contextmanager
+    def show(title: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+        with (
+            progress(title, total, unit, log=logger.info) as in_log,
+            progress_artifact(title, total, unit, key_of("progress", place)) as in_ui,
+        ):
+
+            def advance(amount: int) -> None:
+                in_log(amount)
+                in_ui(amount)
+
+            yield advance
+
+    return show
 
 
 def show_counts(record: Mapping[str, Any], place: str) -> None:

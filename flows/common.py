@@ -3,41 +3,34 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
-from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, field_validator
 
 from varstar_batch.errors import VarstarError, one_line
 from varstar_batch.flows.events import emit_failed
+from varstar_batch.requests import Request
 from varstar_batch.runs.execute import StorageLostError
-
-
-def _without_secrets(url: str) -> str:
-    # Parameters stand in the server's database and in its UI, for everybody who may look.
-    if "@" in url.partition("://")[2].partition("/")[0]:
-        raise ValueError("no passwords in URLs: credentials come from the worker's environment or its cloud profile")
-    return url
-
 
 P = TypeVar("P", bound=BaseModel)
 
-Place = Annotated[str, AfterValidator(_without_secrets)]
-"""A path or URL that holds no credentials."""
 
-
-class FlowParameters(BaseModel):
-    """Base of every flow's parameters: unknown names are refused, and nothing changes them under way."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class FlowParameters(Request):
+    """Base of every flow's parameters: a request that stands in the server's database and in its UI, for all to see."""
 
     @field_validator("*")
     @classmethod
-    def _check_urls(cls, value: Any) -> Any:
-        return _without_secrets(value) if isinstance(value, str) else value
+    def _without_secrets(cls, value: Any) -> Any:
+        for url in value if isinstance(value, tuple) else (value,):
+            if isinstance(url, str) and "@" in url.partition("://")[2].partition("/")[0]:
+                raise ValueError(
+                    "no passwords in URLs: credentials come from the worker's environment or its cloud profile"
+                )
+        return value
 
 
 def worth_retrying(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

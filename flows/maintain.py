@@ -18,7 +18,6 @@ from varstar_batch.flows.common import (
     FLOW,
     STAGE,
     FlowParameters,
-    Place,
     parameters_of_run,
     short_name,
     tell_errors_in_one_line,
@@ -32,7 +31,7 @@ TIMEOUT_SECONDS = 10 * 3600
 class MaintainParameters(FlowParameters):
     """Which catalog, and how many of its runs stay."""
 
-    catalog: Place = Field(description="Folder or URL of the catalog", min_length=1)
+    catalog: str = Field(description="Folder or URL of the catalog", min_length=1)
     keep: int = Field(default=8, ge=1, description="Newest published runs that stay; the current one always does")
     report: bool = Field(default=True, description="Write the report of the current run anew")
 

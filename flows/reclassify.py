@@ -15,7 +15,7 @@ from pydantic import Field
 from varstar_batch.api import ClassifiedSurvey, ClassifyRequest, classify_survey
 from varstar_batch.catalog.compare import Difference, open_comparison
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
-from varstar_batch.errors import VarstarError
+from varstar_batch.errors import ExitCode, VarstarError
 from varstar_batch.flows.artifacts import Links, key_of, progress_artifact, show_counts, show_dashboard, show_summary
 from varstar_batch.flows.common import (
     FLOW,
@@ -49,7 +49,7 @@ class ReclassifyParameters(FlowParameters, ClassifyRequest):
 class PartitionsFailedError(VarstarError):
     """The catalog was published, but some partitions of the survey are not in it."""
 
-    exit_code = 1
+    exit_code = ExitCode.FAILURES
 
 
 def _run_name() -> str:

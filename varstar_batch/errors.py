@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from enum import IntEnum
 from typing import Any
+
+
+class ExitCode(IntEnum):
+    """How a command ends."""
+
+    DONE = 0
+    FAILURES = 1
+    """Done, but parts failed, were set aside, or are not as they should be."""
+    INPUT = 2
+    """Bad usage or bad input."""
+    REFUSED = 3
+    """Well formed, but it would mix things that do not belong together."""
+    INTERRUPTED = 130
 
 
 def one_line(text: object) -> str:
@@ -30,7 +44,7 @@ class VarstarError(Exception):
         What should have been there, what was, in which file or option, and what the reader can do about it.
     """
 
-    exit_code = 2
+    exit_code = ExitCode.INPUT
 
     def __init__(self, *, expected: str, got: str, where: str, fix: str) -> None:
         super().__init__(expected, got, where, fix)
@@ -51,7 +65,7 @@ class InputError(VarstarError):
 class RefusedError(VarstarError):
     """What was asked is well formed, but would mix things that do not belong together: exit code 3."""
 
-    exit_code = 3
+    exit_code = ExitCode.REFUSED
 
 
 class PartitionError(VarstarError):
@@ -63,7 +77,7 @@ class PartitionError(VarstarError):
         Machine-readable cause, for example ``"unreadable"``, ``"schema"``, ``"duplicate_object_id"``.
     """
 
-    exit_code = 1
+    exit_code = ExitCode.FAILURES
 
     def __init__(self, *, kind: str, expected: str, got: str, where: str, fix: str) -> None:
         super().__init__(expected=expected, got=got, where=where, fix=fix)
@@ -80,4 +94,4 @@ def _rebuild(cls: type[VarstarError], state: dict[str, str]) -> VarstarError:
 class WorkersLostError(VarstarError):
     """Those who did the work are gone. What they have done stays: the same command goes on from there."""
 
-    exit_code = 1
+    exit_code = ExitCode.FAILURES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -23,6 +23,10 @@ class Advance(Protocol):
 
     def __call__(self, amount: int) -> None:
         """Add `amount`."""
+
+
+ShowProgress = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], None]]]
+"""Takes a title, a total (or None) and a unit, and gives what is told of each step; `progress` is one."""
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from tests.makers.archive_files import HJD, OGLE, SKYPATROL_V1, SKYPATROL_V1_OLD
 from varstar_batch.archives import folder as archive_folder
 from varstar_batch.errors import InputError
 from varstar_batch.ingest.from_archive import ARCHIVE_REPORT, REJECTED, ingest_archive
-from varstar_batch.ingest.options import ArchiveOptions, IngestOptions
+from varstar_batch.ingest.options import ArchiveOptions
+from varstar_batch.parallel import Threads
 from varstar_batch.survey.open import open_survey
 
 
@@ -52,7 +53,7 @@ READ = """
 import sys
 from varstar_batch.archives import folder
 from varstar_batch.ingest.from_archive import ArchiveOptions, ingest_archive
-from varstar_batch.ingest.options import IngestOptions
+from varstar_batch.parallel import Threads
 folder._UNIT_FILES = 10
 done = 0
 def progress(files):
@@ -61,7 +62,7 @@ def progress(files):
     if done == 50:
         print("now", flush=True)
         sys.stdin.read()
-ingest_archive(sys.argv[1], None, sys.argv[2], ArchiveOptions(band="V", ingest=IngestOptions(workers=1)), progress)
+ingest_archive(sys.argv[1], None, sys.argv[2], ArchiveOptions(band="V"), progress, Threads(1))
 """
 
 
@@ -69,7 +70,7 @@ def test_an_archive_whose_reading_was_killed_is_read_on(tmp_path: Path, monkeypa
     files = {f"star-{i:03d}": SKYPATROL_V1 if i % 7 else SKYPATROL_V1[:-50] for i in range(100)}
     archive = write_archive(tmp_path / "in", **files)
     monkeypatch.setattr(archive_folder, "_UNIT_FILES", 10)
-    options = ArchiveOptions(band="V", ingest=IngestOptions(workers=1))
+    options = ArchiveOptions(band="V")
     expected = ingest_archive(archive, None, tmp_path / "whole", options)
     words = [sys.executable, "-c", READ, str(archive), str(tmp_path / "survey")]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killed:
@@ -85,7 +86,7 @@ def test_an_archive_whose_reading_was_killed_is_read_on(tmp_path: Path, monkeypa
         return read_batch(reader, keys)
 
     monkeypatch.setattr(archive_folder._Reader, "_read_batch", watched)
-    report = ingest_archive(archive, None, tmp_path / "survey", options)
+    report = ingest_archive(archive, None, tmp_path / "survey", options, crew=Threads(1))
     assert report.as_dict() == expected.as_dict()
     assert report.tally.rejected == expected.tally.rejected
     assert len(expected.tally.rejected) == 15
@@ -131,7 +132,7 @@ def test_a_release_of_ztf_as_hats_is_read_by_band(tmp_path: Path) -> None:
         ({"a": b"nothing"}, ArchiveOptions(), "at least one light curve"),
         ({"a": OGLE}, ArchiveOptions(format="ogel"), "one of auto, table"),
         ({"a": OGLE}, ArchiveOptions(format="table"), "the time system"),
-        ({"a": OGLE}, ArchiveOptions(ingest=IngestOptions(time_system="MJD")), "HJD-2450000"),
+        ({"a": OGLE}, ArchiveOptions(time_system="MJD"), "HJD-2450000"),
         ({"a": OGLE}, ArchiveOptions(radius=3.0), "positions"),
     ],
 )

@@ -29,7 +29,8 @@ from varstar_batch.training.fit import fit
 from varstar_batch.training.folds import Split, fold_splits, survey_splits
 from varstar_batch.training.labelled import LabelledLightCurves
 from varstar_batch.training.measures import Evidence, judge
-from varstar_batch.training.plan import TrainingOptions, TrainingPlan, plan_training
+from varstar_batch.training.options import TrainingOptions
+from varstar_batch.training.plan import TrainingPlan, plan_training
 from varstar_batch.training.read_labelled import Selection, read_labelled
 from varstar_batch.training.recipes import RECIPES
 

@@ -17,7 +17,7 @@ from varstar_batch.errors import InputError, WorkersLostError
 from varstar_batch.ingest import observations as ingest_observations
 from varstar_batch.ingest.from_archive import ingest_archive
 from varstar_batch.ingest.from_tables import ingest
-from varstar_batch.ingest.options import ArchiveOptions, IngestOptions
+from varstar_batch.ingest.options import IngestOptions
 
 ROWS, OBJECTS = 30_000, 300
 
@@ -57,9 +57,9 @@ def clean(folder: Path) -> bool:
 
 
 def test_the_same_survey_byte_for_byte(tmp_path: Path, tables: tuple[Path, Path], crew: DaskCrew) -> None:
-    by_threads = IngestOptions(time_system="MJD", partitions=9)
-    by_workers = IngestOptions(time_system="MJD", partitions=9, crew=crew)
-    assert ingest(*tables, tmp_path / "threads", by_threads) == ingest(*tables, tmp_path / "dask", by_workers)
+    options = IngestOptions(time_system="MJD", partitions=9)
+    by_threads = ingest(*tables, tmp_path / "threads", options)
+    assert by_threads == ingest(*tables, tmp_path / "dask", options, crew=crew)
     assert content(tmp_path / "threads") == content(tmp_path / "dask")
     assert clean(tmp_path)
 
@@ -72,8 +72,7 @@ def test_files_of_an_archive_and_those_set_aside(tmp_path: Path, crew: DaskCrew)
         (tmp_path / "in" / f"{number}.csv").write_text("\n".join([head, *lines]) + "\n")
     (tmp_path / "in" / "bad.csv").write_text("no light curve\n")
     there = ingest_archive(tmp_path / "in", None, tmp_path / "threads")
-    options = ArchiveOptions(ingest=IngestOptions(crew=crew))
-    here = ingest_archive(tmp_path / "in", None, tmp_path / "dask", options)
+    here = ingest_archive(tmp_path / "in", None, tmp_path / "dask", crew=crew)
     assert here == there
     assert [one.file for one in here.tally.rejected] == ["bad.csv"]
     assert here.ingest.observations_written == 45
@@ -92,8 +91,8 @@ def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path, tables: tuple[Pat
                 killed.append(victims[0])
                 os.kill(victims[0], signal.SIGKILL)
 
-        options = IngestOptions(time_system="MJD", partitions=9, crew=crew)
-        report = ingest(*tables, tmp_path / "dask", options, kill_once)
+        options = IngestOptions(time_system="MJD", partitions=9)
+        report = ingest(*tables, tmp_path / "dask", options, kill_once, crew)
     assert killed
     assert report == expected
     assert report.observations == report.observations_written == ROWS
@@ -113,9 +112,9 @@ def test_a_scheduler_that_goes_away_leaves_what_is_done(tmp_path: Path, tables: 
             if done == 5000:
                 client.close()
 
-        options = IngestOptions(time_system="MJD", partitions=9, crew=crew)
+        options = IngestOptions(time_system="MJD", partitions=9)
         with pytest.raises(WorkersLostError, match="the same command goes on from there"):
-            ingest(*tables, tmp_path / "survey", options, stop)
+            ingest(*tables, tmp_path / "survey", options, stop, crew)
     (left,) = tmp_path.glob(".tmp-ingest-*/shuffle")
     assert len(list(left.glob("[0-9]*.npy"))) >= 5
     report = ingest(*tables, tmp_path / "survey", IngestOptions(time_system="MJD", partitions=9))

@@ -197,7 +197,7 @@ def test_columns_of_the_objects_come_along(tmp_path: Path) -> None:
     # What the objects have once for all is not repeated in every observation.
     observations = observations.append_column("band", pa.array(["V", "V", "V"]))
     config = SurveyConfig(object_id="name", period="P", class_="kind", time="t")
-    run(tmp_path, observations, objects, IngestOptions(config=config, time_system="MJD"))
+    run(tmp_path, observations, objects, IngestOptions(columns=config, time_system="MJD"))
     written = pq.read_table(tmp_path / "survey")
     assert written.schema.names == ["object_id", "band", "period", "ra", "class", "mag", "lightcurve"]
     assert written["period"].to_pylist() == [1.0, 2.0]

@@ -76,7 +76,7 @@ def test_files_of_an_archive_through_hats(tmp_path: Path) -> None:
     import lsdb
 
     folder = write_archive(tmp_path / "in", a=ZTF)
-    options = ArchiveOptions(ingest=IngestOptions(hats=True))
+    options = ArchiveOptions(hats=True)
     ingest_archive(folder, None, tmp_path / "survey", options)
     row = lsdb.open_catalog(tmp_path / "survey").compute().iloc[0]
     assert (row["object_id"], row["ra"], row["dec"], row["band"]) == ("686103400067717", 187.25, -2.5, "g")
@@ -95,7 +95,7 @@ def test_every_format_comes_back_through_hats_and_lsdb(tmp_path: Path, name: str
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "star.dat").write_bytes(content() if callable(content) else content)
     (tmp_path / "objects.csv").write_text(f"object_id,period,ra,dec\n{object_id},0.5,187.25,-2.5\n")
-    options = ArchiveOptions(band=band, ingest=IngestOptions(hats=True))
+    options = ArchiveOptions(band=band, hats=True)
     ingest_archive(tmp_path / "in", tmp_path / "objects.csv", tmp_path / "survey", options)
     row = lsdb.open_catalog(tmp_path / "survey").compute().iloc[0]
     assert (row["object_id"], row["period"]) == (object_id, 0.5)

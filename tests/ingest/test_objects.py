@@ -12,7 +12,7 @@ import pytest
 
 from tests.makers.archive_files import ZTF, write_archive
 from varstar_batch.ingest.from_archive import ingest_archive
-from varstar_batch.ingest.options import ArchiveOptions, IngestOptions
+from varstar_batch.ingest.options import ArchiveOptions
 from varstar_batch.sky import match_positions
 from varstar_batch.survey.columns import SurveyConfig
 
@@ -33,8 +33,8 @@ def test_periods_of_another_table(tmp_path: Path, kind: str) -> None:
     folder = write_archive(tmp_path / "in", x=ZTF)
 
     def periods_of(name: str, radius: float | None) -> tuple[Any, Any]:
-        options = IngestOptions(periods=str(path), periods_radius=radius)
-        report = ingest_archive(folder, objects, tmp_path / name, ArchiveOptions(ingest=options))
+        options = ArchiveOptions(periods=str(path), periods_radius=radius)
+        report = ingest_archive(folder, objects, tmp_path / name, options)
         return pq.read_table(tmp_path / name / "part-00000.parquet")["period"].to_pylist(), report.ingest.periods
 
     assert periods_of("by_id", None) == ([9.5, 2.5, 0.25, 7.5], {"matched": 2, "taken": 1, "ambiguous": 0, "shared": 0})
@@ -68,7 +68,7 @@ def test_tables_of_objects_in_every_form_matched_by_position(tmp_path: Path, kin
         table.rename_column("P", "period") if kind != "csv" else None
         table.write(path, format=kind)
     config = SurveyConfig(object_id="name", period="P" if kind in ("csv", "parquet") else "period")
-    options = ArchiveOptions(radius=5, ingest=IngestOptions(config=config))
+    options = ArchiveOptions(radius=5, columns=config)
     report = ingest_archive(write_archive(tmp_path / "in", x=ZTF), path, tmp_path / "out", options)
     assert (report.ambiguous, report.unmatched, report.shared) == (1, 0, 0)
     written = pq.read_table(tmp_path / "out" / "part-00000.parquet")

@@ -19,6 +19,7 @@ from varstar_batch.ingest import observations as ingest_observations
 from varstar_batch.ingest import shuffle as ingest_shuffle
 from varstar_batch.ingest.from_tables import ingest
 from varstar_batch.ingest.options import IngestOptions
+from varstar_batch.parallel import Threads
 from varstar_batch.survey.open import open_survey
 
 
@@ -49,6 +50,7 @@ from varstar_batch.ingest.from_tables import ingest
 from varstar_batch.ingest import observations as ingest_observations
 from varstar_batch.ingest import shuffle as ingest_shuffle
 from varstar_batch.ingest.options import IngestOptions
+from varstar_batch.parallel import Threads
 ingest_observations.UNIT_ROWS = 1000
 done = 0
 def progress(rows):
@@ -57,7 +59,7 @@ def progress(rows):
     if done >= int(sys.argv[4]):
         print("now", flush=True)
         sys.stdin.read()
-ingest(*sys.argv[1:4], IngestOptions(time_system="MJD", partitions=9, workers=1), progress)
+ingest(*sys.argv[1:4], IngestOptions(time_system="MJD", partitions=9), progress, Threads(1))
 """
 
 
@@ -69,7 +71,7 @@ def test_an_ingest_that_was_killed_does_only_what_is_missing(
     observations = write(tmp_path / "observations.parquet", make_observations(ids), 1000)
     objects = write(tmp_path / "objects.parquet", make_objects(list(range(50))))
     monkeypatch.setattr(ingest_observations, "UNIT_ROWS", 1000)
-    options = IngestOptions(time_system="MJD", partitions=9, workers=1)
+    options = IngestOptions(time_system="MJD", partitions=9)
     expected = ingest(observations, objects, tmp_path / "whole", options)
     words = [str(word) for word in (observations, objects, tmp_path / "survey", progress)]
     killed = subprocess.Popen(
@@ -79,7 +81,7 @@ def test_an_ingest_that_was_killed_does_only_what_is_missing(
         assert killed.stdout is not None
         assert killed.stdout.readline() == "now\n"
         with pytest.raises(InputError, match="one ingest into a place at a time"):
-            ingest(observations, objects, tmp_path / "survey", options)
+            ingest(observations, objects, tmp_path / "survey", options, crew=Threads(1))
         killed.kill()
     assert not (tmp_path / "survey").exists()
     read: list[ingest_observations.Unit] = []
@@ -94,7 +96,7 @@ def test_an_ingest_that_was_killed_does_only_what_is_missing(
 
     monkeypatch.setattr(ingest_observations.Observations, "rows", watched)
     monkeypatch.setattr(ingest_observations.Observations, "positions", not_again)
-    assert ingest(observations, objects, tmp_path / "survey", options) == expected
+    assert ingest(observations, objects, tmp_path / "survey", options, crew=Threads(1)) == expected
     assert 0 <= len(read) <= 10 - progress // 1000
     same_files(tmp_path / "whole", tmp_path / "survey")
     assert len([path for path in tmp_path.iterdir() if path.name.startswith(".tmp-")]) == 0
@@ -104,7 +106,7 @@ def test_partitions_that_are_written_are_not_written_again(tmp_path: Path, monke
     ids = np.random.default_rng(6).integers(0, 50, 2000).tolist()
     observations = write(tmp_path / "observations.parquet", make_observations(ids))
     objects = write(tmp_path / "objects.parquet", make_objects(list(range(50))))
-    options = IngestOptions(time_system="MJD", partitions=6, workers=1)
+    options = IngestOptions(time_system="MJD", partitions=6)
     ingest(observations, objects, tmp_path / "whole", options)
     gather, gathered = ingest_shuffle.Shuffle.gather, []
 
@@ -117,8 +119,8 @@ def test_partitions_that_are_written_are_not_written_again(tmp_path: Path, monke
 
     monkeypatch.setattr(ingest_shuffle.Shuffle, "gather", watched)
     with pytest.raises(Killed):
-        ingest(observations, objects, tmp_path / "survey", options)
-    ingest(observations, objects, tmp_path / "survey", options)
+        ingest(observations, objects, tmp_path / "survey", options, crew=Threads(1))
+    ingest(observations, objects, tmp_path / "survey", options, crew=Threads(1))
     assert sorted(gathered) == [-1, 0, 1, 2, 3, 4, 5]
     same_files(tmp_path / "whole", tmp_path / "survey")
 

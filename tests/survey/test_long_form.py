@@ -23,7 +23,7 @@ from varstar_batch.survey.read import read_batches
 
 TABLES = 450
 OBJECTS, EACH = 4, 15
-MJD = IngestOptions(time_system="MJD", workers=1, partitions=1)
+MJD = IngestOptions(time_system="MJD", partitions=1)
 
 
 def names_of(ids: np.ndarray, texts: bool) -> pa.Array:

@@ -22,7 +22,8 @@ from varstar_batch.model.engines.open import open_engine
 from varstar_batch.training import recipes
 from varstar_batch.training.fit import compile_options, shift_phases
 from varstar_batch.training.inputs import Inputs, check_finite
-from varstar_batch.training.plan import TrainingOptions, plan_training
+from varstar_batch.training.options import TrainingOptions
+from varstar_batch.training.plan import plan_training
 from varstar_batch.training.recipes import PAPER
 from varstar_batch.training.train import measure_precision, train
 

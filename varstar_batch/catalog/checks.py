@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from varstar_batch.catalog.index import READERS
 from varstar_batch.catalog.sql import open_duckdb, quoted, scan
-from varstar_batch.errors import PartitionError, VarstarError, one_line
+from varstar_batch.errors import ExitCode, PartitionError, VarstarError, one_line
 from varstar_batch.files.location import Location, listed
 from varstar_batch.files.parquet import opened_parquet
 from varstar_batch.parallel import in_order
@@ -27,7 +27,7 @@ MISSING = "no file"
 class VerificationError(VarstarError):
     """What lies on storage is not what the run says: nothing is published."""
 
-    exit_code = 1
+    exit_code = ExitCode.FAILURES
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
 from typer.exceptions import Abort, TyperException
 
 from varstar_batch._version import __version__
-from varstar_batch.cli import classify, estimate, ingest, models, queries, runs, site, surveys
+from varstar_batch.cli import classify, demo, estimate, ingest, models, queries, runs, site, surveys
 from varstar_batch.cli.console import error_line
-from varstar_batch.errors import VarstarError, one_line
+from varstar_batch.errors import ExitCode, VarstarError, one_line
 
 app = typer.Typer(
     name="varstar",
@@ -24,8 +24,15 @@ app = typer.Typer(
     help="Reclassify the variable stars of whole sky surveys: Parquet light curves in, a published catalog out.",
     epilog="Exit codes: 0 done, 1 done with failed partitions, 2 bad usage or input, 3 refused.",
 )
-for module in (surveys, ingest, models, classify, estimate, runs, queries, site):
-    module.register(app)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(surveys.simulate, surveys.fold, surveys.inspect, surveys.plot, ingest.ingest),
+    *(models.train, models.evaluate, classify.classify, demo.demo, estimate.estimate),
+    *(runs.runs, runs.rollback, runs.prune, runs.verify, runs.report),
+    *(queries.query, queries.cone, queries.show, queries.diff),
+    *(site.serve, site.deploy, site.doctor, site.release),
+)
+for command in COMMANDS:
+    app.command()(command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -45,7 +52,7 @@ def _options(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 done with failures, 2 bad usage or input, 3 refused, 130 interrupted."""
+    """Run the command line and exit with a code of `ExitCode`."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     code: Any
     try:
@@ -56,19 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = error.exit_code
     except (KeyboardInterrupt, Abort):
         error_line("interrupted; what is finished stays, and the same command goes on from there")
-        code = 130
+        code = ExitCode.INTERRUPTED
     except BrokenPipeError:
         # The reader went away, as `head` does; nothing is wrong, but Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+        code = ExitCode.FAILURES
     except TyperException as error:
         error_line(_usage(error, words))
-        code = 2
+        code = ExitCode.INPUT
     sys.exit(code)
 
 
 def _usage(error: TyperException, words: list[str]) -> str:
     message = one_line(error.format_message() if hasattr(error, "format_message") else error).rstrip(".")
-    commands = {info.name or (info.callback.__name__ if info.callback else "") for info in app.registered_commands}
+    commands = {command.__name__ for command in COMMANDS}
     words = ["varstar", *(word for word in words[:1] if word in commands)]
     return f"{' '.join(words)}: {message}; see `{' '.join(words)} --help`"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-import typer
-
 from varstar_batch.cli.console import format_bytes, out, print_json
 from varstar_batch.cli.options import JsonOption, takes
 from varstar_batch.errors import InputError
@@ -13,11 +11,6 @@ from varstar_batch.files.location import locate
 from varstar_batch.progress import duration
 from varstar_batch.runs.estimate import EstimateRequest, Prices, read_rates
 from varstar_batch.runs.estimate import estimate as foretell
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to `varstar`."""
-    app.command()(estimate)
 
 
 @takes(EstimateRequest, arguments=("survey",), settings=("engine", "precision", "chunk_memory"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from types import MappingProxyType
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar, get_args, get_origin
 
@@ -36,7 +36,8 @@ class _Option:
 
     path: tuple[str, ...]
     parameter: inspect.Parameter
-    is_size: bool = False
+    read: Callable[[Any], Any] | None = None
+    """Takes what people write, where that is not the value itself."""
 
 
 def takes(
@@ -100,31 +101,33 @@ def _options(
 
 def _option(path: tuple[str, ...], field: FieldInfo, positional: bool) -> _Option:
     """Return the parameter for a field; its default is None, which leaves the field as the model has it."""
-    name, is_size = path[-1], BYTES in field.metadata or BYTES in _metadata(field.annotation)
+    name, kind = path[-1], field.annotation
+    default = None if field.is_required() or isinstance(field.default, bool) else field.default
     bounds: dict[str, Any] = {}
-    for each in () if is_size else field.metadata:
+    for each in field.metadata:
         bounds |= {word: getattr(each, key) for key, word in (("ge", "min"), ("le", "max")) if hasattr(each, key)}
-    text = f"{field.description}."
-    default = None if field.is_required() else field.default
-    if default is not None and default != "" and not isinstance(default, bool):
-        text += f" [default: {format_bytes(default) if is_size else default}]"
-    kind = str | None if is_size else _typer_type(field)
+    read: Callable[[str], Any] | None = None
+    if BYTES in field.metadata or BYTES in _metadata(kind):
+        read, kind, bounds = partial(parse_bytes, option=_flag(name)), str, {}
+        default = default and format_bytes(default)
+    elif get_origin(kind) is tuple and positional:
+        kind = list[get_args(kind)[0]]  # type: ignore[misc]
+    elif get_origin(kind) is tuple:
+        read, kind, default = _listed, str, default and ",".join(default)
+    text = f"{field.description}." if default in {None, ""} else f"{field.description}. [default: {default}]"
     names = (NAMES[name],) if name in NAMES else ()
     asked = typer.Argument(help=text, **bounds) if positional else typer.Option(*names, help=text, **bounds)
-    parameter = _parameter(name, Annotated[kind, asked], required=field.is_required())
-    return _Option(path, parameter, is_size)
+    annotation: Any = kind if field.is_required() else kind | None
+    return _Option(path, _parameter(name, Annotated[annotation, asked], required=field.is_required()), read)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 def _parameter(name: str, kind: Any, *, required: bool = False) -> inspect.Parameter:
     default = inspect.Parameter.empty if required else None
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-
-
-def _typer_type(field: FieldInfo) -> Any:
-    kind: Any = field.annotation
-    if get_origin(kind) is tuple:
-        kind = list[get_args(kind)[0]]  # type: ignore[misc]
-    return kind if field.is_required() else kind | None
 
 
 def _metadata(kind: Any) -> tuple[Any, ...]:
@@ -146,7 +149,7 @@ def _request(model: type[R], options: Mapping[str, _Option], given: Mapping[str,
         into = values
         for part in option.path[:-1]:
             into = into.setdefault(part, {})
-        into[option.path[-1]] = parse_bytes(value, _flag(name)) if option.is_size else value
+        into[option.path[-1]] = value if option.read is None else option.read(value)
     if "config" in options:
         path = options["config"].path
         values[path[-1]] = _configuration(model, path[-1], given, values.get(path[-1], {}))

@@ -32,12 +32,6 @@ BRIEF = ("object_id", "separation", "ra", "dec", "period", "amplitude", "status"
 """Columns of a cone that a terminal shows; files and pipes get all."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to `varstar`."""
-    for command in (query, cone, show, diff):
-        app.command()(command)
-
-
 def query(
     catalog: CatalogArgument,
     sql: Annotated[str, typer.Argument(help="One SELECT over the table `catalog`; other runs: catalog_at('RUN').")],

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from varstar_batch.catalog.history import Run, list_runs, prunable, prune, rollback
+from varstar_batch.catalog import history
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.cli.console import note, print_json, print_table, say
 from varstar_batch.cli.output import print_fitting
+from varstar_batch.errors import ExitCode
 from varstar_batch.files.parquet import read_table
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.open import open_survey
@@ -21,14 +22,6 @@ CatalogArgument = Annotated[str, typer.Argument(help="Folder or URL of a catalog
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 SLOWEST_CHUNKS = 10
-FOUND_WRONG = 1
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to `varstar`."""
-    for command in (runs, rollback_command, prune_command, verify):
-        app.command(name=command.__name__.removesuffix("_command"))(command)
-    app.command()(report)
 
 
 def runs(
@@ -39,7 +32,7 @@ def runs(
 ) -> None:
     """List the runs of CATALOG, oldest first."""
     root = open_catalog_root(catalog)
-    found = list_runs(root)
+    found = history.list_runs(root)
     if as_json:
         content: dict[str, Any] = {"catalog": str(root), "runs": [asdict(entry) for entry in found]}
         if detail:
@@ -52,21 +45,21 @@ def runs(
         _print_detail(open_catalog(catalog, run))
 
 
-def rollback_command(
+def rollback(
     catalog: CatalogArgument,
     run: Annotated[str, typer.Argument(help="Run to go back to: its identifier, its beginning, or `previous`.")],
     as_json: JsonOption = False,
 ) -> None:
     """Point CATALOG back to an earlier RUN; nothing is removed."""
     root = open_catalog_root(catalog)
-    pointer = rollback(root, run)
+    pointer = history.rollback(root, run)
     if as_json:
         print_json(asdict(pointer))
     else:
         say(f"{root} is at run {pointer.run_id} again")
 
 
-def prune_command(
+def prune(
     catalog: CatalogArgument,
     keep: Annotated[int, typer.Option(help="How many of the newest published runs stay; the current one always does.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
@@ -74,9 +67,9 @@ def prune_command(
 ) -> None:
     """Remove old runs of CATALOG with all their files, and unfinished ones that a later run has overtaken."""
     root = open_catalog_root(catalog)
-    found = prunable(root, keep)
+    found = history.prunable(root, keep)
     if not dry_run:
-        prune(root, found)
+        history.prune(root, found)
     if as_json:
         print_json({"removed" if not dry_run else "would_remove": found})
         return
@@ -105,10 +98,10 @@ def verify(
     else:
         say(f"{reader}: {len(reader):,} objects in {len(reader.files):,} files, all as published")
     if findings:
-        raise typer.Exit(FOUND_WRONG)
+        raise typer.Exit(ExitCode.FAILURES)
 
 
-def _run_row(run: Run) -> tuple[object, ...]:
+def _run_row(run: history.Run) -> tuple[object, ...]:
     record = run.record
     model = record.get("model", {})
     return (

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from varstar_batch.cli.console import out, print_json, say, warning_line
+from varstar_batch.errors import ExitCode
 
 DoctorJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SurveyOption = Annotated[str, typer.Option(help="Folder or URL of the survey.")]
@@ -18,14 +19,7 @@ NotifyOption = Annotated[
     str | None, typer.Option(help="Notification block, TYPE/NAME. [default: that of deploy/automations.yaml]")
 ]
 
-NOT_WELL = 1
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to `varstar`."""
-    for command in (serve, deploy, doctor, release):
-        app.command()(command)
 
 
 def serve(
@@ -114,7 +108,7 @@ def doctor(
     if as_json:
         print_json(checks)
     if failed:
-        raise typer.Exit(NOT_WELL)
+        raise typer.Exit(ExitCode.FAILURES)
 
 
 def release(

@@ -7,21 +7,14 @@ from typing import Annotated
 
 import typer
 
-from varstar_batch.cli.console import DONE_WITH_FAILURES, note, print_counts, print_json, print_table, say, warning_line
+from varstar_batch.cli.console import note, print_counts, print_json, print_table, say, warning_line
 from varstar_batch.cluster.client import default_workers
+from varstar_batch.errors import ExitCode
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.progress import progress
 from varstar_batch.runs.config import load_config
 
 DEFAULT_PARTITIONS = 16
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to `varstar`."""
-    app.command()(simulate)
-    app.command()(fold)
-    app.command()(inspect)
-    app.command()(plot)
 
 
 def simulate(
@@ -70,7 +63,7 @@ def fold(
     for failure in report.failures:
         warning_line(f"partition failed ({failure.kind}): {failure.message}")
     if report.failures:
-        raise typer.Exit(DONE_WITH_FAILURES)
+        raise typer.Exit(ExitCode.FAILURES)
 
 
 def inspect(
@@ -109,7 +102,7 @@ def inspect(
     for failure in summary.failures:
         warning_line(f"partition that cannot be read: {failure}")
     if summary.failures:
-        raise typer.Exit(DONE_WITH_FAILURES)
+        raise typer.Exit(ExitCode.FAILURES)
 
 
 def plot(

@@ -18,10 +18,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from varstar_batch.cluster.client import open_client
+from varstar_batch.cluster.client import default_workers, open_client
 from varstar_batch.cluster.future_loop import Flight, FutureLoop, is_killed_worker
 from varstar_batch.errors import InputError, WorkersLostError
-from varstar_batch.parallel import Crew
+from varstar_batch.parallel import Crew, Threads
 from varstar_batch.requests import ClusterOptions
 
 if TYPE_CHECKING:
@@ -36,10 +36,8 @@ _LEAST = 4
 
 
 @contextmanager
-def open_crew(
-    workers: int | None, scheduler: str | None, options: ClusterOptions | None = None
-) -> Iterator[Crew | None]:
-    """Yield who is to ingest: None, for threads of this process, unless workers or a scheduler are asked for.
+def open_crew(workers: int | None, scheduler: str | None, options: ClusterOptions | None = None) -> Iterator[Crew]:
+    """Yield who is to ingest: threads of this process, unless workers or a scheduler are asked for.
 
     Parameters
     ----------
@@ -55,7 +53,7 @@ def open_crew(
         As `open_client` says.
     """
     with open_client(0 if workers is None and scheduler is None else workers, scheduler, options) as client:
-        yield None if client is None else DaskCrew(client)
+        yield Threads(default_workers()) if client is None else DaskCrew(client)
 
 
 @dataclass(frozen=True)

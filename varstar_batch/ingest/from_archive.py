@@ -19,12 +19,14 @@ from varstar_batch.archives.match import Matched, match_objects, objects_met, wi
 from varstar_batch.archives.tally import Tally
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location, locate
-from varstar_batch.ingest.from_tables import Target, write_survey
+from varstar_batch.ingest.from_tables import TWO_THREADS, Target, count_observations, ingest, write_survey
 from varstar_batch.ingest.objects import read_objects
 from varstar_batch.ingest.observations import Observations
-from varstar_batch.ingest.options import AUTO, ArchiveOptions, ArchiveReport, IngestReport, check_options
+from varstar_batch.ingest.options import AUTO, LONG, ArchiveOptions, ArchiveReport, IngestReport, IngestRequest
 from varstar_batch.ingest.workspace import open_workspace
 from varstar_batch.light_curves.times import parse_time_system
+from varstar_batch.parallel import Crew
+from varstar_batch.progress import ShowProgress
 from varstar_batch.survey.columns import SurveyConfig
 
 REJECTED = "_rejected.parquet"
@@ -40,6 +42,7 @@ def ingest_archive(
     out_url: str | os.PathLike[str],
     options: ArchiveOptions | None = None,
     progress: Callable[[int], None] | None = None,
+    crew: Crew = TWO_THREADS,
 ) -> ArchiveReport:
     """Make a survey of the files of an archive; files that cannot be read are set aside, and listed in `REJECTED`.
 
@@ -55,6 +58,8 @@ def ingest_archive(
     options : ArchiveOptions, optional
     progress : callable, optional
         Takes the number of files that were read since its last call; `count_files` tells the sum.
+    crew : Crew, optional
+        Who does the work, as for `varstar_batch.ingest.from_tables.ingest`.
 
     Raises
     ------
@@ -63,15 +68,14 @@ def ingest_archive(
         that holds something.
     """
     options = options or ArchiveOptions()
-    check_options(options.ingest)
+    options.check_scratch()
     formats = _formats(options)
     place, out = locate(url, what="archive"), locate(out_url, what="survey")
-    chosen = replace(options, ingest=options.ingest.lasting())
-    inputs = {"archive": url, "objects": objects_url, "periods": options.ingest.periods}
-    with open_workspace(out, options.ingest.scratch, inputs, repr(chosen)) as work:
-        objects = None if objects_url is None else read_objects(objects_url, options.ingest.config)
+    inputs = {"archive": url, "objects": objects_url, "periods": options.periods}
+    with open_workspace(out, options.scratch, inputs, repr(options.lasting())) as work:
+        objects = None if objects_url is None else read_objects(objects_url, options.columns)
         staged = work.folder / "files"
-        tally = read_archive(place, formats, options.band, staged, options.ingest.hands(), progress)
+        tally = read_archive(place, formats, options.band, staged, crew, progress)
         time_system = _check(tally, options, str(place))
         if objects is None:
             objects, found = objects_met(tally, str(place)), Matched()
@@ -85,8 +89,32 @@ def ingest_archive(
         def finish(folder: Location, report: IngestReport) -> None:
             _leave_records(folder, ArchiveReport(tally=tally, ingest=report, **counts))
 
-        report = write_survey(observations, objects, Target(out, work, time_system, finish), options.ingest)
+        report = write_survey(observations, objects, Target(out, work, time_system, finish), options, crew=crew)
         return ArchiveReport(tally=tally, ingest=report, **counts)
+
+
+def ingest_survey(request: IngestRequest, show: ShowProgress, crew: Crew) -> IngestReport | ArchiveReport:
+    """Make a survey as a request says: of observations in the long form, or of an archive's files.
+
+    Parameters
+    ----------
+    request : IngestRequest
+    show : callable
+        See `ShowProgress`.
+    crew : Crew
+        Who does the work.
+
+    Raises
+    ------
+    InputError
+        As `ingest` and `ingest_archive` say.
+    """
+    source, objects, out, options = request.observations, request.objects, request.out, request.options()
+    if request.format == LONG and objects is not None:
+        with show("Ingesting", count_observations(source, options), "observations") as advance:
+            return ingest(source, objects, out, options, advance, crew)
+    with show("Reading", count_files(source), "files") as advance:
+        return ingest_archive(source, objects, out, options, advance, crew)
 
 
 def count_files(url: str | os.PathLike[str]) -> int:
@@ -96,15 +124,15 @@ def count_files(url: str | os.PathLike[str]) -> int:
 
 def _formats(options: ArchiveOptions) -> list[Format]:
     if options.format == TABLE:
-        if options.ingest.time_system is None and options.ingest.config.time_system is None:
+        if options.time_system is None and options.columns.time_system is None:
             raise InputError(
                 expected="the time system of the table",
                 got="none",
                 where="ingest",
                 fix="say it, as in --time-system HJD-2450000",
             )
-        system = options.ingest.time_system or options.ingest.config.time_system or ""
-        return [table_format(options.ingest.config, system, options.flux_unit)]
+        system = options.time_system or options.columns.time_system or ""
+        return [table_format(options.columns, system, options.flux_unit)]
     if options.format == AUTO:
         return list(FORMATS.values())
     if options.format not in FORMATS:
@@ -150,7 +178,7 @@ def _check(tally: Tally, options: ArchiveOptions, where: str) -> str:
             fix="choose one of these bands with --band",
         )
     (system,) = tally.time_systems
-    said = options.ingest.time_system
+    said = options.time_system
     if said is not None and _only_adds_scale(said, system):
         return said
     if said is not None and said != system:

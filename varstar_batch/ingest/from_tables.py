@@ -27,15 +27,18 @@ from varstar_batch.files.parquet import one_chunk
 from varstar_batch.ingest.object_lookup import Positions
 from varstar_batch.ingest.objects import read_objects, with_cells, with_periods
 from varstar_batch.ingest.observations import Observations
-from varstar_batch.ingest.options import IngestOptions, IngestReport, check_options
+from varstar_batch.ingest.options import IngestOptions, IngestReport
 from varstar_batch.ingest.period_search import PeriodSearch, with_found
 from varstar_batch.ingest.plan import IngestPlan, IntArray, Widths, make_plan, plan_pixels
 from varstar_batch.ingest.shuffle import Pieces, Shuffle
 from varstar_batch.ingest.time_correction import TimeCorrection
 from varstar_batch.ingest.workspace import Workspace, open_workspace
+from varstar_batch.parallel import Crew, Threads
 from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.survey.columns import TIME_SYSTEM_KEY
 from varstar_batch.survey.write import nested_light_curves, write_survey_file
+
+TWO_THREADS = Threads(2)
 
 REPORT = "_ingest.json"
 """The report, left in the survey; its name keeps it out of listings."""
@@ -47,6 +50,7 @@ def ingest(
     out_url: str | os.PathLike[str],
     options: IngestOptions | None = None,
     progress: Callable[[int], None] | None = None,
+    crew: Crew = TWO_THREADS,
 ) -> IngestReport:
     """Make a survey of observations and objects: every object is one row, its observations sorted by time.
 
@@ -64,6 +68,9 @@ def ingest(
         Column names, time system, partitions.
     progress : callable, optional
         Takes the number of observations that were read since its last call; `count_observations` tells the sum.
+    crew : Crew, optional
+        Who does the work: they see the inputs, the survey's place and the scratch folder. What they read takes about
+        100 MiB for each of them on top of the options' memory.
 
     Raises
     ------
@@ -72,14 +79,14 @@ def ingest(
         twice, no time system or several, an output that holds something or cannot be written.
     """
     options = options or IngestOptions()
-    check_options(options)
+    options.check_scratch()
     out = locate(out_url, what="survey")
     inputs = {"observations": observations_url, "objects": objects_url, "periods": options.periods}
     with open_workspace(out, options.scratch, inputs, repr(options.lasting())) as work:
-        observations = Observations.open(observations_url, options.config)
-        objects = read_objects(objects_url, options.config)
+        observations = Observations.open(observations_url, options.columns)
+        objects = read_objects(objects_url, options.columns)
         time_system = options.time_system or _declared_time_system(objects, str(objects_url))
-        return write_survey(observations, objects, Target(out, work, time_system), options, progress)
+        return write_survey(observations, objects, Target(out, work, time_system), options, progress, crew)
 
 
 @dataclass(frozen=True)
@@ -100,11 +107,12 @@ def write_survey(
     target: Target,
     options: IngestOptions,
     progress: Callable[[int], None] | None = None,
+    crew: Crew = TWO_THREADS,
 ) -> IngestReport:
     """Write a survey of observations and a table of objects with canonical names; as `ingest`, which opens them."""
     matched = None
     if options.periods is not None:
-        objects, matched = with_periods(objects, options.periods, options.config, options.periods_radius)
+        objects, matched = with_periods(objects, options.periods, options.columns, options.periods_radius)
     observations = observations.beside(objects)
     time_system, correct = target.time_system, None
     if options.correct_to is not None:
@@ -112,19 +120,19 @@ def write_survey(
         time_system = options.correct_to
     positions = Positions(objects["object_id"])
     widths = Widths(observation=_bytes_of(observations.nothing), object=max(1, objects.nbytes // len(objects)))
-    plan = _count(observations, positions, widths, target.work, options)
+    plan = _count(observations, positions, widths, target.work, options, crew)
     keys = [f"part-{number:05d}.parquet" for number in range(plan.partitions)]
     if options.hats:
         objects = with_cells(objects)
         plan, keys = plan_pixels(plan, objects[HEALPIX_COLUMN].to_numpy(), options.partitions, widths)
     # Others have threads as they are: each does a partition in one.
-    threads = options.workers if options.crew is None else 1
-    search = PeriodSearch(options.config.limits(time_system), threads) if options.find_periods else None
+    threads = crew.workers if isinstance(crew, Threads) else 1
+    search = PeriodSearch(options.columns.limits(time_system), threads) if options.find_periods else None
     shuffle = Shuffle(observations, positions, plan, target.work.folder / "shuffle", correct)
     schema = _survey_schema(objects, observations.nothing, time_system, options.find_periods)
     # Pieces, their sum, and what is sorted.
     largest = max(1, 3 * widths.observation * int(plan.rows.max()))
-    out, crew = target.out, options.hands()
+    out = target.out
 
     def write() -> IngestReport:
         with new_folder(out, "survey", target.work.fingerprint) as folder:
@@ -163,16 +171,21 @@ def count_observations(observations_url: str | os.PathLike[str], options: Ingest
     InputError
         A file that is missing or cannot be read, a missing or mistyped column.
     """
-    return Observations.open(observations_url, (options or IngestOptions()).config).total
+    return Observations.open(observations_url, (options or IngestOptions()).columns).total
 
 
 def _count(
-    observations: Observations, positions: Positions, widths: Widths, work: Workspace, options: IngestOptions
+    observations: Observations,
+    positions: Positions,
+    widths: Widths,
+    work: Workspace,
+    options: IngestOptions,
+    crew: Crew,
 ) -> IngestPlan:
     """Return the plan; what an interrupted ingest has counted is not counted again."""
     plan = work.load_plan()
     if plan is None:
-        counted = options.hands().in_order(partial(observations.positions, positions), observations.units, work.folder)
+        counted = crew.in_order(partial(observations.positions, positions), observations.units, work.folder)
         plan = make_plan(chain.from_iterable(counted), len(positions), options.partitions, widths)
         work.save_plan(plan)
     return plan

@@ -2,57 +2,129 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pydantic import Field, model_validator
 
 from varstar_batch.archives.tally import Tally
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import locate
-from varstar_batch.parallel import Crew, Threads
+from varstar_batch.requests import Bytes, ClusterOptions, Request
 from varstar_batch.survey.columns import SurveyConfig
 
+AUTO = "auto"
+"""Instead of a format: each file's is found out."""
 
-@dataclass(frozen=True, kw_only=True)
-class IngestOptions:
+LONG = "long"
+"""Instead of an archive's format: Parquet with one row for each observation."""
+
+
+class IngestOptions(Request):
     """How to ingest."""
 
-    config: SurveyConfig = field(default_factory=SurveyConfig)
-    """Column names of the two tables; the survey has the canonical ones."""
-    time_system: str | None = None
-    """Declared system of the times; None takes it from the objects' column `time_system`."""
-    partitions: int | None = None
-    """Files to write, at least 1 (fewer where there are fewer objects); None for about 4 million observations in each.
-    """
-    memory: int = 512 * 2**20
-    """Bytes that the partitions which are sorted at the same time may take, at least 1 MiB; a single one may take more.
-    Units that are read take about 100 MiB for each worker on top of it."""
-    workers: int = 2
-    """Threads, at least 1."""
-    crew: Crew | None = None
-    """Others who do the work instead of these threads; they see the inputs, the survey's place and the scratch folder.
-    """
-    scratch: str | None = None
-    """Local folder for observations that wait for their partition, as large as they are uncompressed; None: beside a
-    local survey, else the system's."""
-    correct_to: str | None = None
-    """Time system to bring the times to, for example ``"BJD"`` from ``"JD"``; None leaves them as they are."""
-    periods: str | None = None
-    """Another table of objects, whose periods are taken."""
-    periods_radius: float | None = None
-    """Arcseconds: its rows are matched by position; None to match them by identifier."""
-    hats: bool = False
-    """Write a HATS catalog: partitions are HEALPix pixels. Every object needs a position."""
-    find_periods: bool = False
-    """Search periods for the objects that have none. With a search the survey has the columns of
-    `varstar_batch.ingest.period_search`, which tell found periods from those of the catalog."""
+    columns: SurveyConfig = Field(default_factory=SurveyConfig, description="Column names of the two tables")
+    periods: str | None = Field(None, description="Another table of objects, whose periods are taken")
+    periods_radius: float | None = Field(
+        None, ge=0.001, le=3600, description="Arcseconds: its rows are matched by position; by default by object_id"
+    )
+    time_system: str | None = Field(
+        None, description="JD, HJD, BJD, MJD, HJD-2450000, ...; by default the objects' column time_system"
+    )
+    correct_to: str | None = Field(
+        None, description="Turn the times into this system: HJD, BJD, BJD_TDB, ...; needs positions"
+    )
+    hats: bool = Field(False, description="Write a HATS catalog; every object needs a position")
+    find_periods: bool = Field(False, description="Search periods for objects without one; marked as found")
+    partitions: int | None = Field(None, ge=1, description="Files; by default one for 4 million observations")
+    memory: Bytes = Field(512 * 2**20, ge=2**20, description="Bytes of partitions that are sorted at the same time")
+    scratch: str | None = Field(
+        None, description="Folder for unfinished work, which workers see too; by default beside the survey"
+    )
 
-    def hands(self) -> Crew:
-        """Return who does the work."""
-        return self.crew or Threads(self.workers)
-
-    def lasting(self) -> IngestOptions:
+    def lasting(self) -> Self:
         """Return these options with those that a survey does not show as they are by default."""
-        return replace(self, memory=2**20, workers=1, crew=None, scratch=None)
+        return self.model_copy(update={"memory": IngestOptions.model_fields["memory"].default, "scratch": None})
+
+    def check_scratch(self) -> None:
+        """Refuse a scratch folder that is not there.
+
+        Raises
+        ------
+        InputError
+            It is not.
+        """
+        if self.scratch is not None and not locate(self.scratch, what="scratch folder").exists():
+            raise InputError(
+                expected="a local folder for scratch",
+                got="nothing there",
+                where=self.scratch,
+                fix="make it, or leave it out",
+            )
+
+
+class ArchiveOptions(IngestOptions):
+    """How to ingest the files of an archive; `columns` are those of the table of objects and of the format `TABLE`."""
+
+    format: str = Field(AUTO, description="auto, table, or an archive's: asassn-skypatrol-v1, ztf, ...")
+    band: str | None = Field(None, description="Of an archive's several bands the one to take; all joins them")
+    radius: float | None = Field(
+        None, ge=0.001, le=3600, description="Arcseconds: an archive's objects are matched by position"
+    )
+    flux_unit: str | None = Field(
+        None, description="Of the format table: its magnitudes are fluxes in this unit, such as mJy"
+    )
+
+
+class _Places(Request):
+    observations: str = Field(
+        min_length=1,
+        description="Parquet with one row for each observation, or a folder of an archive's files",
+    )
+    out: str = Field(min_length=1, description="Folder or URL of the survey; must not hold anything yet")
+    objects: str | None = Field(
+        None,
+        description="Table with one row for each object, with its period: Parquet, CSV, ECSV, FITS, VOTable; the files "
+        "of an archive can do without",
+    )
+
+
+class IngestRequest(ArchiveOptions, _Places):
+    """What to make a survey of, how, and who does it."""
+
+    format: str = Field(LONG, description="long (Parquet), auto, table, or an archive's: asassn-skypatrol-v1, ztf, ...")
+    workers: int | None = Field(
+        None, ge=0, description="Processes of a local Dask cluster; by default none: threads of this one"
+    )
+    scheduler: str | None = Field(None, description="Address of a Dask scheduler whose workers see the same folders")
+    cluster: ClusterOptions = Field(
+        default_factory=ClusterOptions, description="TLS of a scheduler elsewhere (files on the worker), memory"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.format != LONG:
+            return self
+        for name in ("band", "radius", "flux_unit"):
+            if getattr(self, name) is not None:
+                raise InputError(
+                    expected="an archive's files",
+                    got="--format long",
+                    where=f"--{name.replace('_', '-')}",
+                    fix="say --format auto, or leave it out",
+                )
+        if self.objects is None:
+            raise InputError(
+                expected="a table of objects",
+                got="none",
+                where="--objects",
+                fix="give it; --format auto can do without",
+            )
+        return self
+
+    def options(self) -> ArchiveOptions:
+        """Return how to ingest, without what and where."""
+        return ArchiveOptions(**{name: getattr(self, name) for name in ArchiveOptions.model_fields})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,50 +151,6 @@ class IngestReport:
     """Whether the observations have magnitude errors."""
     periods: dict[str, int] | None = None
     """What another table of periods gave, as `with_periods` counts it."""
-
-
-def check_options(options: IngestOptions) -> None:
-    """Refuse options that make no sense.
-
-    Raises
-    ------
-    InputError
-        A number that is too small, a scratch folder that is not there.
-    """
-    for name, least in (("partitions", 1), ("memory", 2**20), ("workers", 1)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise InputError(
-                expected=f"{name} of at least {least}", got=str(value), where="ingest", fix=f"give a larger {name}"
-            )
-    if options.scratch is not None and not locate(options.scratch, what="scratch folder").exists():
-        raise InputError(
-            expected="a local folder for scratch",
-            got="nothing there",
-            where=options.scratch,
-            fix="make it, or leave it out",
-        )
-
-
-AUTO = "auto"
-"""Instead of a format: each file's is found out."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArchiveOptions:
-    """How to ingest the files of an archive."""
-
-    format: str = AUTO
-    """One of `FORMATS`, `TABLE` or `AUTO`."""
-    band: str | None = None
-    """Only this band's observations; `ALL_BANDS` for all in one light curve. None where there is only one."""
-    radius: float | None = None
-    """Objects are matched by position within this many arcseconds, instead of by identifier."""
-    flux_unit: str | None = None
-    """Of the format `TABLE`: its magnitudes are fluxes, in this unit."""
-    ingest: IngestOptions = field(default_factory=IngestOptions)
-    """Names of the columns of the table of objects (and of the observations in the format `TABLE`), time system,
-    partitions, memory."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,45 +20,10 @@ from varstar_batch.training.fit import TrainingSet
 from varstar_batch.training.folds import Split, fold_splits, star_groups
 from varstar_batch.training.inputs import check_finite, fold_inputs
 from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves, count_classes
-from varstar_batch.training.recipes import Recipe, find_recipe
+from varstar_batch.training.options import TrainingOptions
+from varstar_batch.training.recipes import Recipe
 
 FEWEST_CLASSES = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """How to train. What is None is as the architecture's recipe has it."""
-
-    architecture: str = "paper"
-    """One of `RECIPES`."""
-    folds: int = 5
-    """Of the cross-validation; 0 or 1 hold out one fifth, once."""
-    epochs: int | None = None
-    """Passes over the training set (Keras's epochs), at least 1."""
-    batch_size: int | None = None
-    """Light curves of a step, at least 1."""
-    learning_rate: float | None = None
-    """Of Adam, > 0."""
-    min_per_class: int = 400
-    """A class with fewer usable light curves is rare, >= 1."""
-    max_per_class: int = 5000
-    """Most light curves of a class, >= `min_per_class`; a choice for whoever reads the surveys."""
-    drop_rare_classes: bool = False
-    """Leave rare classes out, instead of refusing; the network will never answer with one of them."""
-    seed: int = 1
-    """Of the choice, the folds, and the training; 0 to 2**31 - 1."""
-
-    def recipe(self) -> Recipe:
-        """Return the architecture's recipe with what these options say.
-
-        Raises
-        ------
-        InputError
-            There is no such architecture.
-        """
-        chosen = {name: getattr(self, name) for name in ("epochs", "batch_size", "learning_rate")}
-        given = {name: value for name, value in chosen.items() if value is not None}
-        return replace(find_recipe(self.architecture), **given)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -98,7 +63,7 @@ class TrainingPlan:
 
     def describe(self) -> dict[str, JsonValue]:
         """Return what tells this training from another, for people."""
-        options: dict[str, JsonValue] = asdict(self.options)
+        options: dict[str, JsonValue] = self.options.model_dump()
         return {**options, "light_curves": len(self.data.objects), "versions": dict(_versions())}
 
 
@@ -192,7 +157,7 @@ def _recipe_record(recipe: Recipe) -> dict[str, JsonValue]:
 
 
 def _fingerprint(data: TrainingSet, recipe: Recipe, options: TrainingOptions) -> str:
-    parts = [data.objects.classes, data.objects.fingerprint, _recipe_record(recipe), asdict(options), _versions()]
+    parts = [data.objects.classes, data.objects.fingerprint, _recipe_record(recipe), options.model_dump(), _versions()]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
     digest.update(data.inputs.curves.tobytes())
     digest.update(b"" if data.inputs.features is None else data.inputs.features.tobytes())

@@ -22,6 +22,7 @@ from varstar_batch.survey.decode import to_float64
 from varstar_batch.survey.open import Partition, Survey, open_survey
 from varstar_batch.survey.read import partition_shape, read_batches
 from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves, Rows, take_light_curves
+from varstar_batch.training.options import survey_names
 
 BATCH_OBSERVATIONS = 2**20
 
@@ -102,12 +103,6 @@ def read_labelled(
         # Nobody can say which objects the partition holds, so whatever was trained would not be what was asked for.
         raise InputError(expected=error.expected, got=error.got, where=error.where, fix=error.fix) from error
     return LabelledLightCurves.concat(parts)
-
-
-def survey_names(urls: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Return short, different names of surveys: the last parts of their URLs."""
-    names = [os.fspath(url).rstrip("/").rsplit("/", 1)[-1] for url in urls]
-    return [name if names.count(name) == 1 else f"{name} ({k + 1})" for k, name in enumerate(names)]
 
 
 def _read_labels(number: int, survey: Survey, partition: Partition, known: tuple[str, ...]) -> _Labels:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from pydantic import JsonValue
@@ -111,6 +111,6 @@ def _training_record(plan: TrainingPlan) -> dict[str, JsonValue]:
         "bands": [*bands],
         "unusable": dict(plan.unusable),
         "dropped_classes": list(plan.dropped_classes),
-        "options": {key: value for key, value in asdict(plan.options).items() if value is not None},
+        "options": plan.options.model_dump(exclude_none=True),
         "recipe": {key: value for key, value in recipe.items() if key not in ("preprocessing", "features")},
     }
