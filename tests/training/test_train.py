@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,10 @@ from varstar_batch.training.recipes import PAPER
 from varstar_batch.training.train import measure_precision, train
 
 OPTIONS = TrainingOptions(architecture="tiny", folds=2, min_per_class=5)
+
+
+def with_options(**others: Any) -> TrainingOptions:
+    return OPTIONS.model_copy(update=others)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -120,7 +125,7 @@ def test_a_training_that_was_cut_off_ends_as_if_it_had_not_been(trained):
 
 
 def test_a_damaged_checkpoint_counts_as_none():
-    plan = plan_training(labelled_sines(60), replace(OPTIONS, epochs=1))
+    plan = plan_training(labelled_sines(60), with_options(epochs=1))
     kept = Kept()
     names = ["fold-1.npz", "fold-2.npz", "all.npz"]
     kept.update(zip(names, (b"", b"PK\x03\x04 nothing", b"text"), strict=True))
@@ -132,7 +137,7 @@ def test_the_plan_is_the_same_for_the_same_data_and_seed():
     data = labelled_sines(60)
     first, again = plan_training(data, OPTIONS), plan_training(data, OPTIONS)
     assert first.fingerprint == again.fingerprint
-    for other in (replace(OPTIONS, seed=2), replace(OPTIONS, epochs=3), replace(OPTIONS, folds=3)):
+    for other in (with_options(seed=2), with_options(epochs=3), with_options(folds=3)):
         assert plan_training(data, other).fingerprint != first.fingerprint
     data.light_curves.mag[5] += 0.1
     assert plan_training(data, OPTIONS).fingerprint != first.fingerprint
@@ -181,7 +186,7 @@ def test_augmented_light_curves_are_what_the_network_sees():
     recipe = replace(TINY, augment=shrink, class_weights=0.5, schedule="cosine")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipes, "RECIPES", MappingProxyType({"tiny": recipe}))
-        plan = plan_training(labelled_sines(120), replace(OPTIONS, epochs=2, folds=0))
+        plan = plan_training(labelled_sines(120), with_options(epochs=2, folds=0))
         result = train(plan, "x")
     assert [n for n, _ in seen] == [96, 96, 120, 120]
     assert len({chance for _, chance in seen}) == 4
@@ -222,9 +227,9 @@ def only(data, codes):
     ("data", "options", "part"),
     [
         (only(labelled_sines(120), [0]), OPTIONS, "of two classes or more, at least 5 of each, got CEP 20 only"),
-        (labelled_sines(120), replace(OPTIONS, min_per_class=21), "got no class only"),
+        (labelled_sines(120), with_options(min_per_class=21), "got no class only"),
         (only(labelled_sines(120), [0, 1, 2, 3, 5]), OPTIONS, "at least 5 usable light curves of each class, got RR 0"),
-        (labelled_sines(24), replace(OPTIONS, min_per_class=4, folds=5), "at least 5 stars of each class"),
+        (labelled_sines(24), with_options(min_per_class=4, folds=5), "at least 5 stars of each class"),
     ],
 )
 def test_data_that_cannot_be_trained_on(data, options, part):
@@ -238,7 +243,7 @@ def test_rare_classes_are_left_out_on_request_and_never_answered():
     data = data.take(np.flatnonzero((data.class_code != 4) | (np.arange(120) < 12)))
     with pytest.raises(InputError, match=r"got RR 2; .*--drop-rare-classes"):
         plan_training(data, OPTIONS)
-    plan = plan_training(data, replace(OPTIONS, drop_rare_classes=True, epochs=4, folds=0))
+    plan = plan_training(data, with_options(drop_rare_classes=True, epochs=4, folds=0))
     assert plan.dropped_classes == ("RR",)
     assert plan.counts == {"CEP": 20, "DSCUT": 20, "ECL": 20, "M": 20, "RR": 0, "SR": 20}
     result = train(plan, "five")

@@ -159,7 +159,10 @@ def _request(model: type[R], options: Mapping[str, _Option], given: Mapping[str,
         problem = error.errors()[0]
         where = _flag(str(problem["loc"][-1])) if problem["loc"] else "options"
         raise InputError(
-            expected=problem["msg"], got=repr(problem["input"]), where=where, fix="see the command's --help"
+            expected=problem["msg"].removeprefix("Input should be "),
+            got=repr(problem["input"]),
+            where=where,
+            fix="see the command's --help",
         ) from None
 
 
