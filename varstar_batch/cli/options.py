@@ -101,7 +101,8 @@ def _options(
 
 def _option(path: tuple[str, ...], field: FieldInfo, positional: bool) -> _Option:
     """Return the parameter for a field; its default is None, which leaves the field as the model has it."""
-    name, kind = path[-1], field.annotation
+    name = path[-1]
+    kind: Any = field.annotation
     default = None if field.is_required() or isinstance(field.default, bool) else field.default
     bounds: dict[str, Any] = {}
     for each in field.metadata:
@@ -111,7 +112,7 @@ def _option(path: tuple[str, ...], field: FieldInfo, positional: bool) -> _Optio
         read, kind, bounds = partial(parse_bytes, option=_flag(name)), str, {}
         default = default and format_bytes(default)
     elif get_origin(kind) is tuple and positional:
-        kind = list[get_args(kind)[0]]  # type: ignore[misc]
+        kind = list[get_args(kind)[0]]
     elif get_origin(kind) is tuple:
         read, kind, default = _listed, str, default and ",".join(default)
     text = f"{field.description}." if default in {None, ""} else f"{field.description}. [default: {default}]"
