@@ -112,7 +112,7 @@ def _option(path: tuple[str, ...], field: FieldInfo, positional: bool) -> _Optio
         read, kind, bounds = partial(parse_bytes, option=_flag(name)), str, {}
         default = default and format_bytes(default)
     elif get_origin(kind) is tuple and positional:
-        kind = list[get_args(kind)[0]]
+        kind = list[get_args(kind)[0]]  # type: ignore[misc]
     elif get_origin(kind) is tuple:
         read, kind, default = _listed, str, default and ",".join(default)
     text = f"{field.description}." if default in {None, ""} else f"{field.description}. [default: {default}]"
