@@ -10,7 +10,6 @@ import typer
 
 from varstar_batch.api import ClassifyRequest, classify_survey
 from varstar_batch.cli.console import (
-    DONE_WITH_FAILURES,
     agreement,
     note,
     out,
@@ -20,8 +19,8 @@ from varstar_batch.cli.console import (
     say,
     warning_line,
 )
-from varstar_batch.cli.demo import demo
 from varstar_batch.cli.options import JsonOption, takes
+from varstar_batch.errors import ExitCode
 from varstar_batch.progress import Advance, progress
 from varstar_batch.runs.plan import RunPlan
 from varstar_batch.runs.prepare import Prepared, expected_objects, plan_run
@@ -29,12 +28,6 @@ from varstar_batch.runs.stages import RunObserver
 
 SETTINGS = ("engine", "precision", "chunk_memory", "max_failed_fraction", "lost_gpus")
 """Of the configuration, what has an option of its own."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to `varstar`."""
-    app.command()(classify)
-    app.command()(demo)
 
 
 @takes(ClassifyRequest, arguments=("survey", "catalog"), leave_out=("mode", "abandon_unfinished"), settings=SETTINGS)
@@ -65,7 +58,7 @@ def classify(
     else:
         print_record(record, prepared)
     if record["failed_partitions"]:
-        raise typer.Exit(DONE_WITH_FAILURES)
+        raise typer.Exit(ExitCode.FAILURES)
 
 
 class _Terminal(RunObserver):

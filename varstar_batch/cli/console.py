@@ -11,10 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from varstar_batch.errors import ExitCode, InputError
+from varstar_batch.errors import InputError
 from varstar_batch.progress import err
-
-DONE_WITH_FAILURES = ExitCode.FAILURES
 
 out = Console(highlight=False, soft_wrap=True)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from varstar_batch.errors import PartitionError, VarstarError, one_line
+from varstar_batch.errors import ExitCode, PartitionError, VarstarError, one_line
 from varstar_batch.files.object_store import kind_of, storage_errors
 from varstar_batch.runs.chunks import RunContext
 from varstar_batch.runs.plan import Chunk
@@ -32,7 +32,7 @@ PartitionResult = tuple[ChunkRecord, ...] | Failure
 class StorageLostError(VarstarError):
     """The storage of survey or catalog failed for longer than it was waited for: the run can be resumed."""
 
-    exit_code = 1
+    exit_code = ExitCode.FAILURES
 
 
 def attempt(function: Callable[..., Any], partition: str, *arguments: Any, first_pause: float = FIRST_PAUSE) -> Any:
