@@ -16,14 +16,8 @@ SENTINEL = 99.99
 """Magnitude error of an upper limit, as ASAS-SN writes it: cleaning drops it and counts it."""
 
 OBSERVATIONS = pa.schema(
-    [
-        pa.field("object_id", pa.large_string()),
-        pa.field("time", pa.float64()),
-        pa.field("mag", pa.float32()),
-        pa.field("mag_err", pa.float32()),
-        pa.field("band", pa.large_string()),
-        pa.field("camera", pa.large_string()),
-    ]
+    {"object_id": pa.large_string(), "time": pa.float64(), "mag": pa.float32(), "mag_err": pa.float32()}
+    | {"band": pa.large_string(), "camera": pa.large_string()}
 )
 """Of every archive's observations: times in days, magnitudes; band and camera null where the archive has none."""
 
@@ -98,10 +92,8 @@ def make_content(
         Of the objects.
     """
     n = len(columns["time"])
-    arrays = [
-        _array(object_id if name == "object_id" else columns.get(name), kind, n)
-        for name, kind in zip(OBSERVATIONS.names, OBSERVATIONS.types, strict=True)
-    ]
+    values = {**columns, "object_id": object_id}
+    arrays = [_array(values.get(one.name), one.type, n) for one in OBSERVATIONS]
     table = pa.Table.from_arrays(arrays, schema=OBSERVATIONS)
     left_out = {}
     kept = np.ones(n, np.bool_)
@@ -110,9 +102,7 @@ def make_content(
         if count:
             left_out[reason] = count
             kept &= ~bad
-    if left_out:
-        table = table.filter(pa.array(kept))
-    return FileContent(table, left_out, positions or {})
+    return FileContent(table.filter(pa.array(kept)) if left_out else table, left_out, positions or {})
 
 
 def limits_and_magnitudes(mags: pa.ChunkedArray, errors: pa.ChunkedArray) -> tuple[Any, Any]:

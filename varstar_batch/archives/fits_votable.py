@@ -15,27 +15,16 @@ import pyarrow as pa
 
 from varstar_batch.archives.content import UnreadableFileError
 
+# What astropy raises on damaged files: it does not check them, so that anything may break.
 _DAMAGE = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    OSError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    AssertionError,
-    struct.error,
-    zlib.error,
-    ExpatError,
-    Warning,
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError, EOFError, MemoryError),
+    *(RuntimeError, AssertionError, struct.error, zlib.error, ExpatError, Warning),
 )
-"""What astropy raises on damaged files: it does not check them, so that anything may break."""
 
-_LOCK = threading.Lock()
 # Filters of warnings are the process's, and astropy is bound to the GIL anyway.
+_LOCK = threading.Lock()
 
+# To which these columns are brought.
 _UNITS = {"ra": "deg", "dec": "deg", "period": "d"}
 
 
@@ -116,32 +105,24 @@ def _column(table: Any, name: str) -> pa.Array:
     unit = _UNITS.get(name.lower())
     if unit and getattr(column, "unit", None) is not None:
         column = _in_unit(column, unit)
-    mask = np.asarray(getattr(column, "mask", np.zeros(len(column), np.bool_)), np.bool_)
     if column.ndim == 2 or (column.dtype.kind == "O" and any(isinstance(one, np.ndarray) for one in column)):
-        return _lists(column)
-    mask = np.broadcast_to(mask, len(column))
+        rows = [np.ma.asarray(one).ravel() for one in column]
+        offsets = pa.array(np.cumsum([0, *(len(one) for one in rows)]), pa.int64())
+        flat = np.ma.concatenate(rows)  # type: ignore[no-untyped-call]
+        return pa.LargeListArray.from_arrays(offsets, _plain(np.ma.getdata(flat), np.ma.getmaskarray(flat)))
+    mask = np.broadcast_to(np.asarray(getattr(column, "mask", False), np.bool_), len(column))
     values = np.asarray(column.filled() if hasattr(column, "filled") else column)
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8")
-    if values.dtype.kind in "UO":
-        texts = [None if hidden else str(value).strip() for value, hidden in zip(values.tolist(), mask, strict=True)]
-        return pa.array(texts, pa.large_string())
-    if values.dtype.kind not in "biuf":
-        return pa.array([str(value) for value in values.tolist()], pa.large_string())
-    return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=mask)
+    return _plain(values, mask)
 
 
-def _lists(column: Any) -> pa.Array:
-    """Return arrays in a column, of fixed or variable length; what is masked in them is null."""
-    rows = [np.ma.asarray(one).ravel() for one in column]
-    offsets = np.cumsum([0, *(len(one) for one in rows)])
-    values = np.ma.concatenate(rows)  # type: ignore[no-untyped-call]
-    data, mask = np.ma.getdata(values), np.ma.getmaskarray(values)
-    if data.dtype.kind not in "biuf":
-        flat = pa.array([None if hidden else str(value) for value, hidden in zip(data.tolist(), mask, strict=True)])
-    else:
-        flat = pa.array(data.astype(data.dtype.newbyteorder("=")), mask=mask)
-    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), flat)
+def _plain(values: np.ndarray, mask: np.ndarray) -> pa.Array:
+    """Return numbers, or anything else as texts; null where they are masked."""
+    if values.dtype.kind in "biuf":
+        return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=mask)
+    texts = [None if hidden else str(value).strip() for value, hidden in zip(values.tolist(), mask, strict=True)]
+    return pa.array(texts, pa.large_string())
 
 
 def _in_unit(column: Any, unit: str) -> Any:

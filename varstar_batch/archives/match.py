@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -40,16 +41,14 @@ def objects_met(tally: Tally, where: str) -> pa.Table:
     names = sorted(tally.object_ids)
     if not names:
         raise InputError(expected="at least one object", got="none", where=where, fix="check the folder")
-    nowhere = (np.nan, np.nan)
-    spots = np.array([tally.positions.get(name, nowhere) for name in names])
-    return pa.table(
-        {
-            "object_id": pa.array(names, pa.large_string()),
-            "period": pa.nulls(len(names), pa.float64()),
-            "ra": pa.array(spots[:, 0], from_pandas=True),
-            "dec": pa.array(spots[:, 1], from_pandas=True),
-        }
-    )
+    columns = {"object_id": pa.array(names, pa.large_string()), "period": pa.nulls(len(names), pa.float64())}
+    ra, dec = (pa.array(values, from_pandas=True) for values in _positions(tally, names))
+    return pa.table(columns | {"ra": ra, "dec": dec})
+
+
+def _positions(tally: Tally, names: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Return right ascensions and declinations [deg] of objects, (2, n); NaN where there are none."""
+    return np.array([tally.positions.get(name, (np.nan, np.nan)) for name in names]).T
 
 
 def match_objects(objects: pa.Table, tally: Tally, radius: float | None, where: str) -> tuple[pa.Table, Matched]:
@@ -85,10 +84,8 @@ def match_objects(objects: pa.Table, tally: Tally, radius: float | None, where: 
             where="--radius",
             fix="leave --radius out, and objects are matched by identifier",
         )
-    nowhere = (np.nan, np.nan)
-    spots = np.array([tally.positions.get(name, nowhere) for name in met])
-    rows = [objects[name].to_numpy() for name in ("ra", "dec")]
-    match = match_positions(spots[:, 0], spots[:, 1], rows[0], rows[1], radius / 3600)
+    ra, dec = _positions(tally, met)
+    match = match_positions(ra, dec, objects["ra"].to_numpy(), objects["dec"].to_numpy(), radius / 3600)
     names = ids.to_pylist()
     called = {name: names[row] for name, row in zip(met, match.row.tolist(), strict=True) if row >= 0}
     unmatched = int((match.row < 0).sum())

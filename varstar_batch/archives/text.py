@@ -11,8 +11,11 @@ import pyarrow.csv as pv
 
 from varstar_batch.archives.content import UnreadableFileError
 
+# Within so many lines the values begin, and none of them is longer.
 _HEAD_LINES = 1000
 _HEAD_BYTES = 2**16
+
+# What is left out of texts with blanks, so that one of them stands between two fields.
 _COMMENTS = re.compile(rb"(?m)^[ \t]*#[^\n]*\n?")
 _BLANKS = re.compile(rb"[ \t\r]+")
 _EDGES = re.compile(rb"(?m)^ | $")
@@ -52,19 +55,18 @@ def find_head(content: bytes) -> Head:
         if place >= len(content):
             break
         end = content.find(b"\n", place, place + _HEAD_BYTES)
-        end = (len(content) if len(content) - place <= _HEAD_BYTES else -1) if end < 0 else end
-        if end < 0:
+        if end < 0 and len(content) - place > _HEAD_BYTES:
             raise UnreadableFileError("lines of a table", f"a line of more than {_HEAD_BYTES} bytes")
-        line = content[place:end].strip()
-        is_comment = line.startswith(b"#")
-        if b"," in line and not is_comment:
-            names = _decoded(line).split(",")
-            return Head(tuple(name.strip().strip('"') for name in names), ",", end + 1, len(names))
-        fields = _decoded(line.lstrip(b"# ")).split()
+        end = len(content) if end < 0 else end
+        line = _decoded(content[place:end].strip())
+        is_comment = line.startswith("#")
+        if "," in line and not is_comment:
+            names = tuple(name.strip().strip('"') for name in line.split(","))
+            return Head(names, ",", end + 1, len(names))
+        fields = tuple(line.lstrip("# ").split())
         if fields and not is_comment and _is_number(fields[0]):
             return Head(above, " ", place, len(fields))
-        if fields:
-            above = tuple(fields)
+        above = fields or above
         place = end + 1
     if not above:
         raise UnreadableFileError("a table", "an empty file" if not content.strip() else "no line of values")

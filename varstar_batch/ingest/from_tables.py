@@ -210,9 +210,8 @@ def _correct(correction: TimeCorrection, index: IntArray, rows: pa.Table) -> pa.
 
 
 def _declared_time_system(objects: pa.Table, where: str) -> str:
-    values = []
-    if "time_system" in objects.column_names:
-        values = pc.unique(objects["time_system"].cast(pa.large_string())).drop_null().to_pylist()
+    there = "time_system" in objects.column_names
+    values = pc.unique(objects["time_system"].cast(pa.large_string())).drop_null().to_pylist() if there else []
     if len(values) == 1:
         return str(values[0])
     raise InputError(

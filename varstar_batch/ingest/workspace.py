@@ -113,7 +113,7 @@ def _stamps_of(url: str | os.PathLike[str], what: str) -> list[str]:
 
 @contextmanager
 def _locked(path: Path, out: Location) -> Iterator[None]:
-    # The system lets go of it when the process dies, however it dies.
+    """Hold a file that nobody else holds: the system lets go of it when the process dies, however it dies."""
     descriptor = _take(path, out)
     try:
         yield
@@ -126,14 +126,16 @@ def _locked(path: Path, out: Location) -> Iterator[None]:
 
 
 def _take(path: Path, out: Location) -> int:
-    """Return the descriptor of a file that nobody else holds, and that is the one of this name."""
+    """Return the descriptor of the file of this name, once it is held."""
     while True:
         descriptor = writable(str(out), "survey", lambda: os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Who held it may have removed it since it was opened here, and a third may hold one of the same name.
-            if _is_named(descriptor, path):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
+        except FileNotFoundError:
+            pass
         except BlockingIOError as error:
             os.close(descriptor)
             raise InputError(
@@ -143,10 +145,3 @@ def _take(path: Path, out: Location) -> int:
                 fix="wait for it, or choose another output",
             ) from error
         os.close(descriptor)
-
-
-def _is_named(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
