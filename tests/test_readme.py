@@ -112,6 +112,12 @@ def test_the_configuration_is_valid() -> None:
 
 
 def test_the_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        if not target.startswith("http"):
-            assert (ROOT / target).exists(), target
+    home = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Homepage"]
+    raw = home.replace("github.com", "raw.githubusercontent.com")
+    for picture, target in re.findall(r"(!?)\[[^]]*\]\(([^)]+)\)", README):
+        # Absolute, since the README is read on the package index, too.
+        assert target.startswith("https://"), target
+        if target.startswith((home, raw)):
+            place = f"{raw}/main/" if picture else f"{home}/blob/main/"
+            assert target.startswith(place)
+            assert (ROOT / target.removeprefix(place)).exists(), target

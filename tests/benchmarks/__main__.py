@@ -44,6 +44,8 @@ PARTS = {
 
 RESULTS = ROOT / "tests" / "benchmarks" / "results.json"
 PLOT = ROOT / "docs" / "benchmarks.png"
+PICTURES = "https://raw.githubusercontent.com/varstar-batch/varstar-batch/main/"
+"""Before paths in the README, which the package index shows, too."""
 README = ROOT / "README.md"
 PART_SECONDS = 1500
 """After which a part is ended and counts as failed."""
@@ -92,7 +94,7 @@ def run_part(name: str, options: Options) -> Part:
 def publish(results: dict[str, Any]) -> None:
     """Write the plot and the README's section from results."""
     drawn = draw(results, PLOT)
-    write_section(README, section(results, str(PLOT.relative_to(ROOT)) if drawn else None))
+    write_section(README, section(results, f"{PICTURES}{PLOT.relative_to(ROOT)}" if drawn else None))
 
 
 def _run_apart(name: str) -> dict[str, Any]:
