@@ -6,7 +6,6 @@ import io
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,16 +20,15 @@ from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.classify import classify
-from varstar_batch.model.engines.engine import Engine, EngineName, Precision
+from varstar_batch.model.engines.engine import Engine
 from varstar_batch.model.engines.open import open_engine
 from varstar_batch.runs.chunks import peak_memory
+from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.estimate import Rates, Workload, measure_workload
 from varstar_batch.runs.plan import RunPlan, split
+from varstar_batch.runs.prepare import sample_footers
 from varstar_batch.survey.open import Partition, Source
-from varstar_batch.survey.read import PartitionShape, SurveyBatch, batch_observations, partition_shape, read_batches
-
-FOOTERS = 1_000
-"""Read at the most; where there are more partitions, an even sample of them."""
+from varstar_batch.survey.read import SurveyBatch, batch_observations, read_batches
 
 SAMPLE_OBJECTS = 6_000
 """Light curves that a worker is timed with: a second or so."""
@@ -68,22 +66,17 @@ def survey_workload(plan: RunPlan) -> Workload:
     InputError
         No footer can be read.
     """
-    partitions = plan.survey.partitions
-    every = max(1, len(partitions) // FOOTERS)
-    source, memory = plan.survey.source, plan.config.chunk_memory
-
-    def look(partition: Partition) -> tuple[int, PartitionShape, int] | None:
-        try:
-            shape = partition_shape(source, partition)
-        except (PartitionError, OSError):
-            return None  # the run itself will say what is wrong with it
-        return partition.size, shape, len(split(partition, shape, memory))
-
-    with ThreadPoolExecutor(8) as pool:
-        shapes = [shape for shape in pool.map(look, partitions[::every]) if shape is not None]
+    partitions, memory = plan.survey.partitions, plan.config.chunk_memory
+    shapes = [
+        (partition.size, shape, len(split(partition, shape, memory)))
+        for partition, shape in sample_footers(plan.survey)
+    ]
     if not shapes:
         raise InputError(
-            expected="a partition whose footer can be read", got="none", where=source.url, fix="look at the survey"
+            expected="a partition whose footer can be read",
+            got="none",
+            where=plan.survey.source.url,
+            fix="look at the survey",
         )
     return measure_workload(shapes, len(partitions), sum(partition.size for partition in partitions))
 
@@ -106,17 +99,14 @@ def calibrate(plan: RunPlan, bundle: Bundle, workers: int) -> Rates:
         No partition can be read.
     """
     count = max(1, min(workers, default_workers()))
-    arguments = (plan.survey.source, _candidates(plan), bundle, plan.config.engine, plan.config.precision)
+    arguments = (plan.survey.source, _candidates(plan), bundle, plan.config)
     with open_client(count, None) as client:
         if client is None:
             raise AssertionError("unreachable: a local cluster of one or more workers")
         names = list(client.scheduler_info(n_workers=-1)["workers"])
 
         def everywhere(objects: int) -> list[Sample | None]:
-            tasks = [
-                client.submit(measure, *arguments, objects, plan.config.chunk_memory, workers=[name], pure=False)
-                for name in names
-            ]
+            tasks = [client.submit(measure, *arguments, objects, workers=[name], pure=False) for name in names]
             return list(client.gather(tasks))
 
         loading = load_ahead(plan.survey)  # as a run does: it is part of what the command holds
@@ -152,21 +142,16 @@ def combine(samples: Sequence[Sample], *, start_up: float, command_memory: int) 
 
 
 def measure(
-    source: Source,
-    partitions: Sequence[Partition],
-    bundle: Bundle,
-    engine: EngineName,
-    precision: Precision,
-    objects: int,
-    chunk_memory: int,
+    source: Source, partitions: Sequence[Partition], bundle: Bundle, config: RunConfig, objects: int
 ) -> Sample | None:
     """Read, fold, classify and write `objects` light curves, those of several partitions if need be, and time it."""
-    opened = open_engine(bundle, engine, precision, 1)
+    opened = open_engine(bundle, config.engine, config.precision, 1)
+    at_once = min(batch_observations(config.chunk_memory), MAX_OBSERVATIONS)
     warm, sample = False, None
     for partition in partitions:
         start = time.perf_counter()
         try:
-            found = _first_rows(source, partition, objects - (sample.objects if sample else 0), chunk_memory)
+            found = _first_rows(source, partition, objects - (sample.objects if sample else 0), at_once)
         except (PartitionError, OSError):
             continue
         if found is None:
@@ -241,11 +226,9 @@ def _candidates(plan: RunPlan) -> tuple[Partition, ...]:
     return tuple(by_size[first : first + CANDIDATES])
 
 
-def _first_rows(
-    source: Source, partition: Partition, objects: int, chunk_memory: int
-) -> tuple[SurveyBatch, float] | None:
+def _first_rows(source: Source, partition: Partition, objects: int, at_once: int) -> tuple[SurveyBatch, float] | None:
     """Return the first objects of a partition, and which share they are of what was read for them."""
-    for batch in read_batches(source, partition, None, min(batch_observations(chunk_memory), MAX_OBSERVATIONS)):
+    for batch in read_batches(source, partition, None, at_once):
         read = int(batch.light_curves.offsets[-1])
         if len(batch.period) == 0:
             continue
