@@ -32,22 +32,15 @@ DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """What `deploy/prefect.yaml` leaves open.
-
-    Parameters
-    ----------
-    survey, catalog : str
-        Folders or URLs; of absolute paths, since runs start elsewhere.
-    models : str
-        Folder or URL where training leaves bundles.
-    image : str
-        Container image of the Kubernetes pool.
-    """
+    """What `deploy/prefect.yaml` leaves open."""
 
     survey: str
     catalog: str
+    """Folders or URLs; absolute paths, since runs start elsewhere."""
     models: str = "models"
+    """Folder or URL where training leaves bundles."""
     image: str = ""
+    """Container image of the Kubernetes pool."""
 
     def environment(self) -> dict[str, str]:
         """Return the variables by which the file's templates take them."""
@@ -65,7 +58,7 @@ class Deployed:
     notify: str = ""
 
 
-def deploy(
+def deploy_site(
     client: SyncPrefectClient, site: Site, kind: Kind = "local", folder: Path = DEPLOY, notify: str | None = None
 ) -> Deployed:
     """Apply everything in `folder`, `prefect.yaml` and `automations.yaml`.

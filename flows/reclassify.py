@@ -16,7 +16,7 @@ from varstar_batch.api import ClassifiedSurvey, ClassifyRequest, classify_survey
 from varstar_batch.catalog.compare import Difference, open_comparison
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.errors import ExitCode, VarstarError
-from varstar_batch.flows.artifacts import Links, key_of, progress_artifact, show_counts, show_dashboard, show_summary
+from varstar_batch.flows.artifacts import Links, in_log_and_ui, show_counts, show_dashboard, show_summary
 from varstar_batch.flows.common import (
     FLOW,
     STAGE,
@@ -26,7 +26,6 @@ from varstar_batch.flows.common import (
     tell_errors_in_one_line,
 )
 from varstar_batch.flows.events import emit_published
-from varstar_batch.progress import progress
 from varstar_batch.report import write_report
 from varstar_batch.runs.prepare import Prepared, expected_objects
 from varstar_batch.runs.stages import RunObserver
@@ -116,17 +115,9 @@ class _PrefectRun(RunObserver):
 
     @contextmanager
     def classifying(self, prepared: Prepared) -> Iterator[Callable[[int], None]]:
-        title, total, unit = "Classifying", expected_objects(prepared.plan.survey), "light curves"
-        with (
-            progress(title, total, unit, log=self.note) as in_log,
-            progress_artifact(title, total, unit, key_of("progress", self.catalog)) as in_ui,
-        ):
-
-            def on_rows(amount: int) -> None:
-                in_log(amount)
-                in_ui(amount)
-
-            yield on_rows
+        show = in_log_and_ui(get_run_logger(), self.catalog)
+        with show("Classifying", expected_objects(prepared.plan.survey), "light curves") as advance:
+            yield advance
 
 
 @task(name="report", **STAGE)

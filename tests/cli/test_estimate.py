@@ -15,7 +15,7 @@ from varstar_batch.cli import main
 from varstar_batch.cluster.measure_rates import Sample, combine, with_rates
 from varstar_batch.errors import InputError
 from varstar_batch.progress import duration, pace
-from varstar_batch.runs.estimate import Prices, Rates, Workload, estimate, measure_workload, read_rates
+from varstar_batch.runs.estimate import Prices, Rates, Workload, foretell, measure_workload, read_rates
 from varstar_batch.survey.read import PartitionShape, RowGroupShape
 
 MEMORY = 256 * 2**20
@@ -41,7 +41,7 @@ def shape(rows: int | None, observations: int) -> PartitionShape:
 
 
 def test_the_time_is_the_sum_of_the_stages_over_the_workers() -> None:
-    found = estimate(WORK, RATES, workers=10, chunk_memory=MEMORY)
+    found = foretell(WORK, RATES, workers=10, chunk_memory=MEMORY)
     assert found.cpu_seconds == pytest.approx(1e6 / 5_000 + 2e8 / 20e6 + 1e6 / 1e5)
     assert found.working == pytest.approx(found.cpu_seconds / 10)
     assert found.seconds == pytest.approx(4 + found.working + 2)
@@ -51,32 +51,32 @@ def test_the_time_is_the_sum_of_the_stages_over_the_workers() -> None:
 
 def test_the_last_chunks_leave_workers_idle() -> None:
     few = replace(WORK, chunks=3, partitions=3)
-    two, three = (estimate(few, RATES, workers=count, chunk_memory=MEMORY).working for count in (2, 3))
+    two, three = (foretell(few, RATES, workers=count, chunk_memory=MEMORY).working for count in (2, 3))
     assert two == pytest.approx(2 * three)
-    assert estimate(few, RATES, workers=50, chunk_memory=MEMORY).working == pytest.approx(three)
+    assert foretell(few, RATES, workers=50, chunk_memory=MEMORY).working == pytest.approx(three)
 
 
 def test_gpus_take_the_network_from_the_workers() -> None:
     fast = replace(RATES, gpu=1_000_000.0)
-    found = estimate(WORK, fast, workers=10, gpus=1, chunk_memory=MEMORY)
+    found = foretell(WORK, fast, workers=10, gpus=1, chunk_memory=MEMORY)
     assert found.cpu_seconds == pytest.approx(20)
     assert found.gpu_seconds == pytest.approx(1)
     assert (found.working, found.limited_by) == (pytest.approx(2), "workers")
-    slow = estimate(WORK, replace(fast, gpu=100_000.0), workers=10, gpus=2, chunk_memory=MEMORY)
+    slow = foretell(WORK, replace(fast, gpu=100_000.0), workers=10, gpus=2, chunk_memory=MEMORY)
     assert (slow.working, slow.limited_by) == (pytest.approx(5), "gpus")
     assert slow.gpu_hours == pytest.approx(2 * slow.seconds / 3600)
 
 
 def test_memory_is_bounded_by_the_chunks() -> None:
-    small = estimate(WORK, RATES, workers=4, chunk_memory=MEMORY)
+    small = foretell(WORK, RATES, workers=4, chunk_memory=MEMORY)
     assert small.worker_memory == RATES.worker_memory + WORK.chunk_memory
     assert small.memory == 4 * small.worker_memory + RATES.command_memory
-    large = estimate(replace(WORK, chunk_memory=2**40), RATES, workers=4, chunk_memory=MEMORY)
+    large = foretell(replace(WORK, chunk_memory=2**40), RATES, workers=4, chunk_memory=MEMORY)
     assert large.worker_memory == RATES.worker_memory + MEMORY
 
 
 def test_the_cost_is_of_all_hours_from_start_to_end() -> None:
-    found = estimate(
+    found = foretell(
         WORK,
         replace(RATES, gpu=1e6),
         workers=10,
@@ -94,7 +94,7 @@ def test_the_cost_is_of_all_hours_from_start_to_end() -> None:
 )
 def test_more_workers_never_take_longer(workers: int, objects: int, chunks: int) -> None:
     work = replace(WORK, objects=objects, chunks=chunks)
-    fewer, more = (estimate(work, RATES, workers=count, chunk_memory=MEMORY) for count in (workers, workers + 1))
+    fewer, more = (foretell(work, RATES, workers=count, chunk_memory=MEMORY) for count in (workers, workers + 1))
     assert more.working <= fewer.working * (1 + 1e-12)
     assert fewer.working >= fewer.cpu_seconds / workers * (1 - 1e-12)
 
@@ -102,7 +102,7 @@ def test_more_workers_never_take_longer(workers: int, objects: int, chunks: int)
 @pytest.mark.parametrize(("workers", "gpus"), [(0, 0), (-1, 0), (1, -1), (0, 4), (4, 1)])
 def test_impossible_machines_are_refused(workers: int, gpus: int) -> None:
     with pytest.raises(InputError, match="--gpu"):
-        estimate(WORK, RATES, workers=workers, gpus=gpus, chunk_memory=MEMORY)
+        foretell(WORK, RATES, workers=workers, gpus=gpus, chunk_memory=MEMORY)
 
 
 def test_the_workload_of_all_partitions_is_their_sum() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -42,15 +43,39 @@ def print_json(content: Any) -> None:
     sys.stdout.write(json.dumps(content, indent=1, default=str) + "\n")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; columns of numbers stand to the right."""
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, exact: bool = False) -> None:
+    """Print a table; columns of numbers stand to the right.
+
+    Parameters
+    ----------
+    title : str
+        May be empty.
+    columns : sequence of str
+    rows : sequence of sequences
+    exact : bool
+        Of numbers that may be identifiers: without separators, and never folded; where a terminal is too narrow, the
+        rows stand one below the other, without what is None.
+    """
     table = Table(title=title or None, title_justify="left", header_style="bold")
     for index, name in enumerate(columns):
-        numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        number = bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
-    out.print(table)
+        table.add_row(*(_cell(value, exact) for value in row))
+    width = Measurement.get(out, out.options.update(width=10_000), table).maximum
+    if not exact or width <= out.width:
+        out.print(table)
+    elif not out.is_terminal:
+        Console(highlight=False, width=width).print(table)
+    else:
+        if title:
+            say(title)
+        longest = max(len(name) for name in columns)
+        for row in rows:
+            say("-" * min(out.width, 40))
+            for name, value in zip(columns, row, strict=True):
+                if value is not None:
+                    say(f"{name:<{longest}}  {_cell(value, exact)}")
 
 
 def print_counts(title: str, counts: Mapping[str, int], what: str) -> None:
@@ -86,14 +111,14 @@ def format_bytes(count: int) -> str:
     return f"{count / 2**20:.0f} MiB"
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, exact: bool) -> str:
     if value is None:
         return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.8g}" if exact else f"{value:.6g}"
+    if exact or not isinstance(value, int):
+        return str(value)
+    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:,}"
 
 
 def agreement(labels: dict[str, int]) -> str:

@@ -9,8 +9,7 @@ from varstar_batch.cli.options import JsonOption, takes
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import locate
 from varstar_batch.progress import duration
-from varstar_batch.runs.estimate import EstimateRequest, Prices, read_rates
-from varstar_batch.runs.estimate import estimate as foretell
+from varstar_batch.runs.estimate import EstimateRequest, Prices, foretell, read_rates
 
 
 @takes(EstimateRequest, arguments=("survey",), settings=("engine", "precision", "chunk_memory"))
@@ -18,7 +17,7 @@ def estimate(request: EstimateRequest, as_json: JsonOption = False) -> None:
     """Foretell time, memory and cost of classifying SURVEY, from its footers and a measurement of some seconds."""
     from varstar_batch.cluster.client import default_workers
     from varstar_batch.cluster.forking import load_ahead_of_workers
-    from varstar_batch.cluster.measure_rates import calibrate, survey_workload, with_rates
+    from varstar_batch.cluster.measure_rates import measure_rates, survey_workload, with_rates
     from varstar_batch.runs.prepare import plan_run
 
     count = default_workers() if request.workers is None else request.workers
@@ -26,7 +25,9 @@ def estimate(request: EstimateRequest, as_json: JsonOption = False) -> None:
         load_ahead_of_workers()  # as `varstar classify` does
     plan, bundle = plan_run(request.survey, request.model, request.run_config())
     workload = survey_workload(plan)
-    rates = calibrate(plan, bundle, count) if request.rates is None else read_rates(_read(request.rates), request.rates)
+    rates = (
+        measure_rates(plan, bundle, count) if request.rates is None else read_rates(_read(request.rates), request.rates)
+    )
     rates = with_rates(rates, classify_rate=request.rate, gpu_rate=request.gpu_rate)
     found = foretell(
         workload,

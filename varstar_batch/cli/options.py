@@ -22,8 +22,11 @@ from varstar_batch.survey.columns import SurveyConfig
 R = TypeVar("R", bound=Request)
 P = ParamSpec("P")
 
-ConfigOption = Annotated[str | None, typer.Option("--config", help="TOML file: [survey] names; engine, memory.")]
+ConfigOption = Annotated[str | None, typer.Option("--config", help="TOML file: [survey], [preprocessing], engine, ...")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE on top of it: survey.mag=Vmag.")]
+SurveyArgument = Annotated[str, typer.Argument(help="Folder or URL of a survey.")]
+CatalogArgument = Annotated[str, typer.Argument(help="Folder or URL of a catalog.")]
+RunOption = Annotated[str | None, typer.Option(help="Which run. [default: the current one]")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 NAMES: Mapping[str, str] = MappingProxyType({"insecure": "--insecure-scheduler"})

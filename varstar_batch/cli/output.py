@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from enum import StrEnum
 from itertools import islice
@@ -14,11 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
 
-from varstar_batch.cli.console import note, out, say
+from varstar_batch.cli.console import note, print_table, say
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import locate, writable
 
@@ -83,44 +80,10 @@ def _file_format(form: OutputFormat | None, out_file: str | None) -> Format:
     return form.value  # type: ignore[return-value]
 
 
-def print_fitting(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table, or, where a terminal is too narrow for it, its rows one below the other.
-
-    Parameters
-    ----------
-    title : str
-        May be empty.
-    columns : sequence of str
-    rows : sequence of sequences
-        Whole numbers are printed without separators, since they may be identifiers; None is left out.
-    """
-    table = Table(title=title or None, title_justify="left", header_style="bold")
-    for index, name in enumerate(columns):
-        number = bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
-        table.add_column(name, justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row))
-    width = Measurement.get(out, out.options.update(width=10_000), table).maximum
-    if width <= out.width:
-        out.print(table)
-        return
-    if not out.is_terminal:
-        Console(highlight=False, width=width).print(table)
-        return
-    if title:
-        say(title)
-    longest = max(len(name) for name in columns)
-    for row in rows:
-        say("-" * min(out.width, 40))
-        for name, value in zip(columns, row, strict=True):
-            if value is not None:
-                say(f"{name:<{longest}}  {_cell(value)}")
-
-
 def _print_rows(schema: pa.Schema, batches: Iterable[pa.RecordBatch], limit: int) -> None:
     rows = _rows(batches)
     shown = list(islice(rows, limit))
-    print_fitting("", schema.names, shown)
+    print_table("", schema.names, shown, exact=True)
     more = next(rows, None) is not None
     say(f"first {len(shown):,} rows; --out FILE or --format csv gives all" if more else f"{len(shown):,} rows")
 
@@ -129,12 +92,6 @@ def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Any, ...]]:
     for batch in batches:
         # Not by way of dictionaries: a query may well name two columns alike.
         yield from zip(*(column.to_pylist() for column in json_ready(batch).columns), strict=True)
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.8g}" if isinstance(value, float) else str(value)
 
 
 Format = Literal["csv", "json", "parquet"]

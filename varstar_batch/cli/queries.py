@@ -13,16 +13,14 @@ from varstar_batch.catalog.history import list_runs
 from varstar_batch.catalog.reader import open_catalog, star_history
 from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.cli.console import print_json, print_table, say
+from varstar_batch.cli.options import CatalogArgument, JsonOption, RunOption
 from varstar_batch.cli.output import OutputFormat, give_answer, json_ready
 
-CatalogArgument = Annotated[str, typer.Argument(help="Folder or URL of a catalog.")]
 FormatOption = Annotated[
     OutputFormat | None, typer.Option("--format", help="[default: table, or what --out's name ends in]")
 ]
 OutOption = Annotated[str | None, typer.Option("--out", help="File to write: .csv, .json or .parquet.")]
-RunOption = Annotated[str | None, typer.Option("--run", help="Another run than the current one.")]
 LimitOption = Annotated[int, typer.Option(min=1, help="Most rows of a table on the terminal.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 BAR_WIDTH = 30

@@ -12,14 +12,11 @@ from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.cli.console import note, print_json, print_table, say
-from varstar_batch.cli.output import print_fitting
+from varstar_batch.cli.options import CatalogArgument, JsonOption, RunOption
 from varstar_batch.errors import ExitCode
 from varstar_batch.files.parquet import read_table
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.open import open_survey
-
-CatalogArgument = Annotated[str, typer.Argument(help="Folder or URL of a catalog.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 SLOWEST_CHUNKS = 10
 
@@ -27,7 +24,7 @@ SLOWEST_CHUNKS = 10
 def runs(
     catalog: CatalogArgument,
     detail: Annotated[bool, typer.Option("--detail", help="Times, rates and the slowest chunks of a run.")] = False,
-    run: Annotated[str | None, typer.Option(help="Which run to detail. [default: the current one]")] = None,
+    run: RunOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the runs of CATALOG, oldest first."""
@@ -40,7 +37,7 @@ def runs(
         print_json(content)
         return
     columns = ("run", "state", "published", "objects", "classified", "failed partitions", "model", "light curves/s")
-    print_fitting(str(root), columns, [_run_row(entry) for entry in found])
+    print_table(str(root), columns, [_run_row(entry) for entry in found], exact=True)
     if detail:
         _print_detail(open_catalog(catalog, run))
 
@@ -79,7 +76,7 @@ def prune(
 
 def verify(
     catalog: CatalogArgument,
-    run: Annotated[str | None, typer.Option(help="Which run. [default: the current one]")] = None,
+    run: RunOption = None,
     survey: Annotated[str | None, typer.Option(help="Compare with the objects of this survey, too.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -140,14 +137,14 @@ def _print_detail(reader: CatalogReader) -> None:
         for row in slowest
     ]
     columns = ("chunk", "objects", *(f"{name} [s]" for name, _ in stages), "worker", "peak [MiB]")
-    print_fitting(f"The slowest of {len(tasks):,} chunks", columns, rows)
+    print_table(f"The slowest of {len(tasks):,} chunks", columns, rows, exact=True)
     say(f"{record['observations']:,} observations, {record['seconds']:.1f} s in all")
 
 
 def report(
-    catalog: Annotated[str, typer.Argument(help="Folder or URL of a catalog.")],
+    catalog: CatalogArgument,
     out_file: Annotated[str, typer.Option("--out", help="HTML file to write.")] = "report.html",
-    run: Annotated[str | None, typer.Option(help="Which run. [default: the current one]")] = None,
+    run: RunOption = None,
     survey: Annotated[
         str | None, typer.Option(help="Where the light curves are now. [default: where they were classified]")
     ] = None,

@@ -38,29 +38,20 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """A site.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the database and the logs stand.
-    port : int
-        Of the server and its UI.
-    survey, catalog, models : str
-        Of the deployments.
-    limit : int
-        Runs at once, of all deployments together.
-    notify : str or None
-        Notification block, as TYPE/NAME.
-    """
+    """A site on this machine."""
 
     folder: Path
+    """Where the database and the logs stand."""
     port: int
+    """Of the server and its UI."""
     survey: str
     catalog: str
     models: str
+    """Of the deployments."""
     limit: int
+    """Runs at once, of all deployments together."""
     notify: str | None
+    """Notification block, as TYPE/NAME."""
 
     def environment(self) -> dict[str, str]:
         """Return what server, worker and flows are told; an environment that says otherwise wins where that is safe."""
@@ -85,7 +76,7 @@ OTHER_SERVERS = {"PREFECT_PROFILE", "PREFECT_API_KEY", "PREFECT_API_DATABASE_CON
 """Variables that would lead to another server, or to its database."""
 
 
-def serve(service: Service) -> None:
+def serve_site(service: Service) -> None:
     """Start everything, say where it is, and stay until a signal comes or a part of it ends.
 
     Raises
@@ -125,11 +116,11 @@ def serve(service: Service) -> None:
 
 
 def _deploy(service: Service) -> None:
-    from varstar_batch.flows.deploy import Site, deploy
+    from varstar_batch.flows.deploy import Site, deploy_site
 
     site = Site(survey=service.survey, catalog=service.catalog, models=service.models)
     with prefect_client() as client:
-        done = deploy(client, site, notify=service.notify)
+        done = deploy_site(client, site, notify=service.notify)
     if done.left_out:
         warning_line(
             f"no notifications ({len(done.left_out)} automations left out): there is no block {done.notify};"

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from varstar_batch.cli.console import out, print_json, say, warning_line
-from varstar_batch.errors import ExitCode
+from varstar_batch.cli.options import JsonOption
+from varstar_batch.cli.prefect_server import prefect_client
+from varstar_batch.errors import ExitCode, InputError
 
-DoctorJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SurveyOption = Annotated[str, typer.Option(help="Folder or URL of the survey.")]
 CatalogOption = Annotated[str, typer.Option(help="Folder or URL of the catalog.")]
 ModelsOption = Annotated[str, typer.Option(help="Folder or URL where training leaves models.")]
@@ -37,8 +38,7 @@ def serve(
 
     The nightly reclassification, the one that waits for releases and the weekly upkeep are scheduled from then on.
     """
-    from varstar_batch.cli.serve import Service
-    from varstar_batch.cli.serve import serve as serve_site
+    from varstar_batch.cli.serve import Service, serve_site
 
     serve_site(
         Service(
@@ -62,10 +62,7 @@ def deploy(
     notify: NotifyOption = None,
 ) -> None:
     """Bring a Prefect server that runs (PREFECT_API_URL) to what deploy/ says; again at will."""
-    from varstar_batch.cli.prefect_server import prefect_client
-    from varstar_batch.errors import InputError
-    from varstar_batch.flows.deploy import POOLS, Site
-    from varstar_batch.flows.deploy import deploy as deploy_site
+    from varstar_batch.flows.deploy import POOLS, Site, deploy_site
 
     if pool not in POOLS or (pool == "kubernetes" and not image):
         expected = "--image with --pool kubernetes" if pool in POOLS else "local or kubernetes"
@@ -90,7 +87,7 @@ def doctor(
     catalog: Annotated[str | None, typer.Option(help="Catalog that must be writable.")] = None,
     models: Annotated[str | None, typer.Option(help="Folder or URL of models that must be writable.")] = None,
     model: Annotated[str | None, typer.Option(help="Bundle. [default: the one that ships]")] = None,
-    as_json: DoctorJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check the set-up: versions, server, clock, pool, storage, model, GPU; exit code 1 if anything is wrong."""
     from varstar_batch.cli.doctor import examine
@@ -116,8 +113,6 @@ def release(
     name: Annotated[str, typer.Option(help="Of the release, for example DR2.")],
 ) -> None:
     """Announce a release of SURVEY: the deployments that wait for it start (event `survey.release.published`)."""
-    from varstar_batch.cli.prefect_server import prefect_client
-    from varstar_batch.errors import InputError
     from varstar_batch.files.location import locate
     from varstar_batch.flows.events import release_event
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from varstar_batch.cli.console import note, print_counts, print_json, print_table, say, warning_line
+from varstar_batch.cli.options import ConfigOption, JsonOption, SetOption, SurveyArgument
 from varstar_batch.cluster.client import default_workers
 from varstar_batch.errors import ExitCode
 from varstar_batch.light_curves.rules import Preprocessing
@@ -33,7 +34,7 @@ def simulate(
 
 
 def fold(
-    survey: Annotated[str, typer.Argument(help="Folder or URL of a survey.")],
+    survey: SurveyArgument,
     out: Annotated[str, typer.Argument(help="Folder or URL of the curves; must not hold anything yet.")],
     phase_zero: Annotated[
         str | None, typer.Option(help="Phase 0 at the first observation, or at maximum light.")
@@ -41,8 +42,8 @@ def fold(
     scale: Annotated[
         str | None, typer.Option(help="none (magnitudes), center (minus median) or minmax (0 to 1).")
     ] = None,
-    config: Annotated[str | None, typer.Option(help="TOML file: [survey] and [preprocessing].")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE on top: preprocessing.sigma=4.")] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Partitions at once. [default: one per core]")] = None,
 ) -> None:
     """Clean and fold every light curve of SURVEY to 512 points, and write the curves to OUT as Parquet."""
@@ -50,10 +51,9 @@ def fold(
     from varstar_batch.survey.folded import fold_survey
     from varstar_batch.survey.open import open_survey
 
-    choices = {"preprocessing.phase_zero": phase_zero, "preprocessing.scale": scale}
-    overrides = ["preprocessing.scale=none", *(set_ or [])]
-    overrides += [f"{key}={value}" for key, value in choices.items() if value is not None]
-    settings = load_config(config, overrides)
+    chosen = {name: value for name, value in (("phase_zero", phase_zero), ("scale", scale)) if value is not None}
+    unscaled = {"preprocessing": {"scale": "none"}}
+    settings = load_config(config, set_ or [], before=unscaled, after={"preprocessing": chosen})
     preprocessing = Preprocessing(**settings.preprocessing)
     opened = open_survey(survey, settings.survey)
     with progress("Folding", expected_objects(opened), "light curves") as advance:
@@ -67,10 +67,10 @@ def fold(
 
 
 def inspect(
-    survey: Annotated[str, typer.Argument(help="Folder or URL of a survey.")],
-    config: Annotated[str | None, typer.Option(help="TOML file: [survey] and [preprocessing].")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE on top: survey.mag=Vmag.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    survey: SurveyArgument,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print what is in SURVEY: counts, times, bands, periods, classes, and what a run would make of it."""
     from varstar_batch.survey.open import open_survey
@@ -106,11 +106,11 @@ def inspect(
 
 
 def plot(
-    survey: Annotated[str, typer.Argument(help="Folder or URL of a survey.")],
+    survey: SurveyArgument,
     object_id: Annotated[str, typer.Argument(help="Identifier of the object.")],
     out: Annotated[Path | None, typer.Option(help="PNG file to write. [default: OBJECT_ID.png]")] = None,
-    config: Annotated[str | None, typer.Option(help="TOML file: [survey] and [preprocessing].")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE on top: survey.mag=Vmag.")] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
 ) -> None:
     """Draw the light curve of an object of SURVEY, raw and folded."""
     from varstar_batch.files.location import locate, writable

@@ -81,7 +81,7 @@ def survey_workload(plan: RunPlan) -> Workload:
     return measure_workload(shapes, len(partitions), sum(partition.size for partition in partitions))
 
 
-def calibrate(plan: RunPlan, bundle: Bundle, workers: int) -> Rates:
+def measure_rates(plan: RunPlan, bundle: Bundle, workers: int) -> Rates:
     """Measure rates with light curves of the survey itself, on a local cluster as `varstar classify` starts it.
 
     All workers that this machine has cores for are timed at once, since they share its memory.

@@ -157,7 +157,7 @@ def measure_workload(shapes: Sequence[tuple[int, PartitionShape, int]], partitio
     )
 
 
-def estimate(
+def foretell(
     workload: Workload, rates: Rates, *, workers: int, gpus: int = 0, chunk_memory: int, prices: Prices | None = None
 ) -> Estimate:
     """Return what a run will take.
