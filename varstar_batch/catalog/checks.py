@@ -78,8 +78,7 @@ def dataset_findings(run: Location, rows: Mapping[str, int]) -> list[Finding]:
             findings.append(Finding(kind, key, f"{footer} instead of {rows[key]} rows"))
         elif footer.rows != rows[key]:
             findings.append(Finding("rows", key, f"{footer.rows} instead of {rows[key]} rows"))
-    findings += [Finding("schema", key, text) for key, text in schema_problems(sound)]
-    findings += [Finding("content", key, text) for key, text in content_problems(run, list(sound))]
+    findings += [*schema_problems(sound), *content_problems(run, list(sound))]
     try:
         repeated = repeated_ids([run / key for key in sound])
     except duckdb.Error as error:
@@ -109,20 +108,20 @@ def read_footers(run: Location, keys: Sequence[str]) -> dict[str, Footer | str]:
     return dict(zip(keys, in_order(footer, keys, READERS), strict=True))
 
 
-def schema_problems(footers: Mapping[str, Footer]) -> list[tuple[str, str]]:
+def schema_problems(footers: Mapping[str, Footer]) -> list[Finding]:
     """Return the files whose columns differ from the first one's, with what differs."""
     if not footers:
         return []
     name, first = next(iter(footers.items()))
     return [
-        (key, f"columns {_unlike(first.columns, footer.columns)} differ from those of {name}")
+        Finding("schema", key, f"columns {_unlike(first.columns, footer.columns)} differ from those of {name}")
         for key, footer in footers.items()
         if footer.columns is not first.columns and not footer.columns.equals(first.columns)
     ]
 
 
-def content_problems(run: Location, keys: Sequence[str]) -> list[tuple[str, str]]:
-    """Return what is wrong with the numbers in a run's files, as pairs of file and text.
+def content_problems(run: Location, keys: Sequence[str]) -> list[Finding]:
+    """Return what is wrong with the numbers in a run's files.
 
     Every probability lies in [0, 1]; those of an object add up to 1 within `SUM_TOLERANCE`; an object whose status is
     ``ok`` has all of them and its class is the most probable, any other object has none.
@@ -141,10 +140,10 @@ def content_problems(run: Location, keys: Sequence[str]) -> list[tuple[str, str]
                 f"SELECT filename, {counts} FROM rows WHERE {any_wrong} GROUP BY filename ORDER BY filename"
             ).fetchall()
         except duckdb.Error as error:
-            return [(str(run), f"cannot be read: {one_line(error)}")]
+            return [Finding("content", str(run), f"cannot be read: {one_line(error)}")]
     start = len(str(run).rstrip("/")) + 1
     return [
-        (name[start:], f"{count} rows in which {what}")
+        Finding("content", name[start:], f"{count} rows in which {what}")
         for name, *numbers in found
         for what, count in zip(checks, numbers, strict=True)
         if count

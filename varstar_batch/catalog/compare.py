@@ -52,22 +52,20 @@ class Difference:
     """Objects in partitions that are the same file in both, and so were not compared one by one."""
 
 
+@dataclass(frozen=True)
 class Comparison:
-    """Two runs being compared; made by `open_comparison`, with the view ``pairs`` in its connection.
+    """Two runs being compared; made by `open_comparison`."""
 
-    `carried` are the entries of ``partitions.parquet`` that stand for the same file in both runs.
-    """
-
-    def __init__(
-        self, connection: duckdb.DuckDBPyConnection, a: CatalogReader, b: CatalogReader, carried: list[dict[str, Any]]
-    ) -> None:
-        self._connection = connection
-        self._carried = carried
-        self.a, self.b = a, b
+    connection: duckdb.DuckDBPyConnection
+    """With the view ``pairs``."""
+    a: CatalogReader
+    b: CatalogReader
+    carried: list[dict[str, Any]]
+    """Entries of ``partitions.parquet`` that stand for the same file in both runs."""
 
     def summary(self) -> Difference:
         """Count what changed, in one pass over both runs."""
-        counted = self._connection.execute(
+        counted = self.connection.execute(
             "SELECT kind, cause, label_a, label_b, count(*) FROM pairs GROUP BY ALL ORDER BY ALL"
         ).fetchall()
         changed: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
@@ -79,7 +77,7 @@ class Comparison:
                 causes[cause] += count
             if label_a is not None and label_b is not None:
                 matrix[label_a, label_b] += count
-        for entry in self._carried:
+        for entry in self.carried:
             # The status of a classified object is ok, and its label is its class.
             statuses = {name: count for name, count in entry["status"] if name != "ok"}
             for label, count in {**dict(entry["classes"]), **statuses}.items():
@@ -93,7 +91,7 @@ class Comparison:
             causes=dict(causes.most_common()),
             matrix=dict(matrix),
             settings=settings_difference(self.a.record, self.b.record),
-            carried=sum(entry["rows"] for entry in self._carried),
+            carried=sum(entry["rows"] for entry in self.carried),
         )
 
     def changes(self, limit: int | None = None) -> Iterator[pa.RecordBatch]:
@@ -107,12 +105,12 @@ class Comparison:
         order = (
             "" if limit is None else f"ORDER BY least(a_class_prob, b_class_prob) DESC, object_id LIMIT {int(limit)}"
         )
-        yield from self._connection.sql(f"{self._changes} {order}").to_arrow_reader(BATCH_ROWS)
+        yield from self.connection.sql(f"{self._changes} {order}").to_arrow_reader(BATCH_ROWS)
 
     @property
     def schema(self) -> pa.Schema:
         """Of the batches of `changes`."""
-        return self._connection.sql(f"{self._changes} LIMIT 0").to_arrow_reader(BATCH_ROWS).schema
+        return self.connection.sql(f"{self._changes} LIMIT 0").to_arrow_reader(BATCH_ROWS).schema
 
     @property
     def _changes(self) -> str:

@@ -67,14 +67,12 @@ class Catalog:
 
     def history(self) -> list[Pointer]:
         """Return where the pointer has been, oldest first."""
-        folder = self.root / "current"
-        numbers = sorted(name for name in folder.children() if _POINTER.match(name))
-        return [self._pointer(int(name[:8])) for name in numbers]
+        return [self._pointer(number) for number in self._numbers()]
 
     def current(self) -> Pointer:
         """Return the pointer as it stands, `NO_POINTER` before the first publication."""
-        names = [name for name in (self.root / "current").children() if _POINTER.match(name)]
-        return self._pointer(int(max(names)[:8])) if names else NO_POINTER
+        numbers = self._numbers()
+        return self._pointer(numbers[-1]) if numbers else NO_POINTER
 
     def publish(self, run_id: str, *, based_on: int) -> Pointer:
         """Make a run the current one, in one atomic step.
@@ -111,6 +109,9 @@ class Catalog:
         except FileNotFoundError:
             return None
         return content
+
+    def _numbers(self) -> list[int]:
+        return [int(name[:8]) for name in (self.root / "current").children() if _POINTER.match(name)]
 
     def _pointer(self, number: int) -> Pointer:
         content = json.loads((self.root / f"current/{number:08d}.json").read_bytes())

@@ -60,7 +60,8 @@ def verify_catalog(reader: CatalogReader, survey: Survey | None = None) -> list[
     found = dataset_findings(run, {key: entry["rows"] for key, entry in keys.items()})
     findings += [finding for finding in found if finding.kind != "lost"]  # told by its checksum already
     if survey is not None:
-        findings += _against_survey(reader, survey, plan, set(plan) - set(failures))
+        written = keys.keys() - {output_key(record["layout"], partition) for partition in failures}
+        findings += _against_survey(reader, survey, plan, written)
     return findings
 
 
@@ -110,7 +111,7 @@ def _against_survey(
         key = output_key(reader.record["layout"], partition.key)
         if partition.key not in plan:
             yield Finding("survey", partition.key, "in the survey, but not in the run: it came later")
-        elif partition.key in written and key in reader.files:
+        elif key in written:
             yield from _objects(reader, survey, partition, key, plan[partition.key])
     for name in sorted(plan.keys() - {partition.key for partition in survey.partitions}):
         yield Finding("survey", name, "in the run, but no longer in the survey")

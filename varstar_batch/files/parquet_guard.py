@@ -173,8 +173,18 @@ class GuardedParquetFile(pq.ParquetFile):  # type: ignore[misc]
             # is longer than all that is stored, so that this many are within the bound.
             dictionary, rows = [], max(1, min(rows, MAX_TEXTS // max(1, chunk.total_uncompressed_size)))
         file = pq.ParquetFile(self._guard, metadata=self.metadata, read_dictionary=dictionary, **self._options)
-        for record in file.iter_batches(batch_size=rows, row_groups=[group], columns=[path], use_threads=False):
-            yield record.num_rows, _bytes_of(_leaf(record.column(0)))
+        for number, record in enumerate(
+            file.iter_batches(batch_size=rows, row_groups=[group], columns=[path], use_threads=False)
+        ):
+            texts = _leaf(record.column(0))
+            if dictionary and number == 0 and pa.types.is_dictionary(texts.type):
+                # A text is the dictionary's, or is stored once: mostly that alone says that there is nothing to count.
+                longest = int(pc.max(pc.binary_length(texts.dictionary)).as_py() or 0)
+                bound = chunk.total_uncompressed_size + chunk.num_values * longest
+                if bound <= MAX_TEXTS:
+                    yield chunk.num_values, bound
+                    return
+            yield record.num_rows, _bytes_of(texts)
 
 
 class _GuardedStream:

@@ -64,13 +64,10 @@ def run_starts(ids: pa.Array) -> npt.NDArray[np.int64]:
     """Return where each run of equal values begins, int64, ascending; the first is 0 unless there is nothing."""
     if len(ids) == 0:
         return np.zeros(0, np.int64)
-    codes = ids if pa.types.is_integer(ids.type) else _codes(ids)
-    values = codes.to_numpy(zero_copy_only=False)
+    if not pa.types.is_integer(ids.type):
+        ids = (ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode()).indices
+    values = ids.to_numpy(zero_copy_only=False)
     return np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
-
-
-def _codes(ids: pa.Array) -> pa.Array:
-    return (ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode()).indices
 
 
 def _decode_objects_of(source: Source, record: pa.RecordBatch) -> SurveyBatch:

@@ -94,9 +94,8 @@ def check_columns(schema: pa.Schema, form: Form, columns: Columns) -> None:
     """
     object_id_type(schema, columns.object_id)
     scalars = {"period": columns.period, "ra": columns.ra, "dec": columns.dec, "class": columns.class_}
+    scalars[HEALPIX_COLUMN] = columns.healpix
     check_scalars(schema, {role: name for role, name in scalars.items() if name is not None})
-    if columns.healpix is not None and not types.is_integer(get_type(schema, HEALPIX_COLUMN, columns.healpix)):
-        raise _mistyped(schema, HEALPIX_COLUMN, columns.healpix, "integers")
     if columns.lightcurve is not None:
         get_type(schema, "lightcurve", columns.lightcurve)
     inside = _observed(schema, form, columns.lightcurve)
@@ -127,17 +126,23 @@ def object_id_type(schema: pa.Schema, name: str) -> str:
 
 
 def check_scalars(schema: pa.Schema, roles: Mapping[str, str]) -> None:
-    """Check columns with one value per object: period, ra, dec (numbers), class (texts).
+    """Check columns with one value per object: period, ra, dec (numbers), class (texts), cells (integers).
 
     Raises
     ------
     SchemaMismatchError
         A column is missing, doubled or of a type that cannot be read.
     """
+    others = {"class": (_is_text, "texts"), HEALPIX_COLUMN: (types.is_integer, "integers")}
     for role, name in roles.items():
-        fits, what = (_is_text, "texts") if role == "class" else (_is_number, "numbers")
-        if not fits(get_type(schema, role, name)):
-            raise _mistyped(schema, role, name, what)
+        fits, what = others.get(role, (_is_number, "numbers"))
+        kind = get_type(schema, role, name)
+        if not fits(kind):
+            raise SchemaMismatchError(
+                expected=f"{what} in column {name!r}",
+                got=short_type(kind),
+                fix=f"write it as {what}, or name another column ({role} = ...)",
+            )
 
 
 def check_observed(kind: pa.DataType, role: str, name: str, *, listed: bool) -> None:
@@ -255,14 +260,6 @@ def _observed(schema: pa.Schema, form: Form, lightcurve: str | None) -> pa.Schem
     if form == "structs" and is_list(kind):
         kind = kind.value_type
     return pa.schema(list(kind) if types.is_struct(kind) else [])
-
-
-def _mistyped(schema: pa.Schema, role: str, name: str, what: str) -> SchemaMismatchError:
-    return SchemaMismatchError(
-        expected=f"{what} in column {name!r}",
-        got=short_type(schema.field(name).type),
-        fix=f"write it as {what}, or name another column ({role} = ...)",
-    )
 
 
 def _is_number(kind: pa.DataType) -> bool:
