@@ -14,7 +14,7 @@ from varstar_batch.ingest.from_tables import ingest
 from varstar_batch.ingest.options import IngestOptions
 from varstar_batch.ingest.period_search import PeriodSearch, find_period, with_found
 from varstar_batch.light_curves import periods
-from varstar_batch.light_curves.harmonics import harmonic_powers
+from varstar_batch.light_curves.periods import harmonic_powers
 from varstar_batch.light_curves.rules import Limits
 
 

@@ -30,7 +30,6 @@ WEIGHT_NAMES: dict[str, tuple[str, ...]] = {
     "Conv1D": ("kernel", "bias"),
     "BatchNormalization": ("gamma", "beta", "moving_mean", "moving_variance"),
     "Dense": ("kernel", "bias"),
-    "Activation": (),
     "ReLU": (),
     "Softmax": (),
     "MaxPooling1D": (),
@@ -38,17 +37,15 @@ WEIGHT_NAMES: dict[str, tuple[str, ...]] = {
     "GlobalAveragePooling1D": (),
     "GlobalMaxPooling1D": (),
     "Dropout": (),
-    "SpatialDropout1D": (),
     "GaussianNoise": (),
     "Flatten": (),
     "Concatenate": (),
-    "ZeroPadding1D": (),
     "Cropping1D": (),
     "Rescaling": (),
 }
 """The layers that may stand in a bundle, each with its arrays in Keras's order."""
 
-ACTIVATIONS = ("linear", "relu", "softmax", "sigmoid", "tanh")
+ACTIVATIONS = ("linear", "relu")
 
 # What Keras would build from names inside a layer's configuration: numbers, never code.
 _HARMLESS_MODULES = ("keras.initializers", "keras.regularizers", "keras.constraints")

@@ -17,12 +17,32 @@ import numpy.typing as npt
 from varstar_batch.errors import RefusedError
 from varstar_batch.model.keras_file import Layer, Network
 
+_OPTIONS: dict[str, dict[str, tuple[object, ...]]] = {
+    "Conv1D": {
+        "padding": ("valid", "same"),
+        "strides": ([1],),
+        "dilation_rate": ([1],),
+        "groups": (1,),
+        "use_bias": (True,),
+    },
+    "Dense": {"use_bias": (True,)},
+    "MaxPooling1D": {"padding": ("valid",)},
+    "AveragePooling1D": {"padding": ("valid",)},
+    "GlobalAveragePooling1D": {"keepdims": (False,)},
+    "GlobalMaxPooling1D": {"keepdims": (False,)},
+    "ReLU": {"negative_slope": (0.0, None), "threshold": (0.0, None)},
+}
+"""Values of a layer's options that this translation knows: those of the networks that `networks` builds."""
+
 FEW_CHANNELS = 4
 """Up to so many input channels a convolution costs less than moving its output: see `_Graph._pooled_convolution`."""
 
 
+_CONVERTER = "openvino.tools.ovc"
+
+
 class _UnsupportedError(Exception):
-    """A layer's option that this translation does not know."""
+    """A layer, or an option of one, that this translation does not know."""
 
 
 def build_graph(network: Network, batch: int, *, where: str) -> Any:
@@ -83,27 +103,26 @@ class _Graph:
             "Conv1D": self._convolution,
             "BatchNormalization": self._normalization,
             "Dense": self._dense,
-            "Activation": lambda layer: self._activate(self._source(layer), layer.config["activation"]),
             "ReLU": self._relu,
-            "Softmax": self._softmax,
             "MaxPooling1D": self._pooling,
             "AveragePooling1D": self._pooling,
             "GlobalAveragePooling1D": self._global_pooling,
             "GlobalMaxPooling1D": self._global_pooling,
             "Dropout": self._source,
-            "SpatialDropout1D": self._source,
             "GaussianNoise": self._source,
             "Flatten": self._flatten,
             "Concatenate": self._concatenate,
-            "ZeroPadding1D": self._padding,
             "Cropping1D": self._cropping,
             "Rescaling": self._rescaling,
         }
 
     def add(self, layer: Layer) -> None:
         """Translate one layer, whose inputs are done; the layers that it is fused with become done too."""
-        if layer.config.get("data_format") == "channels_first":
-            raise _UnsupportedError("data_format channels_first")
+        for option, known in {"data_format": ("channels_last", None), **_OPTIONS.get(layer.kind, {})}.items():
+            if (value := layer.config.get(option)) not in known:
+                raise _UnsupportedError(f"{option} {value}")
+        if layer.kind not in self.kinds:
+            raise _UnsupportedError("layers after it")
         self.outputs[layer.name] = self.kinds[layer.kind](layer)
 
     def _source(self, layer: Layer) -> Any:
@@ -125,26 +144,20 @@ class _Graph:
         if it is positive). The shift cannot go into the *next* convolution, whose padding is not shifted; it stays an
         addition, which OpenVINO fuses into this one.
         """
-        config = layer.config
-        if config["groups"] != 1:
-            raise _UnsupportedError(f"groups {config['groups']}")
         kernel = layer.arrays["kernel"].astype(np.float64)
-        bias = layer.arrays.get("bias", np.zeros(kernel.shape[2])).astype(np.float64)
-        activation, shift, done = config["activation"], None, [layer]
+        bias = layer.arrays["bias"].astype(np.float64)
+        activation, shift, done = layer.config["activation"], None, [layer]
         following = self._only_consumer(layer, "BatchNormalization")
         if following is not None:
             scale, offset = _affine(following)
-            if activation == "linear":
-                kernel, bias, done = kernel * scale, bias * scale + offset, [layer, following]
-            elif activation == "relu" and (scale > 0).all():
+            if activation == "linear" or (scale > 0).all():
                 kernel, bias, shift, done = kernel * scale, bias * scale, offset, [layer, following]
         pool = self._only_consumer(done[-1], "MaxPooling1D")
-        if pool is not None and self._pools_pairs(layer, pool) and activation in {"linear", "relu"}:
+        if pool is not None and self._pools_pairs(layer, pool):
             result = self._pooled_convolution(layer, kernel, bias)
             done.append(pool)
         else:
-            result = self._convolve(layer, kernel, self._padding_of(layer), config["strides"][0])
-            result = self.op.add(result, _channels(bias)).output(0)
+            result = self.op.add(self._convolve(layer, kernel, 1), _channels(bias)).output(0)
         result = self._activate(result, activation)
         if shift is not None:
             result = self.op.add(result, _channels(shift)).output(0)
@@ -152,24 +165,17 @@ class _Graph:
             self.outputs[fused.name] = result
         return result
 
-    def _convolve(self, layer: Layer, kernel: npt.NDArray[np.float64], pads: tuple[int, int], stride: int) -> Any:
+    def _convolve(self, layer: Layer, kernel: npt.NDArray[np.float64], stride: int) -> Any:
         weights = np.ascontiguousarray(kernel.transpose(2, 1, 0), dtype=np.float32)
-        dilation = layer.config["dilation_rate"][0]
-        node = self.op.convolution(self._source(layer), weights, [stride], [pads[0]], [pads[1]], [dilation])
-        return node.output(0)
+        before, after = _padding(layer)
+        return self.op.convolution(self._source(layer), weights, [stride], [before], [after], [1]).output(0)
 
     def _pools_pairs(self, layer: Layer, pool: Layer) -> bool:
         """Tell whether a convolution and the max-pooling after it are better computed as two convolutions."""
-        config = layer.config
         channels, length = self._shape(layer)
-        before, after = self._padding_of(layer)
-        produced = length + before + after - layer.arrays["kernel"].shape[0] + 1
-        return (
-            channels <= FEW_CHANNELS
-            and (config["strides"], config["dilation_rate"]) == ([1], [1])
-            and (pool.config["pool_size"], pool.config["strides"]) == ([2], [2])
-            and produced % 2 == 0
-        )
+        produced = length + sum(_padding(layer)) - layer.arrays["kernel"].shape[0] + 1
+        pairs = (pool.config["pool_size"], pool.config["strides"]) == ([2], [2])
+        return channels <= FEW_CHANNELS and pairs and produced % 2 == 0
 
     def _pooled_convolution(self, layer: Layer, kernel: npt.NDArray[np.float64], bias: npt.NDArray[np.float64]) -> Any:
         """Convolve and pool pairs: the convolutions at even and at odd positions, and the larger of the two.
@@ -177,23 +183,11 @@ class _Graph:
         With few channels in and many out, writing the full output and reading it again for the pooling takes longer
         than the arithmetic: this halves it. Activations grow with their argument, so they may follow the maximum.
         """
-        before, after = self._padding_of(layer)
         zero = np.zeros_like(kernel[:1])
-        even = self._convolve(layer, np.concatenate([kernel, zero]), (before, after), 2)
-        odd = self._convolve(layer, np.concatenate([zero, kernel]), (before, after), 2)
+        even = self._convolve(layer, np.concatenate([kernel, zero]), 2)
+        odd = self._convolve(layer, np.concatenate([zero, kernel]), 2)
         add, offset = self.op.add, _channels(bias)
         return self.op.maximum(add(even, offset), add(odd, offset)).output(0)
-
-    def _padding_of(self, layer: Layer) -> tuple[int, int]:
-        config = layer.config
-        width, stride = _window(config)
-        if config["padding"] == "valid":
-            return (0, 0)
-        if config["padding"] == "causal":
-            return (width - 1, 0)
-        _, length = self._shape(layer)
-        total = max((-(-length // stride) - 1) * stride + width - length, 0)
-        return (total // 2, total - total // 2)
 
     def _shape(self, layer: Layer) -> list[int]:
         """Shape of a layer's first input without the batch axis, channels first."""
@@ -208,42 +202,25 @@ class _Graph:
         if len(self._shape(layer)) != 1:
             raise _UnsupportedError("an input that is not flat")
         result = self.op.matmul(self._source(layer), np.ascontiguousarray(layer.arrays["kernel"]), False, False)
-        if "bias" in layer.arrays:
-            result = self.op.add(result, _row(layer.arrays["bias"]))
-        return self._activate(result.output(0), layer.config["activation"])
+        return self._activate(self.op.add(result, _row(layer.arrays["bias"])).output(0), layer.config["activation"])
 
     def _activate(self, value: Any, activation: str) -> Any:
-        if activation == "linear":
-            return value
-        if activation == "softmax":
-            return self.op.softmax(value, 1).output(0)
-        simple = {"relu": self.op.relu, "sigmoid": self.op.sigmoid, "tanh": self.op.tanh}
-        return simple[activation](value).output(0)
+        return self.op.relu(value).output(0) if activation == "relu" else value
 
     def _relu(self, layer: Layer) -> Any:
-        options = {key: layer.config.get(key) for key in ("negative_slope", "threshold")}
-        if any(options.values()):
-            raise _UnsupportedError(str(options))
-        if (highest := layer.config.get("max_value")) is not None:
-            return self.op.clamp(self._source(layer), 0.0, float(highest)).output(0)
-        return self._activate(self._source(layer), "relu")
-
-    def _softmax(self, layer: Layer) -> Any:
-        if layer.config["axis"] != -1:
-            raise _UnsupportedError(f"axis {layer.config['axis']}")
-        return self._activate(self._source(layer), "softmax")
+        if (highest := layer.config["max_value"]) is None:
+            return self._activate(self._source(layer), "relu")
+        return self.op.clamp(self._source(layer), 0.0, float(highest)).output(0)
 
     def _pooling(self, layer: Layer) -> Any:
-        width, stride = _window(layer.config)
-        before, after = self._padding_of(layer)
-        source = self._source(layer)
+        source, (width,), (stride,) = self._source(layer), layer.config["pool_size"], layer.config["strides"]
         if layer.kind == "MaxPooling1D":
-            return self.op.max_pool(source, [stride], [1], [before], [after], [width]).output(0)
-        return self.op.avg_pool(source, [stride], [before], [after], [width], True).output(0)
+            return self.op.max_pool(source, [stride], [1], [0], [0], [width]).output(0)
+        return self.op.avg_pool(source, [stride], [0], [0], [width], True).output(0)
 
     def _global_pooling(self, layer: Layer) -> Any:
         reduce = self.op.reduce_mean if layer.kind == "GlobalAveragePooling1D" else self.op.reduce_max
-        return reduce(self._source(layer), np.array([2]), bool(layer.config["keepdims"])).output(0)
+        return reduce(self._source(layer), np.array([2]), False).output(0)
 
     def _flatten(self, layer: Layer) -> Any:
         """Flatten in Keras's order, channels fastest, so that the dense weights fit as they are."""
@@ -258,11 +235,6 @@ class _Graph:
         axis = layer.config["axis"] % rank
         # Swapped axes: of (0, 1, 2) the last two change places, of (0, 1) none.
         return self.op.concat(sources, axis if rank == 2 else (0, 2, 1)[axis]).output(0)
-
-    def _padding(self, layer: Layer) -> Any:
-        before, after = layer.config["padding"]
-        begin, end = np.array([0, 0, before]), np.array([0, 0, after])
-        return self.op.pad(self._source(layer), begin, end, "constant", np.float32(0)).output(0)
 
     def _cropping(self, layer: Layer) -> Any:
         before, after = layer.config["cropping"]
@@ -282,11 +254,10 @@ def _affine(layer: Layer) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float
     return scale, arrays.get("beta", 0.0) - arrays["moving_mean"] * scale
 
 
-def _window(config: dict[str, Any]) -> tuple[int, int]:
-    """Return (width, stride) of a convolution or pooling, its width as dilation stretches it."""
-    size = config["kernel_size"] if "kernel_size" in config else config["pool_size"]
-    dilation = config.get("dilation_rate", [1])[0]
-    return (size[0] - 1) * dilation + 1, config["strides"][0]
+def _padding(layer: Layer) -> tuple[int, int]:
+    """Return how many zeros a convolution puts before and after its input."""
+    total = layer.arrays["kernel"].shape[0] - 1 if layer.config["padding"] == "same" else 0
+    return total // 2, total - total // 2
 
 
 def _channels(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
@@ -295,9 +266,6 @@ def _channels(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
 
 def _row(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     return values.astype(np.float32)[None, :]
-
-
-_CONVERTER = "openvino.tools.ovc"
 
 
 def load_openvino() -> ModuleType:
