@@ -63,7 +63,7 @@ def evaluate(
     from varstar_batch.training.evaluate import gather_evidence
     from varstar_batch.training.measures import judge
     from varstar_batch.training.read_labelled import Selection, read_labelled
-    from varstar_batch.training.results import write_evaluation
+    from varstar_batch.training.results import write_report_of
 
     model = read_bundle(None if bundle == SHIPPED else bundle)
     folder = None if out is None else locate(out, what="report")
@@ -81,7 +81,7 @@ def evaluate(
     if seen := sorted(set(data.survey) & set(trained_on)):
         warning_line(f"the model was trained on a survey of this name ({', '.join(seen)}): these measures flatter it")
     if folder is not None:
-        write_evaluation(model, evidence, measures, folder)
+        write_report_of(evidence, measures, model.contract, folder)
     if as_json:
         print_json(measures)
         return

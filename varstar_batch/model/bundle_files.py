@@ -57,15 +57,20 @@ def write_bundle(bundle: Bundle, url: str | os.PathLike[str], *, replace: bool =
         If the folder holds anything else, or cannot be written.
     """
     folder = locate(url, what="bundle")
+    check_folder(folder, replace=replace)
+    writable(str(folder), "bundle", lambda: _write(bundle, folder))
+
+
+def check_folder(folder: Location, *, replace: bool) -> None:
+    """Refuse a folder that holds anything but, with `replace`, a bundle; see `write_bundle`."""
     in_the_way = sorted(set(folder.children()) - set(BUNDLE_FILES if replace else ()))
     if in_the_way or folder.is_file():
         raise InputError(
             expected="an empty or new folder for the bundle" + (", or an old bundle" if replace else ""),
-            got=f"a folder with {', '.join(in_the_way[:3])}" if in_the_way else "a file",
+            got=f"one with {', '.join(in_the_way[:3])}" if in_the_way else "a file",
             where=str(folder),
-            fix="choose another output",
+            fix="choose another output" + ("" if replace else ", or say --replace for a bundle that may go"),
         )
-    writable(str(folder), "bundle", lambda: _write(bundle, folder))
 
 
 def _write(bundle: Bundle, folder: Location) -> None:

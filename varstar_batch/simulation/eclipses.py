@@ -17,6 +17,8 @@ import numpy as np
 
 from varstar_batch.light_curves.compiling import helper
 from varstar_batch.simulation.random import (
+    T_REF,
+    TWO_PI,
     Floats,
     Random,
     between,
@@ -25,8 +27,6 @@ from varstar_batch.simulation.random import (
     uniform,
 )
 
-TWO_PI = 2.0 * np.pi
-_T_REF = 2458000.0
 _R1, _R2, _LIGHT_1, _LIGHT_2, _SIN2_I, _TIDE_1, _TIDE_2, _HEAT_1, _HEAT_2, _LIMB, _ECC, _OMEGA = range(12)
 _N_PARAMETERS = 12
 
@@ -43,7 +43,7 @@ def eclipsing_binary(rng: Random, time: Floats, mag: Floats) -> tuple[float, flo
     depth = -2.5 * np.log10(_deepest(parameters) / out_of_eclipse)
     zero = uniform(rng)
     for i in range(time.size):
-        turns = (time[i] - _T_REF) / period + zero
+        turns = (time[i] - T_REF) / period + zero
         mag[i] = -2.5 * np.log10(_flux(parameters, turns - np.floor(turns)) / out_of_eclipse)
     return period, depth
 
@@ -60,7 +60,7 @@ def _contact(rng: Random, time: Floats, mag: Floats) -> tuple[float, float]:
     b1 = 0.009 * normal(rng)
     zero = uniform(rng)
     for i in range(time.size):
-        x = TWO_PI * ((time[i] - _T_REF) / period + zero)
+        x = TWO_PI * ((time[i] - T_REF) / period + zero)
         c, s = np.cos(x), np.sin(x)
         c2 = 2.0 * c * c - 1.0
         c4 = 2.0 * c2 * c2 - 1.0

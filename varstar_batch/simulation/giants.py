@@ -14,6 +14,7 @@ import numpy as np
 
 from varstar_batch.light_curves.compiling import helper
 from varstar_batch.simulation.random import (
+    TWO_PI,
     Floats,
     Random,
     between,
@@ -23,9 +24,6 @@ from varstar_batch.simulation.random import (
     normal,
     uniform,
 )
-
-TWO_PI = 2.0 * np.pi
-_T_REF = 2458000.0
 
 
 @helper

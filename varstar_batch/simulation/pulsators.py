@@ -19,6 +19,8 @@ import numpy as np
 
 from varstar_batch.light_curves.compiling import helper
 from varstar_batch.simulation.random import (
+    T_REF,
+    TWO_PI,
     Floats,
     Random,
     between,
@@ -28,9 +30,7 @@ from varstar_batch.simulation.random import (
     uniform,
 )
 
-TWO_PI = 2.0 * np.pi
 N_HARMONICS = 8
-_T_REF = 2458000.0
 _GRID = 128
 
 # Medians over the fundamental-mode Cepheids of the OGLE collection in 17 bins of log period: one row for each of the
@@ -91,6 +91,14 @@ def set_series(coefficients: Floats, ratios: Floats, phases: Floats, amplitude: 
 
 
 @helper
+def _repeat(rng: Random, coefficients: Floats, period: float, time: Floats, mag: Floats) -> None:
+    """Write a series that repeats with a period, from a random phase on."""
+    zero = uniform(rng)
+    for i in range(time.size):
+        mag[i] = series(coefficients, (time[i] - T_REF) / period + zero)
+
+
+@helper
 def rr_lyrae(rng: Random, time: Floats, mag: Floats) -> tuple[float, float]:
     """Simulate an RR Lyrae star: 72 % RRab, 24 % RRc, 4 % RRd; a quarter of the RRab with the Blazhko effect."""
     coefficients = np.zeros((2, N_HARMONICS))
@@ -109,7 +117,7 @@ def rr_lyrae(rng: Random, time: Floats, mag: Floats) -> tuple[float, float]:
     period_0 = period / clipped_normal(rng, 0.7445, 0.001, 0.742, 0.748)
     amplitude_0 = 0.5 * amplitude * between(rng, 0.25, 0.7) if kind >= 0.96 else 0.0
     for i in range(time.size):
-        t = time[i] - _T_REF
+        t = time[i] - T_REF
         mag[i] = series(coefficients, t / period + zero)
         if amplitude_0 > 0.0:
             mag[i] += amplitude_0 * np.cos(TWO_PI * (t / period_0 + zero_0))
@@ -142,7 +150,7 @@ def _rrab(rng: Random, time: Floats, mag: Floats, coefficients: Floats) -> tuple
     cycle = lognormal(rng, 60.0, 0.6, 15.0, 300.0)
     zero, zero_b, drift = uniform(rng), uniform(rng), between(rng, 0.0, 0.03)
     for i in range(time.size):
-        t = time[i] - _T_REF
+        t = time[i] - T_REF
         turns = t / period + zero
         if blazhko > 0.0:
             b = TWO_PI * (t / cycle + zero_b)
@@ -183,9 +191,7 @@ def cepheid(rng: Random, time: Floats, mag: Floats) -> tuple[float, float]:
             ratios[k] = np.sqrt(re * re + im * im)
             phases[k] = np.arctan2(im, re)
     set_series(coefficients, ratios, phases, amplitude)
-    zero = uniform(rng)
-    for i in range(time.size):
-        mag[i] = series(coefficients, (time[i] - _T_REF) / period + zero)
+    _repeat(rng, coefficients, period, time, mag)
     return period, amplitude
 
 
@@ -207,14 +213,12 @@ def delta_scuti(rng: Random, time: Floats, mag: Floats) -> tuple[float, float]:
     ratios = np.array([1.0, skew, skew * skew * 1.3, skew**3 * 1.6])
     phases = np.array([0.0, between(rng, 3.8, 4.4), between(rng, 1.6, 2.6), between(rng, 5.4, 6.6)])
     set_series(coefficients, ratios, phases, amplitude)
-    zero = uniform(rng)
-    for i in range(time.size):
-        mag[i] = series(coefficients, (time[i] - _T_REF) / period + zero)
+    _repeat(rng, coefficients, period, time, mag)
     for _ in range(1, n_modes):
         # First overtone over fundamental for the double-mode stars; else any neighbouring, non-radial mode.
         other = period * (clipped_normal(rng, 0.772, 0.003, 0.76, 0.785) if high else between(rng, 0.6, 1.5))
         half = 0.5 * amplitude * (between(rng, 0.1, 0.35) if high else between(rng, 0.1, 0.6))
         shift = uniform(rng)
         for i in range(time.size):
-            mag[i] += half * np.cos(TWO_PI * ((time[i] - _T_REF) / other + shift))
+            mag[i] += half * np.cos(TWO_PI * ((time[i] - T_REF) / other + shift))
     return period, amplitude

@@ -20,6 +20,10 @@ Floats = NDArray[np.float64]
 Random = NDArray[np.uint64]
 """State of the generator: one uint64 in an array of one, so that kernels can change it in place."""
 
+TWO_PI = 2.0 * np.pi
+T_REF = 2458000.0
+"""Time of phase zero of every simulated star, but for its own random phase."""
+
 STREAM_OBJECT, STREAM_VISITS, STREAM_SHAPE, STREAM_NOISE = 0, 1, 2, 3
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from varstar_batch.errors import InputError, RefusedError
+from varstar_batch.errors import RefusedError
 from varstar_batch.files.location import Location, locate, writable
-from varstar_batch.model.bundle_files import BUNDLE_FILES
+from varstar_batch.model.bundle_files import check_folder
 
 _PLAN = "plan.json"
 _SUFFIX = ".training"
@@ -50,18 +50,9 @@ def check_output(out: str | os.PathLike[str], *, replace: bool) -> None:
         Something is there that may not be replaced.
     """
     target = locate(out, what="bundle")
-    there = ["a file"] if target.is_file() else target.children()
-    if (_work_folder(target) / _PLAN).is_file():
-        # An unfinished training of this very output: whatever of the bundle is there is its own.
-        return
-    strange = sorted(set(there) - set(BUNDLE_FILES if replace else ()))
-    if strange:
-        raise InputError(
-            expected="an empty or new folder for the bundle" + (", or an old bundle" if replace else ""),
-            got=f"one with {', '.join(strange[:3])}",
-            where=str(target),
-            fix="choose another --out" + ("" if replace else ", or say --replace for a bundle that may go"),
-        )
+    # An unfinished training of this very output: whatever of the bundle is there is its own.
+    if not (_work_folder(target) / _PLAN).is_file():
+        check_folder(target, replace=replace)
 
 
 def open_work(

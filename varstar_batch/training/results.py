@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from typing import Any
 
 from varstar_batch.files.location import Location, locate, writable
-from varstar_batch.model.bundle import Bundle, BundleContract
+from varstar_batch.model.bundle import BundleContract
 from varstar_batch.model.bundle_files import REPORT_FOLDER, write_bundle
 from varstar_batch.training.card import ACCURACIES, measure_table, part_table, summarise_measures
 from varstar_batch.training.figures import draw_figures
@@ -29,31 +30,27 @@ def write_trained(trained: Trained, out: str | os.PathLike[str], *, replace: boo
     write_bundle(trained.bundle, out, replace=replace)
     measures: Any = trained.bundle.contract.metrics["held_out"]
     folder = locate(out, what="bundle") / REPORT_FOLDER
-    writable(
-        str(folder), "report", lambda: write_report_of(trained.evidence, measures, trained.bundle.contract, folder)
-    )
+    write_report_of(trained.evidence, measures, trained.bundle.contract, folder)
 
 
-def write_evaluation(bundle: Bundle, evidence: Evidence, measures: dict[str, Any], out: Location) -> None:
-    """Write the report of an evaluation into a folder.
+def write_report_of(evidence: Evidence, measures: dict[str, Any], contract: BundleContract, folder: Location) -> None:
+    """Write ``metrics.json``, ``metrics.md`` and the figures of a training or an evaluation.
 
     Raises
     ------
     InputError
-        It cannot be written.
+        They cannot be written.
     """
-    writable(str(out), "report", lambda: write_report_of(evidence, measures, bundle.contract, out))
-
-
-def write_report_of(evidence: Evidence, measures: dict[str, Any], contract: BundleContract, folder: Location) -> None:
-    """Write ``metrics.json``, ``metrics.md`` and the figures."""
     figures = draw_figures(evidence, contract.classes, contract.preprocessing)
     content = {key: dict(values) for key, values in evidence.histories.items()}
     document = {"model": contract.model_version, **measures, "histories": content}
-    (folder / METRICS_JSON).write_bytes(json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
-    (folder / METRICS_TABLE).write_bytes(measures_page(measures, contract, sorted(figures)).encode())
-    for name, png in figures.items():
-        (folder / name).write_bytes(png)
+    files = {
+        METRICS_JSON: json.dumps(document, indent=1, allow_nan=False).encode() + b"\n",
+        METRICS_TABLE: measures_page(measures, contract, sorted(figures)).encode(),
+        **figures,
+    }
+    for name, bytes_ in files.items():
+        writable(str(folder), "report", partial((folder / name).write_bytes, bytes_))
 
 
 def measures_page(measures: dict[str, Any], contract: BundleContract, figures: list[str]) -> str:
