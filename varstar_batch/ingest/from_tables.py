@@ -119,19 +119,19 @@ def write_survey(
         correct = partial(_correct, TimeCorrection.make(time_system, options.correct_to, objects))
         time_system = options.correct_to
     positions = Positions(objects["object_id"])
-    widths = Widths(observation=_bytes_of(observations.nothing), object=max(1, objects.nbytes // len(objects)))
-    plan = _count(observations, positions, widths, target.work, options, crew)
+    plan = _count(observations, positions, _widths(observations, objects), target.work, options, crew)
     keys = [f"part-{number:05d}.parquet" for number in range(plan.partitions)]
     if options.hats:
         objects = with_cells(objects)
-        plan, keys = plan_pixels(plan, objects[HEALPIX_COLUMN].to_numpy(), options.partitions, widths)
+        cells = objects[HEALPIX_COLUMN].to_numpy()
+        plan, keys = plan_pixels(plan, cells, options.partitions, _widths(observations, objects))
     # Others have threads as they are: each does a partition in one.
     threads = crew.workers if isinstance(crew, Threads) else 1
     search = PeriodSearch(options.columns.limits(time_system), threads) if options.find_periods else None
     shuffle = Shuffle(observations, positions, plan, target.work.folder / "shuffle", correct)
     schema = _survey_schema(objects, observations.nothing, time_system, options.find_periods)
     # Pieces, their sum, and what is sorted.
-    largest = max(1, 3 * widths.observation * int(plan.rows.max()))
+    largest = max(1, 3 * _widths(observations, objects).observation * int(plan.rows.max()))
     out = target.out
 
     def write() -> IngestReport:
@@ -266,9 +266,11 @@ class _Writer:
         return int(table.num_rows)
 
 
-def _bytes_of(rows: pa.Table) -> int:
-    """Return the bytes of an observation; texts, which are short names, count for eight."""
-    return sum(kind.bit_width // 8 if pa.types.is_primitive(kind) else 8 for kind in rows.schema.types)
+def _widths(observations: Observations, objects: pa.Table) -> Widths:
+    """Return the bytes of rows; texts of observations, which are short names, count for eight."""
+    kinds = observations.types.values()
+    observation = sum(kind.bit_width // 8 if pa.types.is_primitive(kind) else 8 for kind in kinds)
+    return Widths(observation=observation, object=max(1, objects.nbytes // len(objects)))
 
 
 def _report(plan: IngestPlan, written: int, schema: pa.Schema, periods: dict[str, int] | None) -> IngestReport:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from varstar_batch.archives.tally import Tally
+from varstar_batch.archives.tally import COUNTED, Tally
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import locate
 from varstar_batch.requests import Bytes, ClusterOptions, Request
@@ -171,14 +171,13 @@ class ArchiveReport:
     def as_dict(self) -> dict[str, Any]:
         """Return the counts as plain values."""
         tally = self.tally
-        counted = {name: dict(getattr(tally, name)) for name in ("left_out", "bands", "unknown_cameras", "formats")}
         return {
             "files": tally.files,
             "files_read": tally.files - len(tally.rejected),
             "files_set_aside": len(tally.rejected),
             "observations": tally.observations,
             "kept": tally.kept,
-            **counted,
+            **{name: dict(getattr(tally, name)) for name in COUNTED},
             "unmatched": self.unmatched,
             "ambiguous": self.ambiguous,
             "shared": self.shared,
