@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.makers.failures import fail_calls
 from tests.makers.survey_files import assert_equal, fault, make_objects, make_table, read_all, write
 from varstar_batch.errors import PartitionError
 from varstar_batch.survey.open import Survey, open_survey
@@ -128,20 +129,12 @@ def test_a_damaged_footer(tmp_path: Path) -> None:
 
 
 def test_what_may_not_be_read_and_what_the_storage_does(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
-    from varstar_batch.files.location import Location
-
-    def refuse(_: Location) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    def fail(_: Location) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(Location, "open_input", refuse)
+    failures = {1: PermissionError(13, "Permission denied"), 2: OSError(5, "Input/output error")}
+    fail_calls(monkeypatch, "open_input", failures)
     error = fault(survey)
     assert error.kind == "forbidden"
     assert "renew the credentials" in error.fix
     # Not the partition's fault: whoever asked may try again.
-    monkeypatch.setattr(Location, "open_input", fail)
     with pytest.raises(OSError, match="Input/output error"):
         read_all(survey)
 
