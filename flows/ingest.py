@@ -8,7 +8,7 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from pydantic import Field
 
-from varstar_batch.cluster.dask_crew import open_crew
+from varstar_batch import api
 from varstar_batch.flows.artifacts import in_log_and_ui
 from varstar_batch.flows.common import (
     FLOW,
@@ -19,7 +19,6 @@ from varstar_batch.flows.common import (
     tell_errors_in_one_line,
 )
 from varstar_batch.flows.events import emit_release
-from varstar_batch.ingest.from_archive import ingest_survey
 from varstar_batch.ingest.options import ArchiveReport, IngestReport, IngestRequest
 
 TIMEOUT_SECONDS = 20 * 3600
@@ -69,8 +68,7 @@ def ingest_stage(parameters: IngestParameters) -> IngestReport:
     """Read the tables and write the partitions; the survey appears whole or not at all."""
     logger = get_run_logger()
     show = in_log_and_ui(logger, parameters.out)
-    with open_crew(parameters.workers, parameters.scheduler, parameters.cluster) as crew:
-        report = ingest_survey(parameters, show, crew)
+    report = api.ingest(parameters, show)
     if isinstance(report, ArchiveReport):
         rejected = report.tally.rejected
         for one in rejected[:SHOWN]:

@@ -6,6 +6,7 @@ from functools import partial
 
 from prefect import flow, get_run_logger, task
 
+from varstar_batch import api
 from varstar_batch.flows.common import (
     FLOW,
     STAGE,
@@ -15,7 +16,6 @@ from varstar_batch.flows.common import (
     tell_errors_in_one_line,
 )
 from varstar_batch.progress import progress
-from varstar_batch.training.make_bundle import make_bundle
 from varstar_batch.training.options import TrainingRequest
 
 TIMEOUT_SECONDS = 12 * 3600
@@ -48,6 +48,6 @@ def train(parameters: TrainParameters) -> str:
 def train_stage(parameters: TrainParameters) -> str:
     """Read, train, calibrate, measure, write; a second try goes on where the first was cut off."""
     logger = get_run_logger()
-    bundle = make_bundle(parameters, partial(progress, log=logger.info), logger.info).bundle
+    bundle = api.train(parameters, partial(progress, log=logger.info), logger.info).bundle
     logger.info("Bundle %s, %s, in %s.", bundle.hash[:12], bundle.contract.model_version, parameters.out)
     return bundle.hash

@@ -202,7 +202,18 @@ def test_a_heavy_library_at_import_is_refused() -> None:
 
 @pytest.mark.parametrize("package", ["varstar_batch", "varstar_batch.cli.app"])
 def test_importing_loads_nothing_heavy(package: str) -> None:
-    heavy = {"tensorflow", "keras", "dask", "distributed", "prefect", "openvino", "matplotlib", "lsdb"}
+    heavy = {
+        "tensorflow",
+        "keras",
+        "numba",
+        "scipy",
+        "dask",
+        "distributed",
+        "prefect",
+        "openvino",
+        "matplotlib",
+        "lsdb",
+    }
     code = f"import sys, {package}; print(*sorted({heavy!r} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +15,7 @@ from varstar_batch.light_curves.fold import fold
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle as open_model
 from varstar_batch.model.classify import classify
+from varstar_batch.progress import ShowProgress, progress
 from varstar_batch.requests import ClusterOptions
 from varstar_batch.runs.config import PlanRequest
 from varstar_batch.runs.execute import InProcess, Runner
@@ -24,8 +25,9 @@ from varstar_batch.runs.stages import RunObserver, execute_run, publish, verify
 from varstar_batch.survey.open import Failure, open_survey
 
 if TYPE_CHECKING:
-    from varstar_batch.ingest.from_tables import ingest
-    from varstar_batch.training.make_bundle import make_bundle as train
+    from varstar_batch.ingest.options import ArchiveReport, IngestReport, IngestRequest
+    from varstar_batch.training.options import TrainingRequest
+    from varstar_batch.training.train import Trained
 
 __all__ = [
     "ClassifiedSurvey",
@@ -152,14 +154,46 @@ def _prepare(request: ClassifyRequest, plan: RunPlan, bundle: Bundle, observer: 
     return prepared
 
 
-def __getattr__(name: str) -> Any:
-    # On first use: whoever only classifies does without what makes surveys and models.
-    if name == "ingest":
-        from varstar_batch.ingest.from_tables import ingest
+def ingest(request: IngestRequest, show: ShowProgress = progress) -> IngestReport | ArchiveReport:
+    """Make a partitioned survey of observations, or of an archive's files, and a table of objects.
 
-        return ingest
-    if name == "train":
-        from varstar_batch.training.make_bundle import make_bundle
+    Parameters
+    ----------
+    request : IngestRequest
+    show : callable
+        Shows the progress.
 
-        return make_bundle
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    Raises
+    ------
+    VarstarError
+        As `varstar_batch.ingest.from_archive.ingest_survey` says.
+    """
+    # On first use: Numba and SciPy come with it, and Dask.
+    from varstar_batch.cluster.dask_crew import open_crew
+    from varstar_batch.ingest.from_archive import ingest_survey
+
+    with open_crew(request.workers, request.scheduler, request.cluster) as crew:
+        return ingest_survey(request, show, crew)
+
+
+def train(
+    request: TrainingRequest, show: ShowProgress = progress, note: Callable[[str], None] = lambda _: None
+) -> Trained:
+    """Train a bundle on labelled surveys and write it with its report.
+
+    Parameters
+    ----------
+    request : TrainingRequest
+    show : callable
+        Shows the progress.
+    note : callable
+        Takes lines about what is going on.
+
+    Raises
+    ------
+    VarstarError
+        As `varstar_batch.training.make_bundle.make_bundle` says.
+    """
+    from varstar_batch.training.make_bundle import make_bundle
+
+    return make_bundle(request, show, note)

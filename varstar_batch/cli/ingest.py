@@ -8,11 +8,10 @@ from functools import partial
 
 import typer
 
+from varstar_batch import api
 from varstar_batch.cli.console import print_json, say, warning_line
 from varstar_batch.cli.options import JsonOption, takes
-from varstar_batch.cluster.dask_crew import open_crew
 from varstar_batch.errors import ExitCode
-from varstar_batch.ingest.from_archive import ingest_survey
 from varstar_batch.ingest.options import ArchiveReport, IngestReport, IngestRequest
 from varstar_batch.progress import progress
 
@@ -23,8 +22,7 @@ SHOWN = 10
 @takes(IngestRequest, arguments=("observations", "out"))
 def ingest(request: IngestRequest, as_json: JsonOption = False) -> None:
     """Make a partitioned survey of OBSERVATIONS and a table of objects; every object is one row."""
-    with open_crew(request.workers, request.scheduler, request.cluster) as crew:
-        report = ingest_survey(request, progress, crew)
+    report = api.ingest(request, progress)
     if isinstance(report, IngestReport):
         content, tell = asdict(report), partial(tell_ingested, report)
     else:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from varstar_batch import api
 from varstar_batch.cli.console import note, print_counts, print_json, print_table, say, warning_line
 from varstar_batch.cli.options import ConfigOption, JsonOption, takes
 from varstar_batch.progress import progress
@@ -31,11 +32,9 @@ def train(
 
     A training that was cut off goes on where it stopped when the same command is given again.
     """
-    from varstar_batch.training.make_bundle import make_bundle
-
     columns, own_columns = columns_of(request.surveys, config, set_ or [])
     request = request.model_copy(update={"columns": columns, "own_columns": own_columns})
-    trained = make_bundle(request, progress, note)
+    trained = api.train(request, progress, note)
     measures: Any = trained.bundle.contract.metrics["held_out"]
     if as_json:
         print_json(measures)
