@@ -184,7 +184,8 @@ def test_bundles_that_do_not_fit(varstar, survey: Path, tmp_path: Path) -> None:
     weights.write_bytes(content)
     contract = tmp_path / "bundle" / "bundle.json"
     document = json.loads(contract.read_text())
-    contract.write_text(json.dumps(document | {"classes": ["RR", "CEP", "ECL", "M", "DSCUT", "SR"]}))
+    # Which classes there are, and their order, is the bundle's to say; not that there are fewer than its network knows.
+    contract.write_text(json.dumps(document | {"classes": document["classes"][:-1]}))
     refused(varstar(*words, tmp_path / "bundle"), 3, "classes")
     assert not (tmp_path / "catalog").exists()
 
