@@ -29,7 +29,7 @@ def names_of(module: Path) -> set[str]:
 def missing(text: str) -> list[str]:
     """Paths that a page names and that are not there, and `file:function` whose function is not in the file."""
     lost = []
-    for span in re.findall(r"`([^`\s]*/[^`\s]*)`", text):
+    for span in re.findall(r"`([^`\s]*(?:/|\.py)[^`\s]*)`", text):
         path, _, function = span.partition(":")
         places = [ROOT / path, ROOT / "varstar_batch" / path]
         there = next((place for place in places if place.exists()), None)
