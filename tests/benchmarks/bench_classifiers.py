@@ -23,6 +23,7 @@ from varstar_batch.files.location import locate
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.light_curves.rules import Limits
+from varstar_batch.training.card import unseen_table
 from varstar_batch.training.checkpoints import WorkFolder
 from varstar_batch.training.cross_validation import split_evidence
 from varstar_batch.training.fit import fit
@@ -121,14 +122,9 @@ def print_tables(results: dict[str, dict[str, Result]]) -> None:
         for name, by_split in results.items():
             classes = by_split[split].measures["by_class"]
             print(f"| {name} | {' | '.join(format(classes[label]['f1'], '.3f') for label in CLASSES)} |")
-    for split in next(iter(results.values())):
-        surveys = list(next(iter(results.values()))[split].measures["by_survey"])
-        print(f"\nRight / macro F1 by survey, {split}\n\n| classifier | {' | '.join(surveys)} |")
-        print(f"|---|{'---:|' * len(surveys)}")
-        for name, by_split in results.items():
-            parts = [by_split[split].measures["by_survey"][survey] for survey in surveys]
-            cells = [f"{part['accuracy']:.3f} / {part['macro']['f1']:.3f}" for part in parts]
-            print(f"| {name} | {' | '.join(cells)} |")
+    for name, by_split in results.items():
+        for split, result in by_split.items():
+            print(f"\n{name}, {split}\n\n{unseen_table(result.measures)}")
 
 
 def main() -> None:
@@ -137,9 +133,10 @@ def main() -> None:
     parser.add_argument("surveys", nargs="+", help="labelled surveys, for example those of `make bundle`")
     parser.add_argument("--only", nargs="+", default=["forest", *RECIPES], choices=["forest", *RECIPES])
     parser.add_argument("--splits", nargs="+", default=["folds", "surveys"], choices=["folds", "surveys"])
+    parser.add_argument("--together", nargs="+", default=[], help="surveys left out at once, joined by +")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--passes", type=int, help="of every network [default: each recipe's]")
-    parser.add_argument("--min-per-class", type=int, default=300)
+    parser.add_argument("--min-per-class", type=int, default=400)
     parser.add_argument("--max-per-class", type=int, default=5000)
     parser.add_argument("--trees", type=int, default=TREES)
     parser.add_argument("--seed", type=int, default=1)
@@ -166,7 +163,10 @@ def main() -> None:
             print(f"{len(objects):,} light curves: {counts}; {len(plan.others):,} of other kinds")
         every = {
             "folds": (f"{options.folds} folds", fold_splits(objects, options.folds, options.seed)),
-            "surveys": ("one survey left out", survey_splits(objects)),
+            "surveys": (
+                "one survey left out",
+                survey_splits(objects, [names.split("+") for names in options.together]),
+            ),
         }
         results[name] = {}
         for key in options.splits:

@@ -85,6 +85,17 @@ def test_json_is_json_and_nothing_else(varstar, surveys, tmp_path):
     assert "Training: 2 of 2 (100%) passes" in result.err
 
 
+def test_surveys_held_out_and_a_network_that_learnt_nothing(varstar, surveys, tmp_path):
+    out = tmp_path / "b"
+    words = ("train", *surveys, "--out", out, *WORDS, "--folds", 0, "--epochs", 1, "--learning-rate", 1e-9)
+    result = varstar(*words, "--unseen")
+    assert result.code == 0, result
+    assert "On surveys that were held out:" in result.out
+    assert "was recognised" in result.err
+    assert "surveys that it has not seen" in (out / "card.md").read_text()
+    refused(varstar(*words, "--unseen", "--together", "one+three", "--replace"), 2, "--together", "among one, two")
+
+
 def test_evaluate_gives_the_same_measures_by_survey(varstar, surveys, bundle, tmp_path):
     result = varstar("evaluate", bundle, *surveys, "--out", tmp_path / "report", "--json")
     assert result.code == 0, result

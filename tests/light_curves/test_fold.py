@@ -132,11 +132,14 @@ def test_observations_at_one_phase_are_averaged():
     np.testing.assert_allclose(folded.curve[0], [10, 13, 14, 12], rtol=0, atol=1e-6)
 
 
-def test_only_isolated_outliers_go_unless_global():
+def test_which_outliers_go():
     time, mag = np.arange(100) / 100, 14 + 0.01 * np.sin(np.arange(100))
     mag[20] = 17.0
     mag[50:52] = 17.0
-    for outliers, gone in (("isolated", [20]), ("global", [20, 50, 51]), ("none", [])):
+    mag[[70, 71]] = 11.0
+    every = [20, 50, 51, 70, 71]
+    # What is faint in a group is an eclipse; what is bright in one is none.
+    for outliers, gone in (("isolated", [20]), ("grouped", [20, 70, 71]), ("global", every), ("none", [])):
         folded = fold_one(time, mag, period=1.0, rules=replace(PLAIN, outliers=outliers))
         kept = np.delete(np.arange(100), gone)
         assert folded.dropped[0, DropReason.OUTLIER] == len(gone)

@@ -47,7 +47,7 @@ RULES = st.builds(
     Preprocessing,
     min_observations=st.sampled_from([1, 2, 5]),
     sigma=st.sampled_from([0.5, 1.0, 2.0, 3.0]),
-    outliers=st.sampled_from(["isolated", "global", "none"]),
+    outliers=st.sampled_from(["isolated", "grouped", "global", "none"]),
     phase_zero=st.sampled_from(["first", "maximum"]),
     scale=st.sampled_from(["none", "center", "minmax"]),
     n_phase=st.sampled_from([512, 2, 7, 49, 100]),

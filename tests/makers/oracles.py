@@ -60,6 +60,11 @@ def find_outliers(time, mag, period, preprocessing):
     in_order = beyond[order]
     outlier = np.zeros(len(mag), bool)
     outlier[order] = in_order & ~np.roll(in_order, 1) & ~np.roll(in_order, -1)
+    if preprocessing.outliers == "grouped":
+        ranked, tail = np.sort(mag), (len(mag) - 1) // 20
+        brightest = ranked[tail] - (ranked[-1 - tail] - ranked[tail])
+        outlier |= beyond & (mag < mag.mean()) & (mag < brightest)
+        ambiguous |= bool(np.any(np.abs(mag - brightest) <= 1e-12))
     return outlier, ambiguous
 
 

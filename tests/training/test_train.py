@@ -21,8 +21,11 @@ from varstar_batch.model.bundle import parse_bundle
 from varstar_batch.model.classify import temperature_softmax
 from varstar_batch.model.engines.open import open_engine
 from varstar_batch.training import recipes
-from varstar_batch.training.fit import compile_options, shift_phases
+from varstar_batch.training.card import UNSEEN, write_card
+from varstar_batch.training.cross_validation import fit_temperature
+from varstar_batch.training.fit import compile_options, fit, shift_phases
 from varstar_batch.training.inputs import Inputs, check_finite
+from varstar_batch.training.labelled import LabelledLightCurves
 from varstar_batch.training.options import TrainingOptions
 from varstar_batch.training.plan import plan_training
 from varstar_batch.training.recipes import PAPER
@@ -110,6 +113,48 @@ def test_the_card_tells_data_measures_and_limits(trained):
     assert "no real star" not in card
 
 
+def test_surveys_are_held_out_one_after_another_and_the_calibration_rests_on_them():
+    parts = [labelled_sines(120, seed=seed, survey=name) for seed, name in ((1, "a"), (2, "b"), (3, "c"), (4, "d"))]
+    data = LabelledLightCurves.concat(parts)
+    options = OPTIONS.model_copy(update={"unseen": True, "together": ("b+c",), "judge_epochs": 3})
+    plan = plan_training(data, options)
+    assert [split.name for split in plan.unseen] == ["a", "b+c", "d"]
+    kept = Kept()
+    result = train(plan, "sines", kept)
+    passes = {name: kept.written.count(name) for name in kept}
+    judges = ("fold-1.npz", "fold-2.npz", "a.npz", "b+c.npz", "d.npz")
+    assert passes == {**dict.fromkeys(judges, 3), "all.npz": 8}
+    assert plan.passes == 23
+    contract = result.bundle.contract
+    measures = contract.metrics[UNSEEN]
+    assert set(measures["by_survey"]) == {"a", "b", "c", "d"}
+    assert measures["n_objects"] == contract.metrics["held_out"]["n_objects"] == 480
+    logits = np.concatenate(
+        [fit(plan.data, split, replace(TINY, epochs=3), 0, kept).held_logits for split in plan.unseen]
+    )
+    truth = np.concatenate([plan.data.objects.class_code[split.held] for split in plan.unseen])
+    assert contract.calibration == fit_temperature(logits.astype(np.float64), truth)
+    card = result.bundle.card
+    told = [
+        line.split("|")[1].strip()
+        for line in card[card.index("Expect this of a new") :].splitlines()
+        if line[:2] == "| "
+    ]
+    assert set(told[1:5]) == {"a", "b", "c", "d"}
+    right = [measures["by_survey"][name]["accuracy"] for name in told[1:5]]
+    assert right == sorted(right)  # the worst first
+    with pytest.raises(InputError, match="surveys among a, b, c, d"):
+        plan_training(data, options.model_copy(update={"together": ("a+e",)}))
+
+
+def test_a_class_that_is_never_recognised_is_told(trained):
+    contract = trained[0].bundle.contract
+    measures = json.loads(json.dumps(contract.metrics["held_out"]))
+    measures["folds"]["by_class"]["M"]["f1"]["mean"] = 0.0
+    card = write_card(contract.model_copy(update={"metrics": {"held_out": measures}}))
+    assert "M (0.00)" in card
+
+
 def test_a_training_that_was_cut_off_ends_as_if_it_had_not_been(trained):
     result, plan, _, _ = trained
     kept, passes = Kept(most=11), []
@@ -165,7 +210,7 @@ def test_what_bfloat16_changes_is_measured(trained):
 
 def test_the_recipes_numbers_give_way_to_the_options():
     assert (PAPER.epochs, PAPER.batch_size, PAPER.learning_rate, PAPER.schedule) == (100, 16, 1e-4, "constant")
-    chosen = TrainingOptions(epochs=3, learning_rate=0.01).recipe()
+    chosen = TrainingOptions(architecture="paper", epochs=3, learning_rate=0.01).recipe()
     assert chosen == replace(PAPER, epochs=3, learning_rate=0.01)
     with pytest.raises(InputError, match=r"--architecture: expected one of tiny, paper, got 'resnet'"):
         TrainingOptions(architecture="resnet").recipe()
@@ -174,14 +219,15 @@ def test_the_recipes_numbers_give_way_to_the_options():
 def test_augmented_light_curves_are_what_the_network_sees():
     seen = []
 
-    def shrink(curves, period, class_code, random):
+    def shrink(objects, random):
+        curves = objects.light_curves
         seen.append((len(curves), random.random()))
         mag = curves.mag.copy()
         # Half of the objects lose all but three observations, and cannot be folded: those are taken as they are.
         offsets = curves.offsets
         bad = np.repeat(np.arange(len(curves)) % 2 == 0, curves.n_obs)
         mag[bad & (np.arange(len(mag)) % curves.n_obs[0] > 2)] = np.nan
-        return replace(curves, mag=mag, offsets=offsets), period
+        return replace(curves, mag=mag, offsets=offsets), objects.period
 
     recipe = replace(TINY, augment=shrink, class_weights=0.5, schedule="cosine")
     with pytest.MonkeyPatch.context() as patch:

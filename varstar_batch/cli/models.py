@@ -32,14 +32,23 @@ def train(
 
     A training that was cut off goes on where it stopped when the same command is given again.
     """
+    from varstar_batch.training.card import UNSEEN
+
     columns, own_columns = columns_of(request.surveys, config, set_ or [])
     request = request.model_copy(update={"columns": columns, "own_columns": own_columns})
     trained = api.train(request, progress, note)
-    measures: Any = trained.bundle.contract.metrics["held_out"]
+    metrics: dict[str, Any] = trained.bundle.contract.metrics
+    measures = metrics["held_out"]
     if as_json:
         print_json(measures)
         return
     print_measures(measures)
+    if (unseen := metrics.get(UNSEEN)) is not None:
+        say("On surveys that were held out:")
+        print_measures(unseen)
+    never = [label for label, values in measures["by_class"].items() if values["n_objects"] and not values["recall"]]
+    if never:
+        warning_line(f"no light curve of {', '.join(never)} was recognised: more of them, or more passes, are needed")
     say(f"Bundle {trained.bundle.contract.model_version}: {request.out}")
 
 

@@ -118,7 +118,7 @@ def _option(path: tuple[str, ...], field: FieldInfo, positional: bool) -> _Optio
         kind = list[get_args(kind)[0]]  # type: ignore[misc]
     elif get_origin(kind) is tuple:
         read, kind, default = _listed, str, default and ",".join(default)
-    text = f"{field.description}." if default in {None, ""} else f"{field.description}. [default: {default}]"
+    text = f"{field.description}." if default in {None, "", ()} else f"{field.description}. [default: {default}]"
     names = (NAMES[name],) if name in NAMES else ()
     asked = typer.Argument(help=text, **bounds) if positional else typer.Option(*names, help=text, **bounds)
     annotation: Any = kind if field.is_required() else kind | None

@@ -5,5 +5,11 @@ Only simulation and training without a word about classes use them: a bundle's c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 CLASSES: tuple[str, ...] = ("CEP", "DSCUT", "ECL", "M", "RR", "SR")
 """Cepheids, delta Scuti, eclipsing binaries, Miras, RR Lyrae, semi-regulars."""
+
+PARENTS: Mapping[str, str] = MappingProxyType({"M": "LPV", "SR": "LPV"})
+"""Classes that a definition divides, by what they are together: long-period variables. Others are their own parents."""

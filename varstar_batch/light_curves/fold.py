@@ -64,7 +64,8 @@ def fold(
 
     An observation is dropped for the first `DropReason` that applies. Then, once, an outlier is an observation more
     than ``sigma`` population standard deviations from the mean; with ``outliers="isolated"`` it is dropped only if
-    neither of its cyclic neighbours in phase (observations of equal phase in order of magnitude) is beyond that too.
+    neither of its cyclic neighbours in phase (observations of equal phase in order of magnitude) is beyond that too,
+    and with ``"grouped"`` also if it is brighter than a star gets (see `Preprocessing`).
     Phase is ``((t - t_ref) / period) mod 1`` in [0, 1) and float64. Observations of equal phase are averaged. The curve
     is linear between neighbours, and periodic.
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-Outliers = Literal["isolated", "global", "none"]
+Outliers = Literal["isolated", "grouped", "global", "none"]
 PhaseZero = Literal["first", "maximum"]
 Scale = Literal["none", "center", "minmax"]
 
@@ -37,7 +37,9 @@ class Preprocessing:
     """Outlier threshold in population standard deviations about the mean; finite, above 0."""
     outliers: Outliers = "isolated"
     """Drop observations beyond the threshold only where both cyclic neighbours in phase are within it, everywhere, or
-    never. One pass: mean and standard deviation are not computed again."""
+    never. ``"grouped"`` also drops, whatever their neighbours, those that are brighter than the 5th percentile of the
+    magnitudes by more than lies between that and the 95th: an eclipse may be deep and short, a maximum may not. One
+    pass: mean and standard deviation are not computed again."""
     phase_zero: PhaseZero = "first"
     """Time of phase 0: of the earliest used observation, or of the brightest (of several, the earliest)."""
     scale: Scale = "minmax"

@@ -17,7 +17,10 @@ ACCURACIES = (
 )
 """A note below every table."""
 
-SURE = 0.02
+UNSEEN = "unseen_surveys"
+"""Key of the metrics of networks that have not seen the survey."""
+
+TRUSTED = 0.02
 """Expected calibration error up to which probabilities may be taken at their word."""
 
 _TITLES = {"accuracy": "accuracy (equation 1)", "f1": "F1"}
@@ -47,6 +50,7 @@ def write_card(contract: BundleContract) -> str:
         part_table("survey", measures["by_survey"]),
         part_table("source of the period", measures["by_period_source"]),
         _precision(contract),
+        *_unseen(contract),
         "## Limits",
         _limits(contract, measures),
         "## How it was made",
@@ -66,6 +70,20 @@ def measure_table(measures: Mapping[str, Any]) -> str:
     for label, count, values in [*lines, ("**average**", measures["n_objects"], folds["macro"])]:
         cells = [_spread(values[name], folds["folds"]) if count else "" for name in MEASURES]
         rows.append(f"| {label} | {count:,} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def unseen_table(measures: Mapping[str, Any]) -> str:
+    """Return a table of the answers to surveys that no training had, the worst first, and of all together."""
+    parts = sorted(measures["by_survey"].items(), key=lambda part: part[1]["accuracy"])
+    rows = [
+        "| survey | light curves | right | F1 | M and SR as one | calibration error | wrong, probability > 0.9 |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, part in [*parts, ("**all**", measures)]:
+        shares = [part["accuracy"], part["macro"]["f1"], part["parents"], part["calibration_error"]]
+        cells = [*(f"{share:.3f}" for share in shares), f"{part['sure_and_wrong']:.2%}"]
+        rows.append(f"| {name} | {part['n_objects']:,} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -124,6 +142,20 @@ def _bands(training: Mapping[str, Any]) -> str:
     return f"Bands: {'; '.join(training['bands'])}." if training["bands"] else ""
 
 
+def _unseen(contract: BundleContract) -> list[str]:
+    measures: Any = contract.metrics.get(UNSEEN)
+    if measures is None:
+        return []
+    return [
+        "## How good it is on surveys that it has not seen",
+        "Each survey was judged by a network that had seen none of its stars, in whatever band, and nothing of the "
+        "survey, nor of those that were held out with it; each calibrated on the other surveys so held out. "
+        "**Expect this of a new survey**; the bundle's calibration and `ood_score` rest on these answers.",
+        unseen_table(measures),
+        summarise_measures(measures),
+    ]
+
+
 def _limits(contract: BundleContract, measures: Mapping[str, Any]) -> str:
     training: dict[str, Any] = contract.training
     told = [
@@ -141,11 +173,11 @@ def _limits(contract: BundleContract, measures: Mapping[str, Any]) -> str:
     weak = [
         f"{label} ({values['f1']['mean']:.2f})"
         for label, values in measures["folds"]["by_class"].items()
-        if 0 < values["f1"]["mean"] < 0.9
+        if measures["by_class"][label]["n_objects"] and values["f1"]["mean"] < 0.9
     ]
     if weak:
         told.append(f"- Weak classes, by F1: {', '.join(weak)}.")
-    if measures["calibration_error"] > SURE:
+    if measures["calibration_error"] > TRUSTED:
         told.append(
             "- Its probabilities are off by more than two percent on average; take them for an order, not odds."
         )

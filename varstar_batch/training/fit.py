@@ -202,7 +202,7 @@ class _Network:
     def _augmented(self, random: np.random.Generator) -> Inputs:
         if self.recipe.augment is None or self.raw is None:
             return self.inputs
-        curves, period = self.recipe.augment(self.raw.light_curves, self.raw.period, self.raw.class_code, random)
+        curves, period = self.recipe.augment(self.raw, random)
         status, changed = fold_inputs(curves, period, self.recipe, n_threads=self.data.n_threads)
         ok = status == 0
         features = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +80,28 @@ def fold_splits(objects: LabelledLightCurves, folds: int, seed: int) -> tuple[Sp
         for number in range(parts)
     ]
     return tuple(splits if folds > 1 else splits[:1])
+
+
+def survey_splits(objects: LabelledLightCurves, together: Sequence[Sequence[str]] = ()) -> tuple[Split, ...]:
+    """Hold out one survey after another; stars that it shares with others are left out of the training.
+
+    Parameters
+    ----------
+    objects : LabelledLightCurves
+        All with a class.
+    together : sequence of sequences of str
+        Names of surveys that are held out at once, since they are of one telescope or of the same stars.
+    """
+    groups = star_groups(objects)
+    first = {name: names[0] for names in together for name in names}
+    title = {names[0]: "+".join(names) for names in together}
+    party = np.array([first.get(name, name) for name in objects.survey], np.object_)
+    splits = []
+    for name in sorted(set(party)):
+        mine = party == name
+        shared = np.isin(groups, groups[mine])
+        splits.append(Split(title.get(name, name), np.flatnonzero(~shared), np.flatnonzero(mine)))
+    return tuple(splits)
 
 
 def deal_stars(

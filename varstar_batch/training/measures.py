@@ -10,11 +10,15 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import JsonValue
 
+from varstar_batch.light_curves.classes import PARENTS
 from varstar_batch.model.classify import Float64
 from varstar_batch.training.labelled import LabelledLightCurves
 
 MEASURES = ("accuracy", "precision", "recall", "f1")
 """By class, in the order of the paper's table; `accuracy` is that of its equation 1."""
+
+SURE = 0.9
+"""Probability above which an answer is taken for sure."""
 
 N_BINS = 15
 """Bins of probability of the expected calibration error."""
@@ -62,9 +66,9 @@ def judge(evidence: Evidence, classes: Sequence[str]) -> dict[str, JsonValue]:
     -------
     dict
         What `class_metrics` gives for all objects together; ``folds``, see `spread_over_folds`; ``confusion``, rows
-        of `confusion_matrix`; ``calibration_error``; ``ood_auroc`` and ``n_others`` (the former is mean and deviation
-        over the folds, None without objects of other kinds); ``by_survey`` and ``by_period_source``, `class_metrics` of
-        each.
+        of `confusion_matrix`; ``calibration_error``, ``parents`` and ``sure_and_wrong``, see `honesty`; ``ood_auroc``
+        and ``n_others`` (the former is mean and deviation over the folds, None without objects of other kinds);
+        ``by_survey`` and ``by_period_source``, `class_metrics` and `honesty` of each.
     """
     truth, predicted = evidence.truth, evidence.predicted
     folds = [evidence.fold == number for number in np.unique(evidence.fold)]
@@ -74,16 +78,37 @@ def judge(evidence: Evidence, classes: Sequence[str]) -> dict[str, JsonValue]:
         **class_metrics(truth, predicted, classes),
         "folds": spread_over_folds([class_metrics(truth[rows], predicted[rows], classes) for rows in folds]),
         "confusion": confusion_matrix(truth, predicted, len(classes)).tolist(),
-        "calibration_error": calibration_error(evidence.probabilities, truth),
+        **honesty(evidence.probabilities, truth, classes),
         "n_others": evidence.other_score.shape[1],
         "ood_auroc": None if np.isnan(areas).any() else _summary(areas),
         **{
             name: {
-                str(key or "not told"): class_metrics(truth[column == key], predicted[column == key], classes)
+                str(key or "not told"): {
+                    **class_metrics(truth[column == key], predicted[column == key], classes),
+                    **honesty(evidence.probabilities[column == key], truth[column == key], classes),
+                }
                 for key in sorted(set(column))
             }
             for name, column in parts.items()
         },
+    }
+
+
+def honesty(probabilities: Float64, truth: Codes, classes: Sequence[str]) -> dict[str, JsonValue]:
+    """Return what of some answers may be believed.
+
+    Returns
+    -------
+    dict
+        ``parents``, the share whose parent is right (`PARENTS`); ``calibration_error``; ``sure_and_wrong``, the share
+        of wrong answers with a probability above `SURE`.
+    """
+    parents = np.array([PARENTS.get(label, label) for label in classes])
+    predicted, n = probabilities.argmax(axis=1), max(len(truth), 1)
+    return {
+        "parents": rounded((parents[predicted] == parents[truth]).sum() / n),
+        "calibration_error": calibration_error(probabilities, truth),
+        "sure_and_wrong": rounded(((predicted != truth) & (probabilities.max(axis=1) > SURE)).sum() / n),
     }
 
 

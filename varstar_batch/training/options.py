@@ -17,7 +17,9 @@ from varstar_batch.training.recipes import Recipe, find_recipe
 class TrainingOptions(Request):
     """How to train. What is None is as the architecture's recipe has it."""
 
-    architecture: str = Field("paper", description="paper or survey: the network, with its own way of training")
+    architecture: str = Field(
+        "survey", description="survey, which ships, or paper: the network, with its own way of training"
+    )
     folds: int = Field(5, ge=0, description="Of the cross-validation; 0 holds out one fifth, once")
     epochs: int | None = Field(
         None, ge=1, description="Passes over the training set; by default the architecture's (paper 100)"
@@ -32,6 +34,13 @@ class TrainingOptions(Request):
         False, description="Leave rare classes out instead of refusing; the network never answers with one of them"
     )
     seed: int = Field(1, ge=0, le=2**31 - 1, description="The same seed gives the same choice, folds and training")
+    unseen: bool = Field(False, description="Also hold out one survey after another, and calibrate on those")
+    together: tuple[str, ...] = Field(
+        (), description="Surveys that are held out at once, their names joined by +: of one telescope or the same stars"
+    )
+    judge_epochs: int | None = Field(
+        None, ge=1, description="Passes of the networks that only judge; by default as many as the bundle's"
+    )
 
     def recipe(self) -> Recipe:
         """Return the architecture's recipe with what these options say.

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from varstar_batch.errors import InputError
 from varstar_batch.light_curves.status import Status, count_statuses
 from varstar_batch.model.keras_runtime import load_keras
 from varstar_batch.training.fit import TrainingSet
-from varstar_batch.training.folds import Split, fold_splits, star_groups
+from varstar_batch.training.folds import Split, fold_splits, star_groups, survey_splits
 from varstar_batch.training.inputs import check_finite, fold_inputs
 from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves, count_classes
 from varstar_batch.training.options import TrainingOptions
@@ -38,6 +38,8 @@ class TrainingPlan:
     """Usable objects of other kinds, which no network is trained on."""
     splits: tuple[Split, ...]
     """Of the cross-validation."""
+    unseen: tuple[Split, ...]
+    """Of surveys; empty where the options do not ask for them."""
     unusable: dict[str, int]
     """Labelled light curves that could not be folded, by status."""
     dropped_classes: tuple[str, ...]
@@ -49,12 +51,17 @@ class TrainingPlan:
     def fits(self) -> tuple[Split, ...]:
         """Every network to fit: one for each split, and the last, on everything, which is the bundle's."""
         everything = np.arange(len(self.data.objects))
-        return (*self.splits, Split("all", everything, everything[:0]))
+        return (*self.splits, *self.unseen, Split("all", everything, everything[:0]))
+
+    def recipe_of(self, split: Split) -> Recipe:
+        """Return the recipe of one of `fits`: a network that only measures may have fewer passes."""
+        passes = self.options.judge_epochs
+        return self.recipe if passes is None or not len(split.held) else replace(self.recipe, epochs=passes)
 
     @property
     def passes(self) -> int:
         """Passes of all fits."""
-        return len(self.fits) * self.recipe.epochs
+        return sum(self.recipe_of(split).epochs for split in self.fits)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -102,10 +109,24 @@ def plan_training(data: LabelledLightCurves, options: TrainingOptions) -> Traini
         data=training_set,
         others=data.take(others),
         splits=fold_splits(training_set.objects, options.folds, options.seed),
+        unseen=survey_splits(training_set.objects, _together(options, training_set.objects)) if options.unseen else (),
         unusable=count_statuses(status[labelled & ~usable]),
         dropped_classes=tuple(rare),
         fingerprint=_fingerprint(training_set, recipe, options),
     )
+
+
+def _together(options: TrainingOptions, objects: LabelledLightCurves) -> list[list[str]]:
+    together = [names.split("+") for names in options.together]
+    known = sorted(set(objects.survey))
+    if unknown := [name for names in together for name in names if name not in known]:
+        raise InputError(
+            expected=f"surveys among {', '.join(known)}",
+            got=", ".join(unknown),
+            where="--together",
+            fix="name surveys by the last part of their folder",
+        )
+    return together
 
 
 def _rare_classes(counts: dict[str, int], options: TrainingOptions, where: str) -> list[str]:

@@ -15,13 +15,13 @@ from varstar_batch.light_curves.features import FEATURES
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model.networks import build_paper_network, build_survey_network, set_standard
-from varstar_batch.training.augment import observe_worse
+from varstar_batch.training.augment import observe_elsewhere
+from varstar_batch.training.labelled import LabelledLightCurves
 
 Periods = npt.NDArray[np.float64]
-ClassCodes = npt.NDArray[np.int8]
 
-Augment = Callable[[LightCurves, Periods, ClassCodes, np.random.Generator], tuple[LightCurves, Periods]]
-"""Changes raw light curves before each pass, object for object; what then cannot be folded is taken unchanged."""
+Augment = Callable[[LabelledLightCurves, np.random.Generator], tuple[LightCurves, Periods]]
+"""Gives other raw light curves and periods before each pass; what then cannot be folded is taken unchanged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,15 +61,21 @@ class Recipe:
 PAPER = Recipe(architecture="paper", build=build_paper_network)
 """The paper's protocol, to the letter (arXiv:2508.11964, section 3); its text states no rate of dropout."""
 
+
+def _build_survey_network(n_phase: int, n_classes: int, dropout: float) -> Any:
+    return build_survey_network(n_phase, len(FEATURES), n_classes, dropout)
+
+
 SURVEY = Recipe(
     architecture="survey",
-    build=lambda n_phase, n_classes, dropout: build_survey_network(n_phase, len(FEATURES), n_classes, dropout),
+    build=_build_survey_network,
+    preprocessing=Preprocessing(outliers="grouped"),
     features=FEATURES,
     prepare=set_standard,
-    augment=observe_worse,
+    augment=observe_elsewhere,
     phase_shift=True,
     class_weights=0.5,
-    epochs=80,
+    epochs=70,
     batch_size=128,
     learning_rate=2e-3,
     schedule="cosine",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import JsonValue
@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from varstar_batch.model.bundle import Bundle, BundleContract, PrecisionChange
 from varstar_batch.model.classify import temperature_softmax
 from varstar_batch.model.engines.open import open_engine
-from varstar_batch.training.card import write_card
+from varstar_batch.training.card import UNSEEN, write_card
 from varstar_batch.training.cross_validation import calibrate, split_evidence
 from varstar_batch.training.fit import Checkpoints, NoCheckpoints, fit
 from varstar_batch.training.inputs import Inputs
@@ -50,24 +50,30 @@ def train(
     checkpoints = NoCheckpoints() if checkpoints is None else checkpoints
     seeds = np.random.SeedSequence(plan.options.seed).generate_state(len(plan.fits), np.uint32) >> 1
     fitted = [
-        fit(plan.data, split, plan.recipe, int(seed), checkpoints, progress)
+        fit(plan.data, split, plan.recipe_of(split), int(seed), checkpoints, progress)
         for split, seed in zip(plan.fits, seeds, strict=True)
     ]
-    evidence = split_evidence(plan, fitted)
+    evidence, classes = split_evidence(plan, fitted), plan.data.objects.classes
+    metrics = {"held_out": judge(evidence, classes)}
     keras_file = fitted[-1].keras_file
     calibration, ood = calibrate(plan, fitted)
+    if plan.unseen:
+        # What is familiar, and how sure one may be, is asked on surveys to come.
+        unseen, of_surveys = replace(plan, splits=plan.unseen, unseen=()), fitted[len(plan.splits) : -1]
+        metrics[UNSEEN] = judge(split_evidence(unseen, of_surveys), classes)
+        calibration, ood = calibrate(unseen, of_surveys)
     contract = BundleContract(
         name=name,
         model_version=f"{name}-{hashlib.sha256(keras_file).hexdigest()[:8]}",
         architecture=plan.recipe.architecture,
-        classes=plan.data.objects.classes,
+        classes=classes,
         preprocessing=plan.recipe.preprocessing,
         features=plan.recipe.features,
         calibration=calibration,
         ood=ood,
         precision={},
         training=_training_record(plan),
-        metrics={"held_out": judge(evidence, plan.data.objects.classes)},
+        metrics=metrics,
         versions=_versions(),
         weights_sha256=hashlib.sha256(keras_file).hexdigest(),
     )
@@ -111,6 +117,6 @@ def _training_record(plan: TrainingPlan) -> dict[str, JsonValue]:
         "bands": [*bands],
         "unusable": dict(plan.unusable),
         "dropped_classes": list(plan.dropped_classes),
-        "options": plan.options.model_dump(exclude_none=True),
+        "options": plan.options.model_dump(mode="json", exclude_none=True),
         "recipe": {key: value for key, value in recipe.items() if key not in ("preprocessing", "features")},
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from varstar_batch.light_curves.compiling import helper, inlined, reduction
-from varstar_batch.light_curves.kernel.data import OUTLIERS_GLOBAL, Columns, Floats, Rules
+from varstar_batch.light_curves.kernel.data import OUTLIERS_GLOBAL, OUTLIERS_GROUPED, Columns, Floats, Rules
 from varstar_batch.light_curves.kernel.sort import Scratch
 from varstar_batch.light_curves.status import DropReason
 
@@ -92,19 +92,35 @@ def drop_outliers(n: int, rules: Rules, scratch: Scratch) -> int:
     # Equal magnitudes may differ from their mean, by rounding.
     if low == high or not (mean - low > limit or high - mean > limit):
         return n
-    return _drop_beyond(n, mean, limit, rules.outliers == OUTLIERS_GLOBAL, scratch)
+    brightest = low
+    if rules.outliers == OUTLIERS_GROUPED and mean - low > limit:
+        brightest = min(_brightest_of_a_star(scratch.sorted_mag[1 : n + 1]), mean - limit)
+    return _drop_beyond(n, mean, limit, brightest, rules.outliers == OUTLIERS_GLOBAL, scratch)
 
 
 @helper
-def _drop_beyond(n: int, mean: float, limit: float, anywhere: bool, scratch: Scratch) -> int:
-    """Drop what is beyond `limit` of the mean, anywhere or where both neighbours are within; count what is left."""
+def _brightest_of_a_star(mag: Floats) -> float:
+    """Return the smallest magnitude that a star reaches: its 5th percentile less what lies between that and its 95th.
+
+    An eclipse may be deep and short, a maximum may not.
+    """
+    tail = (mag.size - 1) // 20
+    bright = np.partition(mag, tail)[tail]
+    faint = np.partition(mag, mag.size - 1 - tail)[mag.size - 1 - tail]
+    return float(bright - (faint - bright))
+
+
+@helper
+def _drop_beyond(n: int, mean: float, limit: float, brightest: float, anywhere: bool, scratch: Scratch) -> int:
+    """Drop what is beyond `limit` of the mean, anywhere or where both neighbours are within, and what is brighter than
+    `brightest`; count what is left."""
     mag, phase, keep = scratch.sorted_mag, scratch.sorted_phase, scratch.keep
     mag[0], mag[n + 1] = mag[n], mag[1]
     left = 0
     beyond_before, beyond = abs(mag[0] - mean) > limit, abs(mag[1] - mean) > limit
     for j in range(1, n + 1):
         beyond_after = abs(mag[j + 1] - mean) > limit
-        is_outlier = beyond and (anywhere or not (beyond_before or beyond_after))
+        is_outlier = mag[j] < brightest or (beyond and (anywhere or not (beyond_before or beyond_after)))
         keep[scratch.order[j]] = not is_outlier
         beyond_before, beyond = beyond, beyond_after
         phase[left + 1] = phase[j]

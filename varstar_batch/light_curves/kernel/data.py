@@ -15,7 +15,9 @@ Ints = npt.NDArray[np.int32]
 _T = TypeVar("_T", bound=np.generic)
 
 # Codes of the options in the kernel: their places in the literal types.
-OUTLIERS_ISOLATED, OUTLIERS_GLOBAL, OUTLIERS_NONE = map(get_args(Outliers).index, ("isolated", "global", "none"))
+OUTLIERS_ISOLATED, OUTLIERS_GROUPED, OUTLIERS_GLOBAL, OUTLIERS_NONE = map(
+    get_args(Outliers).index, ("isolated", "grouped", "global", "none")
+)
 SCALE_NONE, SCALE_CENTER, SCALE_MINMAX = map(get_args(Scale).index, ("none", "center", "minmax"))
 
 
