@@ -160,6 +160,53 @@ def attacks(root: Path) -> list[str]:
         "",
         ";",
         "-- nothing",
+        *snooping(),
+    ]
+
+
+def snooping() -> list[str]:
+    """Texts that ask for settings, paths and secrets of the machine."""
+    return [
+        "SELECT * FROM duckdb_settings()",
+        "SELECT * FROM duckdb_settings",
+        "SELECT value FROM main.duckdb_settings() WHERE name = 'temp_directory'",
+        "SELECT * FROM pg_catalog.pg_settings",
+        "SELECT current_setting('temp_directory')",
+        "SELECT CURRENT_SETTING('allowed_paths') FROM catalog",
+        "SELECT system.main.current_setting('home_directory')",
+        "SELECT list_transform([1], lambda x: current_setting('temp_directory'))",
+        "SELECT 1 WHERE EXISTS (SELECT current_setting('secret_directory') LIKE '%/%')",
+        "DESCRIBE SELECT * FROM duckdb_settings()",
+        "SUMMARIZE FROM duckdb_settings()",
+        "SELECT getvariable('a')",
+        "SELECT * FROM duckdb_views()",
+        "SELECT sql FROM duckdb_views",
+        "SELECT * FROM sqlite_master",
+        "SELECT * FROM information_schema.tables",
+        "SELECT view_definition FROM information_schema.views",
+        "SELECT pg_get_viewdef(view_oid) FROM duckdb_views()",
+        "SELECT * FROM duckdb_databases()",
+        "SELECT * FROM pragma_database_list",
+        "SELECT * FROM duckdb_temporary_files()",
+        "SELECT * FROM duckdb_external_file_cache()",
+        "SELECT * FROM duckdb_extensions()",
+        "SELECT * FROM duckdb_logs",
+        "SELECT * FROM duckdb_variables()",
+        "SELECT * FROM pragma_platform()",
+        "SHOW ALL TABLES",
+        "SHOW DATABASES",
+        "SELECT * FROM (SHOW ALL TABLES)",
+        "SELECT * FROM which_secret('s3://bucket', 's3')",
+        "SELECT filename FROM catalog",
+        "SELECT * FROM query('SELECT current_setting(''temp_directory'')')",
+        "SELECT * FROM query_table('duckdb_settings')",
+        "SELECT * FROM catalog_at('x'' UNION FROM duckdb_settings()')",
+        "SELECT * FROM histogram_values(duckdb_settings, 'name')",
+        "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('FROM duckdb_settings()'))",
+        'SELECT * FROM "catalog@' + run_name(2) + '"',
+        "WITH a AS (FROM duckdb_settings()) SELECT * FROM a",
+        "SELECT (FROM duckdb_settings() SELECT any_value(value)) FROM catalog",
+        "SELECT write_log('x')",
     ]
 
 
@@ -168,9 +215,10 @@ def test_a_query_can_only_read_the_catalog(root: Path, reader: CatalogReader) ->
     before = {path: path.stat().st_mtime_ns for path in root.parent.rglob("*")}
     tried = attacks(root)
     assert len(tried) >= 50
+    # In this process: the one of its own that a person's SQL gets is no part of this wall, and takes a second to start.
     for sql in tried:
-        with pytest.raises(InputError) as caught:
-            reader.query(sql)
+        with reader.open_queries() as ask, pytest.raises(InputError) as caught:
+            ask(sql).table()
         assert caught.value.exit_code == 2, sql
         assert "\n" not in str(caught.value)
     assert a_python_variable.num_rows == 1
@@ -189,6 +237,9 @@ def test_even_without_the_check_of_the_text_nothing_can_be_reached(root: Path, r
     inside += ("VACUUM", "CHECKPOINT", "CALL", "DETACH", "PREPARE", "UPDATE EXT", "DROP", "SELECT 1", "--")
     with open_session({reader.run_id: reader.locations}, reader.run_id) as connection:
         for sql in attacks(root):
+            # What the session itself is, is walled off by name alone.
+            if sql in snooping():
+                continue
             # That a file which may be read may not be written is only the other wall's business.
             if sql.startswith(inside) or not sql.strip(";") or "USE_TMP_FILE false" in sql:
                 continue

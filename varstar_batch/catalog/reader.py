@@ -24,6 +24,7 @@ from varstar_batch.catalog.history import RUN_RECORD, published_runs, resolve_ru
 from varstar_batch.catalog.index import INDEX_NAME, RowGroupIndex
 from varstar_batch.catalog.root import Catalog, open_catalog_root
 from varstar_batch.catalog.sql import Answer, open_duckdb, open_session, run_select, scan
+from varstar_batch.catalog.sql_process import QueryLimits, open_process
 from varstar_batch.catalog.voparquet import astropy_table
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
@@ -217,35 +218,29 @@ class CatalogReader:
         return {object_id: filename[start:] for object_id, filename in found}
 
     @contextmanager
-    def open_queries(self, *runs: str) -> Iterator[Callable[[str], Answer]]:
-        """Yield a function that answers a SELECT as a stream, over and over on the same open files.
-
-        Parameters
-        ----------
-        runs : str
-            Other published runs, which are ``catalog_at('run')`` then; this one is ``catalog``.
-        """
-        files = {run: CatalogReader(self.catalog, run).locations for run in (self.run_id, *runs)}
-        with open_session(files, self.run_id) as connection:
+    def open_queries(self) -> Iterator[Callable[[str], Answer]]:
+        """Yield a function that answers a SELECT of ours as a stream, over and over on the same open files."""
+        with open_session({self.run_id: self.locations}, self.run_id) as connection:
             yield partial(run_select, connection)
 
     @contextmanager
-    def open_query(self, sql: str) -> Iterator[Answer]:
+    def open_query(self, sql: str, limits: QueryLimits | None = None) -> Iterator[Answer]:
         """Answer one SELECT as a stream: ``catalog`` is this run, ``catalog_at('run')`` any other.
 
         Raises
         ------
         InputError
-            It is not one SELECT, or DuckDB cannot answer it.
+            It is not one SELECT, DuckDB cannot answer it, or it takes more than `limits`.
         """
-        # Only runs that the text names: each costs the reading of a footer.
-        named = [run for run in published_runs(self.catalog) if run in sql and run != self.run_id]
-        with self.open_queries(*named) as ask:
-            yield ask(sql)
+        with open_process(limits) as process:
+            # Only runs that the text names: each costs the reading of a footer.
+            named = [run for run in published_runs(self.catalog) if run in sql and run != self.run_id]
+            files = {run: CatalogReader(self.catalog, run).locations for run in (self.run_id, *named)}
+            yield process.ask(files, self.run_id, sql)
 
-    def query(self, sql: str) -> pa.Table:
+    def query(self, sql: str, limits: QueryLimits | None = None) -> pa.Table:
         """Answer one SELECT as an Arrow table; see `open_query`."""
-        with self.open_query(sql) as answer:
+        with self.open_query(sql, limits) as answer:
             return answer.table()
 
     def _damaged(self, what: str) -> InputError:

@@ -57,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     code: Any
     try:
         code = app(words, standalone_mode=False) or 0
+        if code == ExitCode.INTERRUPTED:  # Typer makes an exit code of a Ctrl-C, and says nothing
+            raise KeyboardInterrupt
         sys.stdout.flush()
     except VarstarError as error:
         error_line(str(error))

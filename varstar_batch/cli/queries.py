@@ -12,8 +12,9 @@ from varstar_batch.catalog.cone import Cone, cone_schema, cone_tables
 from varstar_batch.catalog.history import list_runs
 from varstar_batch.catalog.reader import open_catalog, star_history
 from varstar_batch.catalog.root import open_catalog_root
+from varstar_batch.catalog.sql_process import QueryLimits
 from varstar_batch.cli.console import print_json, print_table, say
-from varstar_batch.cli.options import CatalogArgument, JsonOption, RunOption
+from varstar_batch.cli.options import CatalogArgument, JsonOption, RunOption, takes
 from varstar_batch.cli.output import OutputFormat, give_answer, json_ready
 
 FormatOption = Annotated[
@@ -30,7 +31,10 @@ BRIEF = ("object_id", "separation", "ra", "dec", "period", "amplitude", "status"
 """Columns of a cone that a terminal shows; files and pipes get all."""
 
 
+@takes(QueryLimits)
 def query(
+    limits: QueryLimits,
+    *,
     catalog: CatalogArgument,
     sql: Annotated[str, typer.Argument(help="One SELECT over the table `catalog`; other runs: catalog_at('RUN').")],
     run: RunOption = None,
@@ -42,7 +46,7 @@ def query(
 
     Example: varstar query CATALOG "SELECT class, count(*) FROM catalog GROUP BY class"
     """
-    with open_catalog(catalog, run).open_query(sql) as answer:
+    with open_catalog(catalog, run).open_query(sql, limits) as answer:
         give_answer(answer.schema, answer, form, out_file, limit)
 
 
