@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 
@@ -26,6 +26,9 @@ POOLS: Mapping[Kind, str] = {"local": "varstar-local", "kubernetes": "varstar-ku
 
 QUEUES: Mapping[str, int | None] = {"catalog": 1, "other": None}
 """Of each pool, with how many runs at once: one for each catalog, so that the others wait their turn."""
+
+LOCAL_ENVIRONMENT: Mapping[str, str] = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+"""Of every local job: a sign of life, by which deploy/automations.yaml tells a run whose machine is gone."""
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 
@@ -78,25 +81,36 @@ def deploy_site(
 def make_pool(client: SyncPrefectClient, kind: Kind) -> None:
     """Make the work pool and its queues where they are not there yet, and set the queues' limits."""
     name = POOLS[kind]
+    template = _job_template(kind)
     try:
-        client.read_work_pool(name)
+        there = client.read_work_pool(name)
     except ObjectNotFound:
-        template = _job_template(kind)
         type_ = "process" if kind == "local" else "kubernetes"
         client.create_work_pool(WorkPoolCreate(name=name, type=type_, base_job_template=template))
+    else:
+        # A site's own template for Kubernetes stays; one that lets a run bring its command was made by Prefect.
+        if kind == "local" or "command" in there.base_job_template["variables"]["properties"]:
+            client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))
     for queue, limit in QUEUES.items():
         try:
-            there = client.read_work_queue_by_name(queue, work_pool_name=name)
+            found = client.read_work_queue_by_name(queue, work_pool_name=name)
         except ObjectNotFound:
-            there = client.create_work_queue(queue, work_pool_name=name)
-        client.update_work_queue(there.id, concurrency_limit=limit)
+            found = client.create_work_queue(queue, work_pool_name=name)
+        client.update_work_queue(found.id, concurrency_limit=limit)
 
 
 def _job_template(kind: Kind) -> dict[str, Any]:
+    """Return what a job of a pool is. A run may choose little of it: no command, and nothing that becomes one."""
     if kind == "local":
-        from prefect.workers.process import ProcessWorker
-
-        return ProcessWorker.get_default_base_job_template()
+        # The worker makes the command itself, of the deployment's entry point.
+        return {
+            "job_configuration": {"env": LOCAL_ENVIRONMENT, "name": "{{ name }}", "labels": {}, "stream_output": True},
+            "variables": {
+                "type": "object",
+                "properties": {"name": {"type": ["string", "null"], "default": None, "description": "Of the process"}},
+                "additionalProperties": False,
+            },
+        }
     try:
         from prefect_kubernetes import KubernetesWorker
     except ImportError:
@@ -107,6 +121,11 @@ def _job_template(kind: Kind) -> dict[str, Any]:
             fix="pip install 'varstar-batch[kubernetes]'",
         ) from None
     template: dict[str, Any] = KubernetesWorker.get_default_base_job_template()
+    # What a pod of the pool's image does is the worker's to say.
+    del template["variables"]["properties"]["command"]
+    del template["job_configuration"]["command"]
+    del template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    template["variables"]["additionalProperties"] = False
     return template
 
 

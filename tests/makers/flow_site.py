@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import httpx
 
 from tests.makers.clusters import free_port
+from varstar_batch.cli.serve import KEY_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0
@@ -83,6 +84,16 @@ class Site:
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
             "DO_NOT_TRACK": "1",
         }
+
+    @property
+    def key(self) -> str:
+        """What the server asks for, USER:PASSWORD."""
+        return (self.folder / "site" / KEY_FILE).read_text().strip()
+
+    def take_key(self) -> None:
+        """From now on ask as somebody who knows the key."""
+        self.http.auth = tuple(self.key.split(":"))
+        self.environment["PREFECT_API_AUTH_STRING"] = self.key
 
     def post(self, path: str, content: Any = None) -> Any:
         answer = self.http.post(path, json={} if content is None else content)
@@ -189,6 +200,7 @@ def running_site(folder: Path, python: str = sys.executable, workplace: Path = R
             return "Ctrl-C stops" in text
 
         until("`varstar serve` is ready", ready, 2 * PATIENCE)
+        site.take_key()
         yield site
     finally:
         site.http.close()

@@ -50,6 +50,7 @@ class QueryProcess:
         self._limits = limits
         self._spill = spill
         self._waited = 0.0
+        self._serves = False
         self._ends = [socket.socketpair() for _ in range(threads() + 1)]
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         # One arena and the system's allocator: others reserve address space by the gigabyte.
@@ -84,11 +85,10 @@ class QueryProcess:
             "protocol": protocol if isinstance(protocol, str) else protocol[0],
         }
         if remote:
+            self._serves = True
             serve_files(files, [ours for ours, _ in self._ends])
-        for ours, theirs in self._ends:
+        for _, theirs in self._ends:
             theirs.close()
-            if not remote:
-                ours.close()
         assert self._child.stdin is not None
         with suppress(BrokenPipeError):  # it says itself why it ended
             _write(self._child.stdin.fileno(), json.dumps(job).encode() + b"\n")
@@ -139,9 +139,12 @@ class QueryProcess:
             stream.close()
         for ours, theirs in self._ends:
             theirs.close()
-            # A thread that reads for the child notices, and closes it itself.
-            with suppress(OSError):
-                ours.shutdown(socket.SHUT_RDWR)
+            if self._serves:
+                # The thread that reads for the child notices, and closes it itself.
+                with suppress(OSError):
+                    ours.shutdown(socket.SHUT_RDWR)
+            else:
+                ours.close()
 
     def _reason(self) -> InputError:
         assert self._child.stderr is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import time
 from contextlib import suppress
@@ -90,10 +91,13 @@ def _start_server(home: Path) -> Thread:
     # A server of its own, in this folder, that ends with this process: nothing of a real one may be touched.
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         del os.environ[name]  # an empty PREFECT_API_URL would not do
+    key = f"varstar:{secrets.token_urlsafe(32)}"
     os.environ |= {
         "PREFECT_HOME": str(home.resolve()),
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(SERVER_SECONDS),
+        "PREFECT_SERVER_API_AUTH_STRING": key,
+        "PREFECT_API_AUTH_STRING": key,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",

@@ -48,7 +48,7 @@ def prefect_client() -> Iterator[SyncPrefectClient]:
                 expected="credentials that the server accepts",
                 got=f"an answer of {code}",
                 where=url,
-                fix="set PREFECT_API_AUTH_STRING (a server of your own) or PREFECT_API_KEY (Prefect Cloud)",
+                fix="set PREFECT_API_AUTH_STRING (that of `varstar serve` is in FOLDER/prefect-key) or PREFECT_API_KEY",
             ) from None
         if isinstance(error, PrefectHTTPStatusError):
             got = f"{code}: {one_line(error.response.text)[:300]}"

@@ -1,10 +1,12 @@
-"""What `varstar serve` does: server, worker and deployments of a small site, on one machine, on loopback."""
+"""What `varstar serve` does: server, worker and deployments of a small site, on loopback, with a key of its own."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -18,10 +20,11 @@ import httpx
 
 from varstar_batch.cli.console import note, say, warning_line
 from varstar_batch.cli.prefect_server import prefect_client
+from varstar_batch.cli.site_server import ENTRANCE, HOST
 from varstar_batch.errors import InputError
 
-HOST = "127.0.0.1"
-"""Loopback only: whoever reaches a Prefect server without credentials can run code through it."""
+KEY_FILE = "prefect-key"
+"""In the site's folder: the user and the password that the server asks for, for its owner's eyes only."""
 
 SERVER_SECONDS = 180
 """In which the server answers; with a new database it takes ten on an idle machine."""
@@ -53,7 +56,12 @@ class Service:
     notify: str | None
     """Notification block, as TYPE/NAME."""
 
-    def environment(self) -> dict[str, str]:
+    @property
+    def address(self) -> str:
+        """Of the server and its UI."""
+        return f"http://{HOST}:{self.port}"
+
+    def environment(self, key: str) -> dict[str, str]:
         """Return what server, worker and flows are told; an environment that says otherwise wins where that is safe."""
         tunable = {
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -65,7 +73,11 @@ class Service:
         }
         fixed = {
             "PREFECT_HOME": str(self.folder.resolve() / "prefect"),
-            "PREFECT_API_URL": f"http://{HOST}:{self.port}/api",
+            "PREFECT_API_URL": f"{self.address}/api",
+            "PREFECT_UI_API_URL": f"{self.address}/api",
+            "PREFECT_API_AUTH_STRING": key,
+            "PREFECT_SERVER_API_AUTH_STRING": key,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{self.address},http://localhost:{self.port}",
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         }
         others = {name: value for name, value in os.environ.items() if name not in OTHER_SERVERS}
@@ -87,7 +99,11 @@ def serve_site(service: Service) -> None:
     _check_port(service.port)
     logs = service.folder / "logs"
     try:
-        logs.mkdir(parents=True, exist_ok=True)
+        for folder in (logs, service.folder / "prefect"):
+            folder.mkdir(parents=True, exist_ok=True)
+            # The database and the logs of runs are nobody else's business.
+            folder.chmod(0o700)
+        key = site_key(service.folder / KEY_FILE)
     except OSError as error:
         raise InputError(
             expected="a folder that can be written",
@@ -95,12 +111,12 @@ def serve_site(service: Service) -> None:
             where=str(service.folder),
             fix="give another --folder",
         ) from None
-    environment = service.environment()
+    environment = service.environment(key)
     os.environ.update({name: value for name, value in environment.items() if name.startswith("PREFECT_")})
     for name in OTHER_SERVERS:
         os.environ.pop(name, None)
-    server_words = ["server", "start", "--host", HOST, "--port", str(service.port)]
-    worker_words = ["worker", "start", "--pool", "varstar-local", "--limit", str(service.limit)]
+    server_words = ["server", str(service.port)]
+    worker_words = ["prefect", "worker", "start", "--pool", "varstar-local", "--limit", str(service.limit)]
     try:
         with (
             _signals_raise(),
@@ -113,6 +129,33 @@ def serve_site(service: Service) -> None:
                 _stay({"server": server, "worker": worker}, logs)
     except StoppedError:
         note("Stopped; what runs had finished stays, and `varstar serve` goes on from there.")
+
+
+def site_key(file: Path) -> str:
+    """Return a site's key, made where there is none.
+
+    Raises
+    ------
+    InputError
+        Others may read it.
+    """
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        mode = stat.S_IMODE(file.stat().st_mode)
+        key = file.read_text().strip()
+        if mode & 0o077 or ":" not in key:
+            raise InputError(
+                expected="a file USER:PASSWORD that nobody but its owner can read",
+                got=f"mode {mode:o}" if mode & 0o077 else "something else",
+                where=str(file),
+                fix="remove it: the next start makes a new one",
+            ) from None
+        return key
+    key = f"varstar:{secrets.token_urlsafe(32)}"
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(key + "\n")
+    return key
 
 
 def _deploy(service: Service) -> None:
@@ -129,9 +172,14 @@ def _deploy(service: Service) -> None:
 
 
 def _tell(service: Service, logs: Path) -> None:
-    address = f"http://{HOST}:{service.port}"
-    say(f"UI       {address}")
-    say(f"API      {address}/api    (export PREFECT_API_URL={address}/api)")
+    file = service.folder / KEY_FILE
+    # The link has the key in it, so it is for a person's terminal, not for a log.
+    if sys.stdout.isatty():
+        say(f"UI       {service.address}{ENTRANCE}#{file.read_text().strip()}")
+    else:
+        say(f"UI       {service.address}    (it asks for what is in {file})")
+    say(f"API      {service.address}/api")
+    say(f'Commands export PREFECT_API_URL={service.address}/api PREFECT_API_AUTH_STRING="$(cat {file})"')
     say(f"Survey   {service.survey}")
     say(f"Catalog  {service.catalog}")
     say(f"Logs     {logs}")
@@ -168,7 +216,7 @@ def _wait_for_server(server: subprocess.Popen[bytes], service: Service, logs: Pa
         if server.poll() is not None:
             raise _ended("server", server, logs)
         try:
-            if httpx.get(f"http://{HOST}:{service.port}/api/health", timeout=5).is_success:
+            if httpx.get(f"{service.address}/api/health", timeout=5).is_success:
                 return
         except httpx.TransportError:
             pass
@@ -196,14 +244,15 @@ def _ended(name: str, process: subprocess.Popen[bytes], logs: Path) -> InputErro
 def _running(
     name: str, words: list[str], environment: Mapping[str, str], logs: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a `prefect` command in a session of its own while the context is open; nothing of it is left afterwards."""
+    """Run a part in a session of its own while the context is open; nothing of it is left afterwards."""
     with (logs / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", *words],
+            [sys.executable, "-m", "varstar_batch.cli.site_server", *words],
             env=dict(environment),
             stdout=log,
             stderr=log,
-            stdin=subprocess.DEVNULL,
+            # It ends when nobody holds the other end any more, however this process ends.
+            stdin=subprocess.PIPE,
             # A Ctrl-C in the terminal goes to the whole group: it must not reach the parts before their turn.
             start_new_session=True,
         )
@@ -220,6 +269,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 @contextmanager
