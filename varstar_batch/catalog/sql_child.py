@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pyarrow as pa
-from fsspec.implementations.local import LocalFileSystem
 
 from varstar_batch.catalog.sql import MEMORY_WORDS, open_session, out_of_memory, run_select
-from varstar_batch.catalog.sql_files import ServedFileSystem
 from varstar_batch.errors import InputError
-from varstar_batch.files.location import Location
+from varstar_batch.files.location import Location, locate
+from varstar_batch.files.served import ServedFileSystem
 
 UNCOUNTED = 384 * 2**20
 """Bytes of the memory beside those that DuckDB counts, and keeps to by spilling: a large sort took 250 MiB of them."""
@@ -62,11 +61,12 @@ def _answer(job: dict[str, Any], stream: Any) -> None:
 
 
 def _runs(job: dict[str, Any]) -> dict[str, list[Location]]:
-    fs: Any = LocalFileSystem()
     if job["sockets"]:
         paths = [path for files in job["runs"].values() for path in files]
-        fs = ServedFileSystem(job["protocol"], paths, [socket.socket(fileno=number) for number in job["sockets"]])
-    return {run: [Location(fs, path) for path in files] for run, files in job["runs"].items()}
+        ends = [socket.socket(fileno=number) for number in job["sockets"]]
+        fs = ServedFileSystem(job["protocol"], paths, ends)
+        return {run: [Location(fs, path) for path in files] for run, files in job["runs"].items()}
+    return {run: [locate(path, what="catalog") for path in files] for run, files in job["runs"].items()}
 
 
 def _address_space() -> int:

@@ -22,9 +22,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from varstar_batch.catalog.sql import Answer, out_of_memory, spill_folder, threads
-from varstar_batch.catalog.sql_files import serve_files
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
+from varstar_batch.files.served import serve_files
 from varstar_batch.requests import Bytes, Request
 
 SPILL_SHARE = 8

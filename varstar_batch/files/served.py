@@ -1,4 +1,4 @@
-"""Files of a catalog on an object store, read by one process for another, which has no credentials and no network.
+"""Files on an object store, read by one process for another, which has no credentials.
 
 The child asks over a socket for a part of one of the files that it was named, by number; the parent answers with bytes.
 """
