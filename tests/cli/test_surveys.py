@@ -17,8 +17,10 @@ from varstar_batch.cli.app import main
 from varstar_batch.errors import InputError
 from varstar_batch.ingest.from_archive import ingest_archive
 from varstar_batch.ingest.options import ArchiveOptions
+from varstar_batch.light_curves import LightCurves, Limits, fold
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.report.light_curve import plot_light_curve
+from varstar_batch.survey.decode import SurveyBatch
 from varstar_batch.survey.objects import find_object
 from varstar_batch.survey.open import Survey, open_survey
 from varstar_batch.survey.summary import summarise
@@ -104,6 +106,25 @@ def test_any_object_can_be_drawn(tmp_path: Path, number: int) -> None:
     # Points are drawn where there are observations to show.
     blue = (pixels[..., 2] > pixels[..., 0] + 0.2).sum()
     assert (blue > 50) == (len(OBJECTS.observations[number]) > 0)
+
+
+def test_the_picture_says_the_catalogs_number_of_used_observations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.figure import Figure
+
+    rng = np.random.default_rng(5)
+    time = np.sort(rng.uniform(0, 300, 358))
+    mag = 14 + 0.3 * np.sin(2 * np.pi * time / 0.7) + rng.normal(0, 0.02, 358)
+    mag[[50, 200]] = 18.0
+    curves = LightCurves(np.array([0, 358]), time, mag, np.full(358, 0.02))
+    batch = SurveyBatch(pa.table({"object_id": ["x"]}), curves, np.array([0.7]))
+    titles: list[str] = []
+    monkeypatch.setattr(Figure, "suptitle", lambda _, text: titles.append(text))
+    plot_light_curve(batch, Limits(), Preprocessing(), "HJD")
+    folded = fold(curves, batch.period, Preprocessing(), Limits())
+    assert folded.n_used[0] == 356
+    assert titles == ["x · 356 of 358 observations used"]
 
 
 def test_the_command_draws_into_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

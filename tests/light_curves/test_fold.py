@@ -61,6 +61,29 @@ def test_each_drop_reason_is_counted_once_and_by_the_first_that_applies():
     np.testing.assert_array_equal(folded.curve, kept.curve)
 
 
+@pytest.mark.parametrize(
+    ("good", "sentinels", "outliers", "status", "used"),
+    [
+        # The paper counts "total data points": after sentinels are gone, before outliers are.
+        (50, 0, 1, Status.OK, 49),
+        (50, 3, 2, Status.OK, 48),
+        (53, 3, 0, Status.OK, 53),
+        (49, 5, 1, Status.TOO_FEW_OBSERVATIONS, 49),
+        (49, 0, 0, Status.TOO_FEW_OBSERVATIONS, 49),
+    ],
+)
+def test_fifty_are_counted_before_the_outliers(good, sentinels, outliers, status, used):
+    time, mag = sine(good + sentinels, seed=3)
+    mag[10 : 10 + outliers] -= 30 * (-1.0) ** np.arange(outliers)
+    mag_err = np.full(len(mag), 0.02)
+    mag_err[len(mag) - sentinels :] = 99.99
+    folded = fold_one(time, mag, mag_err, rules=Preprocessing(), limits=Limits(mag_min=-60, mag_max=60))
+    assert folded.status[0] == status
+    assert (folded.n_obs[0], folded.n_used[0]) == (good + sentinels, used)
+    oracle = fold_object(time, mag, mag_err, PERIOD, Preprocessing(), Limits(mag_min=-60, mag_max=60))
+    assert (folded.status[0], folded.n_used[0]) == (oracle.status, len(oracle.time))
+
+
 def test_limits_are_open_for_magnitudes_and_closed_for_times():
     time, mag = np.array([1.0, 2.0, 3.0, 4.0]), np.array([10.0, 12.0, 20.0, 15.0])
     limits = Limits(time_min=1.0, time_max=4.0, mag_min=10.0, mag_max=20.0)
@@ -159,13 +182,32 @@ def test_outliers_at_the_ends_of_phase_are_neighbours():
     np.testing.assert_allclose(folded.curve[0, 0], mag[1], rtol=0, atol=1e-6)
 
 
-def test_too_few_are_left_after_the_removal_of_outliers():
-    time, mag = np.arange(50) / 50, 14 + 0.01 * np.sin(np.arange(50))
-    mag[20] = 17.0
-    folded = fold_one(time, mag, period=1.0)
+def test_observations_that_are_all_outliers_are_too_few():
+    time, mag = np.arange(50) / 50, np.where(np.arange(50) % 2, 14.0, 15.0)
+    folded = fold_one(time, mag, period=1.0, rules=replace(PLAIN, outliers="global", sigma=0.5))
     assert folded.status[0] == Status.TOO_FEW_OBSERVATIONS
-    assert folded.n_used[0] == 49
-    assert folded.dropped[0, DropReason.OUTLIER] == 1
+    assert (folded.n_used[0], folded.dropped[0, DropReason.OUTLIER]) == (0, 50)
+
+
+def test_the_used_observations_are_those_of_the_oracle():
+    rng = np.random.default_rng(8)
+    objects, oracles = [], []
+    for n in (0, 3, 60, 200):
+        time, mag = sine(n, seed=n) if n else (np.zeros(0), np.zeros(0))
+        mag_err = rng.choice([0.02, 99.99, np.nan], n, p=[0.9, 0.05, 0.05])
+        mag[rng.random(n) < 0.02] = 99.0
+        mag[rng.random(n) < 0.02] -= 5
+        order = rng.permutation(n)
+        objects.append((time[order], mag[order], mag_err[order]))
+        oracles.append(fold_object(*objects[-1], PERIOD, PLAIN, Limits()))
+    curves = make(*objects, dtype=np.float64)
+    folded = fold(curves, np.full(4, PERIOD), PLAIN, Limits(), mark_used=True, n_threads=2)
+    assert folded.dropped[:, DropReason.OUTLIER].sum() > 0
+    for i, oracle in enumerate(oracles):
+        part = slice(curves.offsets[i], curves.offsets[i + 1])
+        assert folded.used[part].sum() == folded.n_used[i]
+        np.testing.assert_array_equal(curves.time[part][folded.used[part]], oracle.time)
+    assert len(fold(curves, np.full(4, PERIOD), PLAIN, Limits()).used) == 0
 
 
 def test_phase_zero_at_maximum_is_the_earliest_brightest():

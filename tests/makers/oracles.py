@@ -112,7 +112,7 @@ def _fold_clean(result, period, preprocessing):
     outlier, result.ambiguous = find_outliers(result.time, result.mag, period, preprocessing)
     result.dropped[DropReason.OUTLIER] = outlier.sum()
     result.time, result.mag = result.time[~outlier], result.mag[~outlier]
-    if len(result.time) < preprocessing.min_observations:
+    if len(result.time) == 0:
         result.status = Status.TOO_FEW_OBSERVATIONS
         return
     if result.mag.min() == result.mag.max():

@@ -17,12 +17,15 @@ import pytest
 from tests.makers.catalogs import RunSpec, in_slices, run_name, sky_rows, write_run
 from tests.makers.surveys import write_survey
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
+from varstar_batch.light_curves import Preprocessing, fold
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.model.bundle_files import read_bundle, write_bundle
 from varstar_batch.report import report_location, write_report
 from varstar_batch.report.charts import bars, folded_light_curve, histogram, matrix_table, scatter, sky_map
 from varstar_batch.report.data import STARS, gather
 from varstar_batch.report.page import SECTIONS
+from varstar_batch.survey.objects import find_object
+from varstar_batch.survey.open import open_survey
 
 HOSTILE = "/surveys/<script>alert('x')</script>&"
 
@@ -145,6 +148,11 @@ def test_light_curves_of_the_surest_and_the_most_doubtful_of_each_class(page: Pa
     for curve in data.light_curves.values():
         assert (np.diff(curve.time) >= 0).all()
         assert (np.abs(curve.mag) < 29).all(), "no sentinel is drawn"
+    survey = open_survey(reader.record["survey"])
+    for star, curve in data.light_curves.items():
+        batch = find_object(survey, str(star)).batch
+        folded = fold(batch.light_curves, batch.period, Preprocessing(), survey.source.limits)
+        assert curve.used.sum() == folded.n_used[0], "what is drawn as used is what a run counts as used"
 
 
 def test_aggregates_add_up_to_the_catalog(reader: CatalogReader) -> None:
@@ -200,7 +208,8 @@ def test_charts_hold_what_they_are_given() -> None:
     assert "No object" in scatter({"RR": np.zeros((0, 2))}, {"RR": "#000"})
     points = np.array([[0.0, 0.5], [1.0, 2.0], [1.0, 0.0]])
     assert scatter({"RR": points}, {"RR": "#000"}).count("h0") == 2, "an amplitude of 0 has no logarithm"
-    assert folded_light_curve(np.array([0.1, 0.9]), np.array([12.0, 12.0]), "#000").count("h0") == 4
+    drawn = folded_light_curve(np.array([0.1, 0.9]), np.full(2, 12.0), "#000", (np.array([0.5]), np.array([15.0])))
+    assert (drawn.count("h0"), drawn.count("m-2-2")) == (4, 2), "twice each: observations, and what was dropped"
     assert matrix_table({("a", "a"): 3, ("a", "b"): 1}, ["a", "b"], "x").count("<td") == 4
     assert bars([("x_y", 0, "0"), ("z", 2, "2")], "#000", total=2).count('class="bar"') == 1
     assert "width:100.00%" in bars([("z", 2, "2")], "#000")

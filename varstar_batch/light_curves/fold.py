@@ -41,6 +41,9 @@ class Folded:
     features: npt.NDArray[np.float32]
     """Float32 (n, len(FEATURES)), or (n, 0) where none were asked for. See
     `varstar_batch.light_curves.features.FEATURES`; NaN unless the status is OK."""
+    used: npt.NDArray[np.bool_]
+    """Bool (m,), of the m values of `LightCurves.time`, or (0,) where it was not asked for. Observations that are left,
+    `n_used` of each object."""
 
     def __len__(self) -> int:
         return len(self.status)
@@ -58,6 +61,7 @@ def fold(
     limits: Limits,
     *,
     features: bool = False,
+    mark_used: bool = False,
     n_threads: int = 1,
 ) -> Folded:
     """Clean light curves, fold them with their periods, and interpolate them onto a grid of phases.
@@ -81,6 +85,8 @@ def fold(
         Times and magnitudes outside are dropped.
     features : bool
         Describe each light curve too: half as much time again.
+    mark_used : bool
+        Tell of each observation whether it was used, for pictures.
     n_threads : int
         Threads to use, at least 1; the result does not depend on it. Numba's own thread pool is not involved, and any
         number of threads may call this at once.
@@ -117,6 +123,7 @@ def fold(
         amplitude=np.empty(n, np.float32),
         curve=np.empty((n, preprocessing.n_phase), np.float32),
         features=np.empty((n, len(FEATURES) if features else 0), np.float32),
+        used=np.zeros(len(light_curves.time) if mark_used else 0, np.bool_),
     )
     if n:
         rules = make_rules(preprocessing, limits, has_errors=light_curves.mag_err is not None, features=features)

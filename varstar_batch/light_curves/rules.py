@@ -30,7 +30,8 @@ class Preprocessing:
     """
 
     min_observations: int = 50
-    """Fewest observations that are folded, at least 1; after cleaning, and again after the removal of outliers."""
+    """Fewest observations that are folded, at least 1; counted after cleaning and, as in the paper ("fewer than 50
+    total data points"), before the removal of outliers."""
     max_mag_err: float = 99.0
     """An observation whose magnitude error [mag] is NaN, negative, or at least this is dropped; above 0, may be inf."""
     sigma: float = 3.0

@@ -21,7 +21,7 @@ class Status(IntEnum):
     NO_OBSERVATIONS = 3
     """The light curve is empty as delivered."""
     TOO_FEW_OBSERVATIONS = 4
-    """Fewer than `Preprocessing.min_observations` remain after cleaning, or after the removal of outliers."""
+    """Fewer than `Preprocessing.min_observations` remain after cleaning (outliers count), or all are outliers."""
     NO_VARIATION = 5
     """All used magnitudes are equal, or (scale ``minmax`` only) the folded curve is."""
     MALFORMED = 6

@@ -77,20 +77,23 @@ def scatter(points: dict[str, Floats], colours: dict[str, str]) -> str:
     return _svg(figure, "Period-amplitude diagram", "wide")
 
 
-def folded_light_curve(phase: Floats, mag: Floats, colour: str) -> str:
-    """Return a folded light curve over two periods, bright above; phases in [0, 1)."""
+def folded_light_curve(phase: Floats, mag: Floats, colour: str, dropped: tuple[Floats, Floats]) -> str:
+    """Return a folded light curve over two periods, bright above; phases in [0, 1), also of what cleaning dropped."""
     # Not by matplotlib: a page has three dozen of them, and nothing but dots is to be drawn.
     low, high = np.quantile(mag, [0.01, 0.99])
     margin = max(0.12 * (high - low), 0.005)
-    x = np.concatenate([phase, phase + 1]) * 145
-    y = np.clip((np.tile(mag, 2) - low + margin) / (high - low + 2 * margin) * 114, 0, 114)
-    path = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(x, y, strict=True))
+    paths = []
+    for (phases, mags), mark in (((phase, mag), "h0"), (dropped, "m-2-2l4 4m0-4l-4 4")):
+        x = np.concatenate([phases, phases + 1]) * 145
+        y = np.clip((np.tile(mags, 2) - low + margin) / (high - low + 2 * margin) * 114, 0, 114)
+        paths.append("".join(f"M{a:.1f} {b:.1f}{mark}" for a, b in zip(x, y, strict=True)))
     scale = "".join(f"<span>{value:.2f}</span>" for value in np.linspace(low, high, 3))
-    phases = "".join(f"<span>{value:g}</span>" for value in (0, 0.5, 1, 1.5, 2))
+    ticks = "".join(f"<span>{value:g}</span>" for value in (0, 0.5, 1, 1.5, 2))
     return (
         f'<figure class="folded" role="img" aria-label="Folded light curve"><div class="scale">{scale}</div>'
-        f'<svg viewBox="0 0 290 114"><path class="dots" stroke="{colour}" d="{path}"/></svg>'
-        f'<div class="ticks">{phases}</div><figcaption>phase</figcaption></figure>'
+        f'<svg viewBox="0 0 290 114"><path class="dots" stroke="{colour}" d="{paths[0]}"/>'
+        f'<path class="dropped" d="{paths[1]}"/></svg>'
+        f'<div class="ticks">{ticks}</div><figcaption>phase</figcaption></figure>'
     )
 
 

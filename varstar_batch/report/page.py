@@ -167,8 +167,8 @@ def _diagram(data: ReportData, colours: dict[str, str]) -> str:
 def _stars(data: ReportData, colours: dict[str, str]) -> str:
     """Return the folded light curves of the surest and the most doubtful stars of each class."""
     parts = [
-        '<p class="lead">Observations folded with the catalog’s period, two cycles, brighter above: for each class the '
-        "stars that the model was surest of, and those it doubted most.</p>"
+        '<p class="lead">Observations folded with the catalog’s period, two cycles, brighter above, crosses for what '
+        "cleaning dropped: for each class the stars that the model was surest of, and those it doubted most.</p>"
     ]
     if data.light_curves_note:
         parts.append(f'<div class="warn">{escape(data.light_curves_note)}</div>')
@@ -187,12 +187,14 @@ def _star(data: ReportData, star: Star, colour: str) -> str:
         f'<div class="star"><b>{escape(str(star.object_id))}</b><span>{star.class_} {star.class_prob:.3f}, '
         f"{star.period:.5g} d</span></div>"
     )
-    if len(curve.time) < 2:
+    used = np.flatnonzero(curve.used)
+    if len(used) < 2:
         return _card(title + _note("No usable observations."))
-    step = -(-len(curve.time) // MOST_DOTS)
-    brightest = curve.time[int(np.argmin(curve.mag))]
-    phase = ((curve.time[::step] - brightest) / star.period) % 1.0
-    return _card(title + folded_light_curve(phase, curve.mag[::step], colour))
+    brightest = curve.time[used[int(np.argmin(curve.mag[used]))]]
+    phase = ((curve.time - brightest) / star.period) % 1.0
+    shown, dropped = used[:: -(-len(used) // MOST_DOTS)], np.flatnonzero(~curve.used)[:MOST_DOTS]
+    figure = folded_light_curve(phase[shown], curve.mag[shown], colour, (phase[dropped], curve.mag[dropped]))
+    return _card(title + figure)
 
 
 def _changes(data: ReportData) -> str:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from varstar_batch.errors import InputError
 from varstar_batch.files.parquet import opened_parquet
+from varstar_batch.light_curves.fold import fold
 from varstar_batch.light_curves.rules import Preprocessing, good_observations
 from varstar_batch.survey.open import Partition, Source, Survey
 from varstar_batch.survey.read import BATCH_OBSERVATIONS, SurveyBatch, read_batches
@@ -19,13 +20,15 @@ from varstar_batch.survey.read import BATCH_OBSERVATIONS, SurveyBatch, read_batc
 
 @dataclass(frozen=True)
 class LightCurve:
-    """One light curve without the observations that cleaning drops at once: sentinels, impossible times, bad errors."""
+    """One light curve without its sentinels and impossible times, which a picture has no place for."""
 
     object_id: int | str
     time: npt.NDArray[np.float64]
     """Float64 array (m,). Days, in the survey's time system, ascending."""
     mag: npt.NDArray[np.float64]
     """Float64 array (m,). Magnitudes."""
+    used: npt.NDArray[np.bool_]
+    """Bool array (m,). What the network sees; the others have too large errors, or are outliers."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,10 @@ def light_curves_of(
     for one in _objects(source, partition, pa.array(object_ids, pa.type_for_alias(source.object_id_type))):
         curves = one.light_curves
         mag = curves.mag.astype(np.float64)
-        good = good_observations(curves.time, mag, curves.mag_err, source.limits, preprocessing.max_mag_err)
-        order = np.argsort(curves.time[good], kind="stable")
-        yield LightCurve(one.objects["object_id"][0].as_py(), curves.time[good][order], mag[good][order])
+        used = fold(curves, one.period, preprocessing, source.limits, mark_used=True).used
+        shown = np.flatnonzero(good_observations(curves.time, mag, None, source.limits))
+        shown = shown[np.argsort(curves.time[shown], kind="stable")]
+        yield LightCurve(one.objects["object_id"][0].as_py(), curves.time[shown], mag[shown], used[shown])
 
 
 def find_object(survey: Survey, object_id: str) -> FoundObject:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -110,25 +111,28 @@ def learning_figure(histories: Mapping[str, Mapping[str, list[float]]]) -> Figur
 
 
 def light_curve_figure(evidence: Evidence, classes: Sequence[str], preprocessing: Preprocessing) -> Figure:
-    """Draw a light curve of each class over time and, beside it, over two turns of phase with the folded curve."""
+    """Draw a light curve of each class over time and, beside it, over two turns of phase with the folded curve.
+
+    Crosses are what cleaning drops: the network does not see it.
+    """
     rows = _examples(evidence, len(classes))
     figure = _new_figure(11, 2.1 * max(len(rows), 1))
     axes = figure.subplots(max(len(rows), 1), 2, squeeze=False)
     shown = evidence.objects.take(rows)
-    bare = Preprocessing(
-        min_observations=1, max_mag_err=preprocessing.max_mag_err, outliers="none", scale="none", n_phase=256
-    )
-    curves = fold(shown.light_curves, shown.period, bare, Limits()).curve
-    grid = np.arange(2 * curves.shape[1]) / curves.shape[1]
+    in_magnitudes = replace(preprocessing, scale="none")
+    grid = np.arange(2 * preprocessing.n_phase) / preprocessing.n_phase
     for k, (raw, folded) in enumerate(axes[: len(rows)]):
         one = shown.light_curves.slice(k, k + 1)
-        good = good_observations(one.time, one.mag, one.mag_err, Limits(), bare.max_mag_err)
-        time, mag = one.time[good], one.mag[good]
         period = float(shown.period[k])
-        phase = (time - time.min()) / period % 1
-        raw.scatter(time - time.min(), mag, s=5, color=USED, linewidths=0)
-        folded.scatter(np.r_[phase, phase + 1], np.r_[mag, mag], s=5, color=POINT, linewidths=0)
-        folded.plot(grid, np.tile(curves[k], 2), color=LINE, linewidth=0.9)
+        seen = fold(one, shown.period[k : k + 1], in_magnitudes, Limits(), mark_used=True)
+        dropped = good_observations(one.time, one.mag, None, Limits()) & ~seen.used
+        first = one.time[seen.used].min(initial=np.inf)
+        for part, kind, colour in ((seen.used, ".", USED), (dropped, "x", LINE)):
+            time, mag = one.time[part] - first, one.mag[part]
+            raw.plot(time, mag, kind, markersize=3, color=colour)
+            phase = time / period % 1
+            folded.plot(np.r_[phase, phase + 1], np.r_[mag, mag], kind, markersize=3, color=colour, alpha=0.5)
+        folded.plot(grid, np.tile(seen.curve[0], 2), color=LINE, linewidth=0.9)
         folded.set_xlim(0, 2)
         code, probability = int(shown.class_code[k]), evidence.probabilities[rows[k]]
         raw.set_title(f"{classes[code]}  {shown.survey[k]} {shown.object_id[k]}", loc="left", fontsize=9)
@@ -136,7 +140,7 @@ def light_curve_figure(evidence: Evidence, classes: Sequence[str], preprocessing
         for each in (raw, folded):
             each.invert_yaxis()
             each.set_ylabel("mag")
-    axes[-1][0].set_xlabel("time since the first observation [d]")
+    axes[-1][0].set_xlabel("time since the first used observation [d]")
     axes[-1][1].set_xlabel("phase")
     return figure
 

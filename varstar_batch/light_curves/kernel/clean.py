@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from varstar_batch.light_curves.compiling import helper, inlined, reduction
-from varstar_batch.light_curves.kernel.data import OUTLIERS_GLOBAL, OUTLIERS_GROUPED, Columns, Floats, Rules
+from varstar_batch.light_curves.kernel.data import OUTLIERS_GLOBAL, OUTLIERS_GROUPED, Columns, Floats, Results, Rules
 from varstar_batch.light_curves.kernel.sort import Scratch
 from varstar_batch.light_curves.status import DropReason
 
 # Plain integers compile faster than enumerations.
-_TIME_NOT_FINITE, _TIME_IMPOSSIBLE, _MAG_NOT_FINITE, _MAG_SENTINEL, _MAG_ERR_INVALID, _ = map(int, DropReason)
+_TIME_NOT_FINITE, _TIME_IMPOSSIBLE, _MAG_NOT_FINITE, _MAG_SENTINEL, _MAG_ERR_INVALID, _OUTLIER = map(int, DropReason)
 
 
 @inlined
@@ -34,8 +34,22 @@ def clean(columns: Columns, first: int, last: int, rules: Rules, scratch: Scratc
 
 
 @helper
+def mark_used(i: int, columns: Columns, rules: Rules, scratch: Scratch, results: Results) -> None:
+    """Write which observations of an object are left, once its outliers are gone."""
+    first, last = columns.offsets[i], columns.offsets[i + 1]
+    has_outliers = results.dropped[i, _OUTLIER] > 0
+    good = 0
+    for j in range(first, last):
+        results.used[j] = drop_reason(j, columns, rules) < 0
+        if results.used[j]:
+            if has_outliers:
+                results.used[j] = scratch.keep[good]
+            good += 1
+
+
+@helper
 def drop_reason(i: int, columns: Columns, rules: Rules) -> int:
-    """Return the first reason that applies to a bad observation."""
+    """Return the first reason that applies to an observation, -1 for a good one."""
     time, mag = columns.time[i], np.float64(columns.mag[i])
     if not np.isfinite(time):
         return _TIME_NOT_FINITE
@@ -45,7 +59,9 @@ def drop_reason(i: int, columns: Columns, rules: Rules) -> int:
         return _MAG_NOT_FINITE
     if mag <= rules.mag_min or mag >= rules.mag_max:
         return _MAG_SENTINEL
-    return _MAG_ERR_INVALID
+    if rules.has_errors and not 0.0 <= np.float64(columns.mag_err[i]) < rules.max_mag_err:
+        return _MAG_ERR_INVALID
+    return -1
 
 
 @reduction

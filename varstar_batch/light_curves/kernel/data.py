@@ -60,6 +60,7 @@ class Results(NamedTuple):
     amplitude: npt.NDArray[np.float32]
     curve: npt.NDArray[np.float32]
     features: npt.NDArray[np.float32]
+    used: npt.NDArray[np.bool_]
 
 
 def make_rules(preprocessing: Preprocessing, limits: Limits, *, has_errors: bool, features: bool) -> Rules:

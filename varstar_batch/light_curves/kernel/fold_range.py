@@ -11,7 +11,14 @@ from __future__ import annotations
 import numpy as np
 
 from varstar_batch.light_curves.compiling import entry, inlined, source_checksum
-from varstar_batch.light_curves.kernel.clean import clean, drop_outliers, drop_reason, extent, time_of_maximum
+from varstar_batch.light_curves.kernel.clean import (
+    clean,
+    drop_outliers,
+    drop_reason,
+    extent,
+    mark_used,
+    time_of_maximum,
+)
 from varstar_batch.light_curves.kernel.curve import average_ties, interpolate, write_curve
 from varstar_batch.light_curves.kernel.data import OUTLIERS_NONE, Columns, Results, Rules
 from varstar_batch.light_curves.kernel.describe import describe_curve, describe_observations
@@ -41,7 +48,8 @@ def _fold_clean(i: int, n: int, period: float, rules: Rules, scratch: Scratch, r
             n = drop_outliers(n, rules, scratch)
             results.dropped[i, _OUTLIER] = n_clean - n
             results.n_used[i] = n
-            if n < rules.min_observations:
+            # Below one sigma all of them may be outliers.
+            if n == 0:
                 return TOO_FEW
         t_sorted = t_ref
         if rules.from_maximum:
@@ -91,10 +99,10 @@ def fold_range(
             status = TOO_FEW
         else:
             status = _fold_clean(i, n, period, rules, scratch, results)
+        if results.used.size:
+            mark_used(i, columns, rules, scratch, results)
         results.status[i] = status
         if status != OK:
             results.amplitude[i] = np.nan
-            for k in range(rules.n_phase):
-                results.curve[i, k] = np.nan
-            for k in range(results.features.shape[1]):
-                results.features[i, k] = np.nan
+            results.curve[i] = np.nan
+            results.features[i] = np.nan
