@@ -113,6 +113,8 @@ FORMATS = (
             band="phot_filter",
             object_id="asas_sn_id",
         ),
+        aliases={"cam": "camera"},
+        object_id="asas_sn_id",
     ),
     Format(
         name="asassn-bulk-v",

@@ -45,6 +45,10 @@ class FileContent:
     """Observations that the archive itself flags as bad, by the flag."""
     positions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Right ascension and declination [deg] by object_id, where the file has them."""
+    empty_objects: tuple[str, ...] = ()
+    """Objects whose arrays are null or empty: they have no observation, and are objects all the same."""
+    notes: Mapping[str, int] = field(default_factory=dict)
+    """What was assumed because the file does not say it, with the observations that it concerns."""
 
     @property
     def rows(self) -> int:
@@ -61,7 +65,7 @@ class Format:
     time_system: str
     """Of its times."""
     columns: Mapping[str, pa.DataType]
-    """That it must have: by them it is recognised."""
+    """That it must have: by them it is recognised. The first that holds numbers holds the times."""
     build: Callable[[pa.Table, Column], FileContent]
     """Takes the columns and the name of the file without its endings, or one for each row; returns the content."""
     optional: Mapping[str, pa.DataType] = field(default_factory=dict)
@@ -70,6 +74,12 @@ class Format:
     """{",", " "}. Of texts: commas, or blanks and tabs; None for both and for binary files."""
     headerless: tuple[str, ...] = ()
     """Names of the columns where the file names none."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Columns by another name that some of the archive's files have for them."""
+    object_id: str | None = None
+    """Column that names the object, of those above; where a file lacks it, the file's name does."""
+    position: tuple[str, ...] = ()
+    """Columns of right ascension and declination [deg], of those above."""
 
 
 def make_content(
@@ -77,6 +87,7 @@ def make_content(
     columns: Mapping[str, Column],
     flagged: Mapping[str, npt.NDArray[np.bool_]] | None = None,
     positions: Mapping[str, tuple[float, float]] | None = None,
+    notes: Mapping[str, int] | None = None,
 ) -> FileContent:
     """Return the content of a file from its columns.
 
@@ -89,11 +100,13 @@ def make_content(
     flagged : mapping of str to bool array (m,), optional
         Observations to leave out, by reason; the first reason counts.
     positions : mapping, optional
-        Of the objects.
+        Of the objects, where no columns have them.
+    notes : mapping, optional
+        As `FileContent` has them.
     """
     n = len(columns["time"])
     values = {**columns, "object_id": object_id}
-    arrays = [_array(values.get(one.name), one.type, n) for one in OBSERVATIONS]
+    arrays = [as_column(values.get(one.name), one.type, n) for one in OBSERVATIONS]
     table = pa.Table.from_arrays(arrays, schema=OBSERVATIONS)
     left_out = {}
     kept = np.ones(n, np.bool_)
@@ -102,7 +115,8 @@ def make_content(
         if count:
             left_out[reason] = count
             kept &= ~bad
-    return FileContent(table.filter(pa.array(kept)) if left_out else table, left_out, positions or {})
+    observations = table.filter(pa.array(kept)) if left_out else table
+    return FileContent(observations, left_out, positions or {}, notes=notes or {})
 
 
 def limits_and_magnitudes(mags: pa.ChunkedArray, errors: pa.ChunkedArray) -> tuple[Any, Any]:
@@ -133,23 +147,16 @@ def is_true(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     return np.asarray(pc.is_in(pc.utf8_lower(column), pa.array(["true", "t", "1"], column.type)), np.bool_)
 
 
-def mean_positions(ids: pa.ChunkedArray, ra: pa.ChunkedArray, dec: pa.ChunkedArray) -> dict[str, tuple[float, float]]:
+def first_positions(ids: Column, ra: pa.ChunkedArray, dec: pa.ChunkedArray) -> dict[str, tuple[float, float]]:
     """Return the position [deg] of each object: the one of its first observation that has one."""
-    table = pa.table({"id": ids.cast(pa.large_string()), "ra": ra, "dec": dec}).drop_null()
+    table = pa.table({"id": as_column(ids, pa.large_string(), len(ra)), "ra": ra, "dec": dec}).drop_null()
     first = table.group_by("id", use_threads=False).aggregate([("ra", "first"), ("dec", "first")])
     spots = zip(first["ra_first"].to_pylist(), first["dec_first"].to_pylist(), strict=True)
     return dict(zip(first["id"].to_pylist(), spots, strict=True))
 
 
-def stem_of(key: str) -> str:
-    """Return the name of a file without folder and endings, which is the object's where nothing else names it."""
-    name = PurePosixPath(key).name
-    for ending in _ENDINGS:
-        name = name.removesuffix(ending)
-    return name.removesuffix("-light-curves")
-
-
-def _array(column: Column, kind: pa.DataType, n: int) -> pa.Array | pa.ChunkedArray:
+def as_column(column: Column, kind: pa.DataType, n: int) -> pa.Array | pa.ChunkedArray:
+    """Return a column of n values in this type; NaN for nulls of floats."""
     if column is None or isinstance(column, str):
         return pa.repeat(pa.scalar(column, kind), n)
     array = pa.array(column) if isinstance(column, np.ndarray) else column
@@ -158,3 +165,11 @@ def _array(column: Column, kind: pa.DataType, n: int) -> pa.Array | pa.ChunkedAr
     if pa.types.is_floating(kind) and array.null_count:
         array = array.fill_null(float("nan"))
     return array
+
+
+def stem_of(key: str) -> str:
+    """Return the name of a file without folder and endings, which is the object's where nothing else names it."""
+    name = PurePosixPath(key).name
+    for ending in _ENDINGS:
+        name = name.removesuffix(ending)
+    return name.removesuffix("-light-curves")

@@ -44,7 +44,8 @@ def read_with_astropy(content: bytes, kind: str) -> pa.Table:
     """Return the first table of a file, with its headers in the metadata.
 
     Columns of arrays become lists; those of more than one dimension are left out. Where the columns called ra, dec and
-    period (in any case) have a unit, they are brought to degrees and days.
+    period (in any case) have a unit, they are brought to degrees and days. Times become Julian dates, and the metadata
+    says so under `time_system_key`; differences of times become days, coordinates ra and dec [deg] of ICRS.
 
     Raises
     ------
@@ -80,8 +81,12 @@ def _read_fits(content: bytes) -> pa.Table:
         hdu = file[number]
         if len(hdu.data) != hdu.header["NAXIS2"]:
             raise ValueError(f"{len(hdu.data)} of {hdu.header['NAXIS2']} rows")
-        header = {key: str(value) for key, value in [*file[0].header.items(), *hdu.header.items()] if key}
-        return _to_arrow(Table.read(hdu), header)
+        cards = [*file[0].header.items(), *hdu.header.items()]
+        undefined = (None, fits.card.UNDEFINED)
+        header = {key: "" if value in undefined else str(value) for key, value in cards if key}
+        # Times of two numbers (jd1, jd2) are known by TCTYPn.
+        has_times = any(key.startswith("TCTYP") for key in header)
+        return _to_arrow(Table.read(hdu, astropy_native=has_times), header)
 
 
 def _read_other(content: bytes, kind: str) -> pa.Table:
@@ -95,13 +100,47 @@ def _read_other(content: bytes, kind: str) -> pa.Table:
     return _to_arrow(Table.read(content.decode(), format=kind), {})
 
 
+def time_system_key(name: str) -> str:
+    """Return the key of a table's metadata under which the system of a column stands that holds astropy's times."""
+    return f"time_system of {name}"
+
+
 def _to_arrow(table: Any, header: dict[str, str]) -> pa.Table:
-    columns = {name: _column(table, name) for name in table.colnames if table[name].ndim <= 2}
-    return pa.table(columns).replace_schema_metadata(header or None)
+    plain, systems = _without_mixins(table)
+    columns = {name: _column(column, name) for name, column in plain.items() if column.ndim <= 2}
+    return pa.table(columns).replace_schema_metadata({**header, **systems} or None)
 
 
-def _column(table: Any, name: str) -> pa.Array:
-    column = table[name]
+def _without_mixins(table: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the columns of a table as arrays with units, and what the metadata says of those that hold times."""
+    from astropy.coordinates import SkyCoord
+    from astropy.table import Column, MaskedColumn
+    from astropy.time import Time, TimeDelta
+    from astropy.units import Quantity
+
+    plain, systems = {}, {}
+    for name in table.colnames:
+        column = table[name]
+        if isinstance(column, Time | TimeDelta):
+            plain[name] = MaskedColumn(np.asarray(column.unmasked.jd), mask=np.asarray(column.mask), unit="d")
+        if isinstance(column, Time):
+            scale = "" if column.scale == "local" else f"_{column.scale.upper()}"
+            systems[time_system_key(name)] = f"JD{scale}"
+        elif isinstance(column, SkyCoord):
+            spots, mask = column.unmasked.icrs, np.asarray(column.mask)
+            alone = not {"ra", "dec"} & {each.lower() for each in table.colnames}
+            for axis, values in (("ra", spots.ra.deg), ("dec", spots.dec.deg)):
+                plain[axis if alone else f"{name}.{axis}"] = MaskedColumn(np.asarray(values), mask=mask, unit="deg")
+        elif isinstance(column, Quantity) and column.dtype.names is None:
+            mask = np.asarray(getattr(column, "mask", False), np.bool_)
+            values = np.asarray(getattr(column, "unmasked", column).value)
+            plain[name] = MaskedColumn(values, mask=np.broadcast_to(mask, values.shape), unit=column.unit)
+        elif isinstance(column, Column) and column.dtype.names is None:
+            plain[name] = column
+    return plain, systems
+
+
+def _column(column: Any, name: str) -> pa.Array:
     unit = _UNITS.get(name.lower())
     if unit and getattr(column, "unit", None) is not None:
         column = _in_unit(column, unit)

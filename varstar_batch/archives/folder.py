@@ -239,7 +239,7 @@ class _Reader:
             raise UnreadableFileError(error.expected, error.got) from error
         except OSError as error:
             raise UnreadableFileError("a file that can be read", one_line(error)) from error
-        if not tally.observations:
+        if not tally.object_ids:
             tally.object_ids[stem_of(name)] = None
 
     def _count(self, reading: Reading | Rejected, tally: Tally) -> pa.Table:
@@ -253,9 +253,11 @@ class _Reader:
         tally.observations += content.rows
         tally.left_out.update(content.left_out)
         tally.positions.update(content.positions)
+        tally.notes.update(content.notes)
+        tally.object_ids.update(dict.fromkeys(content.empty_objects))
         table = content.observations
         tally.object_ids.update(dict.fromkeys(pc.unique(table["object_id"]).to_pylist()))
-        if not content.rows:
+        if not content.rows and not content.empty_objects:
             tally.object_ids.update(dict.fromkeys(stem_of(key) for key in reading.keys))
         tally.has_cameras |= table["camera"].null_count < table.num_rows
         bands = _count_values(table["band"])

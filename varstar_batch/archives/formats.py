@@ -16,7 +16,7 @@ from varstar_batch.archives import asas3, asassn, gaia, kepler, ogle, ztf
 from varstar_batch.archives.content import FileContent, Format, UnreadableFileError, stem_of
 from varstar_batch.archives.fits_votable import kind_of, read_with_astropy
 from varstar_batch.archives.parquet import read_parquet
-from varstar_batch.archives.recognise import checked, of_table, unknown_format, wanted_columns
+from varstar_batch.archives.recognise import content_of, find_format, of_table, unknown_format, wanted_columns
 from varstar_batch.archives.tally import Rejected
 from varstar_batch.archives.text import Head, find_head, read_text
 from varstar_batch.files.parquet_guard import GuardedParquetFile, OversizedError
@@ -69,10 +69,9 @@ def read_file(content: bytes, key: str, formats: Sequence[Format]) -> tuple[Form
         if content.startswith(_PARQUET):
             return _of_parquet(content, key, formats)
         if kind is not None:
-            form, table = of_table(read_with_astropy(content, kind), formats)
-        else:
-            _, form, table = _of_text(content, formats)
-        return form, checked(form.build(table, name))
+            return of_table(read_with_astropy(content, kind), formats, name)
+        _, form, table = _of_text(content, formats)
+        return form, content_of(form, table, name)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise UnreadableFileError("numbers and texts where they belong", str(error)) from error
 
@@ -120,7 +119,7 @@ def _read_together(group: Sequence[tuple[str, bytes]], formats: Sequence[Format]
         if head.start != start or table.num_rows != sum(lines):
             return None
         names = pa.array([stem_of(key) for key, _ in group], pa.large_string())
-        content = checked(form.build(table, names.take(pa.array(np.repeat(np.arange(len(group)), lines)))))
+        content = content_of(form, table, names.take(pa.array(np.repeat(np.arange(len(group)), lines))))
     except (UnreadableFileError, pa.ArrowException):
         return None
     return Reading(tuple(key for key, _ in group), form, content)
@@ -133,16 +132,20 @@ def _of_text(content: bytes, formats: Sequence[Format]) -> tuple[Head, Format, p
 
 
 def _find_text_format(head: Head, formats: Sequence[Format]) -> tuple[Format, tuple[str, ...]]:
-    for form in formats:
-        if form.separator not in (None, head.separator):
-            continue
-        if set(form.columns) <= set(head.names) and (head.width in (0, len(head.names))):
-            if len(set(head.names)) < len(head.names):
-                raise UnreadableFileError("columns of different names", ", ".join(head.names))
-            return form, head.names
-        if form.headerless and not set(head.names) & _known_names() and head.width == len(form.headerless):
-            return form, form.headerless
-    raise unknown_format(head.names or (f"{head.width} columns without names",), formats)
+    alike = [form for form in formats if form.separator in (None, head.separator)]
+    if not set(head.names) & _known_names():
+        for form in alike:
+            if form.headerless and head.width == len(form.headerless):
+                return form, form.headerless
+    named = [form for form in alike if not form.headerless]
+    if not head.names or head.width not in (0, len(head.names)):
+        raise unknown_format((f"{head.width} columns without names",), formats)
+    if not named:
+        raise unknown_format(head.names, formats)
+    form, names = find_format(head.names, named)
+    if len(set(names)) < len(names):
+        raise UnreadableFileError("columns of different names", ", ".join(names))
+    return form, names
 
 
 def _known_names() -> set[str]:
@@ -160,8 +163,11 @@ def _of_parquet(content: bytes, key: str, formats: Sequence[Format]) -> tuple[Fo
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UnreadableFileError("a whole Parquet file", str(error)) from error
     left_out = sum((Counter(one.left_out) for one in contents), Counter[str]())
+    notes = sum((Counter(one.notes) for one in contents), Counter[str]())
     positions = dict(chain.from_iterable(one.positions.items() for one in reversed(contents)))
-    return forms[0], FileContent(pa.concat_tables([one.observations for one in contents]), left_out, positions)
+    empty = tuple(chain.from_iterable(one.empty_objects for one in contents))
+    observations = pa.concat_tables([one.observations for one in contents])
+    return forms[0], FileContent(observations, left_out, positions, empty, notes)
 
 
 def _gunzip(content: bytes) -> bytes:

@@ -58,6 +58,7 @@ FORMATS = (
         optional=dict.fromkeys([*_RAW_BANDS["BP"][:4], *_RAW_BANDS["RP"][:4]], _NUMBER)
         | dict.fromkeys([*(names[4] for names in _RAW_BANDS.values()), "rejected_by_photometry"], _TEXT),
         build=_raw,
+        object_id="source_id",
     ),
     Format(
         name="gaia",
@@ -65,5 +66,6 @@ FORMATS = (
         columns={"source_id": _TEXT, "band": _TEXT} | dict.fromkeys(_MEASURED, _NUMBER),
         optional=dict.fromkeys(("rejected_by_photometry", "rejected_by_variability"), _TEXT),
         build=_individual,
+        object_id="source_id",
     ),
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import pyarrow as pa
 
 from varstar_batch.archives.content import FileContent, Format, UnreadableFileError, stem_of
-from varstar_batch.archives.recognise import checked, find_table_format, is_nested, of_table, spread
+from varstar_batch.archives.recognise import find_format, is_nested, of_table, spread, wanted_columns
 from varstar_batch.files.parquet_guard import GuardedParquetFile, OversizedError
 
 SLICE_BYTES = 2**23
@@ -33,17 +33,19 @@ def read_parquet(
     try:
         schema = parquet.schema_arrow.remove_metadata()
         empty = spread(schema.empty_table())
-        form = find_table_format(empty.column_names, formats)
+        form, names = find_format(empty.column_names, formats)
+        wanted = {
+            there for there, name in zip(empty.column_names, names, strict=True) if name in wanted_columns(form, names)
+        }
         met = 0
-        for record in _slices(parquet, _paths_of(schema, form)):
+        for record in _slices(parquet, _paths_of(schema, wanted)):
             met += record.num_rows
             record.validate(full=True)  # Arrow does not look whether texts are UTF-8 before somebody reads them
-            rows = of_table(pa.Table.from_batches([record]).replace_schema_metadata(None), [form])[1]
-            yield form, checked(form.build(rows, name))
+            yield of_table(pa.Table.from_batches([record]).replace_schema_metadata(None), [form], name)
         if met != parquet.metadata.num_rows:
             raise UnreadableFileError(f"{parquet.metadata.num_rows} rows", str(met))
         if met == 0:
-            yield form, checked(form.build(of_table(empty, [form])[1], name))
+            yield of_table(empty, [form], name)
     except OversizedError as error:
         raise UnreadableFileError(error.expected, error.got) from error
     except (pa.ArrowException, UnicodeDecodeError) as error:
@@ -68,9 +70,8 @@ def _rows_at_once(rows: int, held: int) -> int:
     return max(1, rows if held <= SLICE_BYTES else rows * SLICE_BYTES // held)
 
 
-def _paths_of(schema: pa.Schema, form: Format) -> list[str]:
-    """Return the columns to read of a file, and the fields of its structs of arrays, that a format has a use for."""
-    wanted = {*form.columns, *form.optional}
+def _paths_of(schema: pa.Schema, wanted: Container[str]) -> list[str]:
+    """Return the columns to read of a file, and the fields of its structs of arrays, that are wanted."""
     paths = []
     for field in schema:
         if is_nested(field.type):

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.archives.content import OBSERVATIONS, FileContent, Format, UnreadableFileError
+from varstar_batch.archives.content import (
+    OBSERVATIONS,
+    Column,
+    FileContent,
+    Format,
+    UnreadableFileError,
+    first_positions,
+)
 from varstar_batch.survey.schema import is_list
 
 MAX_REPEATED = 2**30
@@ -19,40 +30,113 @@ def wanted_columns(form: Format, names: Sequence[str]) -> dict[str, pa.DataType]
     return {name: kind for name, kind in {**form.columns, **form.optional}.items() if name in names}
 
 
-def of_table(table: pa.Table, formats: Sequence[Format]) -> tuple[Format, pa.Table]:
-    """Return the format of a table and those of its columns that it wants, with one row for each observation.
+def of_table(table: pa.Table, formats: Sequence[Format], name: Column) -> tuple[Format, FileContent]:
+    """Return the format of a table and what it holds.
+
+    Parameters
+    ----------
+    table : pa.Table
+        One row for each observation, or for each object with arrays.
+    formats : sequence of Format
+    name : array (n,) or str
+        Of the file, which names the object where no column does.
 
     Raises
     ------
     UnreadableFileError
-        It has none of the formats, or arrays of different lengths in a row.
+        It has none of the formats, arrays of different lengths in a row, or values that no light curve has.
     pa.ArrowException
         A column has another type.
     """
     table = spread(table)
-    form = find_table_format(table.column_names, formats)
-    types = wanted_columns(form, table.column_names)
-    rows = exploded(table.select(list(types)))
-    columns = {name: rows[name].cast(kind) for name, kind in types.items()}
-    return form, pa.table(columns).replace_schema_metadata(table.schema.metadata)
+    form, names = find_format(table.column_names, formats)
+    # Renaming forgets the metadata.
+    table = table.rename_columns(names).replace_schema_metadata(table.schema.metadata)
+    return form, content_of(form, table.select(list(wanted_columns(form, names))), name)
 
 
-def find_table_format(names: Sequence[str], formats: Sequence[Format]) -> Format:
-    """Return the first format that a table with these columns has. Raises UnreadableFileError."""
+def content_of(form: Format, table: pa.Table, name: Column) -> FileContent:
+    """Return what a table with the columns of a format holds; the parameters and errors are those of `of_table`."""
+    rows, is_empty = exploded(table)
+    kinds = wanted_columns(form, table.column_names)
+    columns = {each: rows[each].cast(kind) for each, kind in kinds.items()}
+    rows = pa.table(columns).replace_schema_metadata(table.schema.metadata)
+    try:
+        content = form.build(rows, name)
+    except pa.ArrowException:
+        raise
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        # Whatever a file holds, it must not end the reading of the others.
+        got = f"what cannot be ({type(error).__name__}: {error})"
+        raise UnreadableFileError(f"values of a light curve in the format {form.name}", got) from error
+    named = form.object_id is not None and form.object_id in table.column_names
+    ids = table[form.object_id].cast(pa.large_string()) if named else name
+    if set(form.position) <= set(table.column_names) and form.position:
+        ra, dec = (table[axis].cast(pa.float64()) for axis in form.position)
+        content = replace(content, positions={**content.positions, **first_positions(ids, ra, dec)})
+    if is_empty.any() and named:
+        content = replace(content, empty_objects=tuple(ids.filter(pa.array(is_empty)).drop_null().unique().to_pylist()))
+    return _with_objects(content)
+
+
+def find_format(names: Sequence[str], formats: Sequence[Format]) -> tuple[Format, tuple[str, ...]]:
+    """Return the first format that a table with these columns has, or else the only one if capitals do not matter.
+
+    Returns
+    -------
+    Format, tuple of str
+        The names, with the format's own for its columns.
+
+    Raises
+    ------
+    UnreadableFileError
+        It has none of the formats, or two columns of the same name.
+    """
     for form in formats:
-        if set(form.columns) <= set(names) and not form.headerless:
-            return form
+        found = _as_named(form, names)
+        if found is not None:
+            return form, found
+    pairs = ((form, _as_named(form, names, ignore_case=True)) for form in formats)
+    loose = [(form, found) for form, found in pairs if found is not None]
+    if len(loose) == 1:
+        return loose[0]
     raise unknown_format(tuple(names), formats)
 
 
-def checked(content: FileContent) -> FileContent:
-    """Return a content as it is. Raises UnreadableFileError where it is not what it should be."""
+def _as_named(form: Format, names: Sequence[str], *, ignore_case: bool = False) -> tuple[str, ...] | None:
+    """Return names with the format's own for its columns; None where one is missing, or there twice."""
+    own = {**form.columns, **form.optional}
+    known = {**{each: each for each in own}, **form.aliases}
+    if ignore_case:
+        known = {each.casefold(): called for each, called in known.items()}
+    taken = own.keys() & set(names)
+    found = []
+    for name in names:
+        called = None if name in taken else known.get(name.casefold() if ignore_case else name)
+        found.append(called if called is not None and called not in taken else name)
+    if not set(form.columns) <= set(found):
+        return None
+    if max(Counter(name for name in found if name in own).values()) > 1:
+        raise UnreadableFileError("columns of different names", ", ".join(names))
+    return tuple(found)
+
+
+def _with_objects(content: FileContent) -> FileContent:
+    """Return a content whose observations all have an object: those without one are left out, and counted.
+
+    Raises
+    ------
+    UnreadableFileError
+        It is not what it should be.
+    """
     table = content.observations
-    if table["object_id"].null_count:
-        raise UnreadableFileError("an object of every observation", f"{table['object_id'].null_count} without one")
     if table.schema != OBSERVATIONS:
         raise UnreadableFileError(str(OBSERVATIONS), str(table.schema))
-    return content
+    lost = table["object_id"].null_count
+    if not lost:
+        return content
+    kept = table.filter(pc.is_valid(table["object_id"]))
+    return replace(content, observations=kept, left_out={**content.left_out, "no object_id": lost})
 
 
 def unknown_format(names: Sequence[str], formats: Sequence[Format]) -> UnreadableFileError:
@@ -83,8 +167,13 @@ def spread(table: pa.Table) -> pa.Table:
     return pa.table(columns).replace_schema_metadata(table.schema.metadata)
 
 
-def exploded(table: pa.Table) -> pa.Table:
+def exploded(table: pa.Table) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
     """Return a table with one row for each element of its arrays, beside which the other columns repeat.
+
+    Returns
+    -------
+    pa.Table, bool array (n,)
+        The table, and which of the n rows have no element.
 
     Raises
     ------
@@ -93,7 +182,7 @@ def exploded(table: pa.Table) -> pa.Table:
     """
     lists = [field.name for field in table.schema if is_list(field.type)]
     if not lists:
-        return table
+        return table, np.zeros(table.num_rows, np.bool_)
     arrays = {name: table[name].cast(pa.large_list(table[name].type.value_type)).combine_chunks() for name in lists}
     lengths = {name: pc.list_value_length(array).fill_null(0) for name, array in arrays.items()}
     first = lists[0]
@@ -107,7 +196,8 @@ def exploded(table: pa.Table) -> pa.Table:
         name: pc.list_flatten(arrays[name]) if name in arrays else table[name].combine_chunks().take(parents)
         for name in table.column_names
     }
-    return pa.table(columns).replace_schema_metadata(table.schema.metadata)
+    rows = pa.table(columns).replace_schema_metadata(table.schema.metadata)
+    return rows, lengths[first].to_numpy(zero_copy_only=False) == 0
 
 
 def _check_repeated(name: str, column: pa.ChunkedArray, times: pa.ChunkedArray) -> None:

@@ -27,7 +27,7 @@ class Rejected:
         return cls(file, one_line(f"expected {error.expected}, got {got}"))
 
 
-COUNTED = ("left_out", "bands", "unknown_cameras", "formats")
+COUNTED = ("left_out", "notes", "bands", "unknown_cameras", "formats")
 """Counts of a tally by name."""
 
 
@@ -43,6 +43,8 @@ class Tally:
     """Observations that go on."""
     left_out: Counter[str] = field(default_factory=Counter)
     """Observations that do not, by the reason."""
+    notes: Counter[str] = field(default_factory=Counter)
+    """Observations about which something was assumed, by what it is."""
     bands: Counter[str] = field(default_factory=Counter)
     """Observations that are good by the archive's flags, by band ("unknown" where nothing says one)."""
     unknown_cameras: Counter[str] = field(default_factory=Counter)

@@ -62,6 +62,8 @@ def _tell(report: ArchiveReport, out: str) -> None:
     tell_ingested(report.ingest, out)
     if tally.left_out:
         warning_line(f"{sum(tally.left_out.values()):,} observations left out: {_counts(tally.left_out)}")
+    for note, count in sorted(tally.notes.items()):
+        warning_line(f"{note} ({count:,} observations)")
     if tally.unknown_cameras:
         warning_line(f"cameras whose band is not known: {_counts(tally.unknown_cameras)} observations")
     if report.unmatched:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
-import pyarrow.csv as pv
 import pyarrow.parquet as pq
 
 from varstar_batch.archives.content import UnreadableFileError
 from varstar_batch.archives.fits_votable import kind_of, read_with_astropy
+from varstar_batch.archives.text import read_table_text
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.location import Location, locate
 from varstar_batch.files.parquet import opened_parquet, parquet_files
@@ -87,22 +87,12 @@ def read_whole(file: Location, texts: Sequence[str]) -> pa.Table:
             table.validate(full=True)
     else:
         with refused(file):
-            table = _read_csv(content, texts) if kind is None else read_with_astropy(content, kind)
+            table = (
+                read_table_text(content, {each.casefold() for each in texts})
+                if kind is None
+                else read_with_astropy(content, kind)
+            )
     return table.replace_schema_metadata(None)
-
-
-def _read_csv(content: bytes, texts: Sequence[str]) -> pa.Table:
-    if b"\0" in content[:65536] or b"," not in content[:65536]:
-        raise UnreadableFileError("a table of objects", "something else")
-    types = dict.fromkeys(texts, pa.large_string())
-    try:
-        return pv.read_csv(
-            pa.BufferReader(content),
-            pv.ReadOptions(use_threads=False, block_size=min(len(content) + 1, 2**30)),
-            convert_options=pv.ConvertOptions(column_types=types, strings_can_be_null=True),
-        )
-    except pa.ArrowException as error:
-        raise UnreadableFileError("a CSV table", str(error)) from error
 
 
 def cast_column(column: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:

@@ -14,7 +14,7 @@ from varstar_batch.files.location import Location
 from varstar_batch.ingest.input_tables import cast_column, list_files, read_whole, refused
 from varstar_batch.sky import HEALPIX_COLUMN, cells_of, match_positions
 from varstar_batch.survey.columns import SurveyConfig
-from varstar_batch.survey.schema import SchemaMismatchError, check_scalars, object_id_type
+from varstar_batch.survey.schema import SchemaMismatchError, as_spelled, check_scalars, object_id_type
 
 Array = npt.NDArray[np.float64]
 
@@ -52,6 +52,7 @@ def read_objects(url: str | os.PathLike[str], config: SurveyConfig, *, by_positi
 
 def _read_file(file: Location, config: SurveyConfig, by_position: bool) -> pa.Table:
     table = read_whole(file, [name for name in (config.object_id, config.class_) if name])
+    config = as_spelled(config, table.column_names)
     if by_position and config.object_id not in table.column_names:
         table = table.append_column(config.object_id, pa.array(range(table.num_rows), pa.int64()))
     with refused(file):

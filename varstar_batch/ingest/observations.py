@@ -14,7 +14,14 @@ from varstar_batch.ingest.input_tables import cast_column, list_files, opened
 from varstar_batch.ingest.object_lookup import Positions
 from varstar_batch.ingest.plan import IntArray
 from varstar_batch.survey.columns import SurveyConfig
-from varstar_batch.survey.schema import SchemaMismatchError, check_observed, find_mag_err, get_type, object_id_type
+from varstar_batch.survey.schema import (
+    SchemaMismatchError,
+    as_spelled,
+    check_observed,
+    find_mag_err,
+    get_type,
+    object_id_type,
+)
 
 UNIT_ROWS = 2**21
 """Observations that are read in one go, and scattered to one file."""
@@ -82,6 +89,7 @@ class Observations:
     def _open_one(cls, file: Location, config: SurveyConfig) -> Observations:
         with opened(file) as parquet:
             schema = parquet.schema_arrow
+            config = as_spelled(config, schema.names)
             id_type = object_id_type(schema, config.object_id)
             columns = _observed_columns(schema, config)
             types = {field: _stored_type(field, schema.field(name).type) for field, name in columns.items()}

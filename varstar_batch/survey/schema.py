@@ -17,6 +17,8 @@ Form = Literal["nested", "lists", "structs", "long"]
 
 _SHOWN_COLUMNS = 12
 
+_ROLES = ("object_id", "period", "ra", "dec", "class_", "lightcurve", "time", "mag", "mag_err")
+
 
 class SchemaMismatchError(Exception):
     """A schema that cannot be read as asked: what was expected, what it holds, what to do about it."""
@@ -65,9 +67,11 @@ def find_columns(schema: pa.Schema, config: SurveyConfig) -> tuple[Form, Columns
     SchemaMismatchError
         A column is missing, doubled or of a type that cannot be read.
     """
+    config = as_spelled(config, schema.names)
     form = _find_form(schema, config)
     there = schema.names
     inside = _observed(schema, form, config.lightcurve)
+    config = as_spelled(config, inside.names)
     columns = Columns(
         object_id=config.object_id,
         period=config.period,
@@ -82,6 +86,16 @@ def find_columns(schema: pa.Schema, config: SurveyConfig) -> tuple[Form, Columns
     )
     check_columns(schema, form, columns)
     return form, columns
+
+
+def as_spelled(config: SurveyConfig, there: Sequence[str]) -> SurveyConfig:
+    """Return column names as a survey spells them: where one is not there, the only one that differs in capitals."""
+    lower: dict[str, list[str]] = {}
+    for name in there:
+        lower.setdefault(name.casefold(), []).append(name)
+    named = {role: getattr(config, role) for role in _ROLES}
+    found = {role: lower.get(name.casefold(), []) for role, name in named.items() if name and name not in there}
+    return config.model_copy(update={role: names[0] for role, names in found.items() if len(names) == 1})
 
 
 def check_columns(schema: pa.Schema, form: Form, columns: Columns) -> None:
