@@ -23,7 +23,7 @@ import yaml
 
 from tests.makers.flow_site import ROOT, Site, processes_with, running_site, until
 from tests.makers.surveys import simulated_table, write_partition, write_survey
-from varstar_batch.files.location import TEMPORARY_PREFIX
+from varstar_batch.files.local_write import TEMPORARY_PREFIX
 
 pytestmark = pytest.mark.slow
 

@@ -129,12 +129,12 @@ def test_a_partition_cut_off_between_its_chunks_comes_out_the_same_whatever_the_
     run(tmp_path / "survey", tmp_path / "whole")
     catalog = tmp_path / "cut"
     cut_off(start(tmp_path / "survey", catalog, RunConfig(chunk_memory=2**20)), after=2)
-    parts = list(catalog.glob("runs/*/parts/**/groups*.parquet"))
+    parts = list(catalog.glob("work/*/parts/**/groups*.parquet"))
     assert len(parts) == 2
     record, prepared = run(tmp_path / "survey", catalog, config=RunConfig(chunk_memory=then))
     assert record["rows"] == 300
     assert without_run(read_rows(catalog)).equals(without_run(read_rows(tmp_path / "whole")))
-    assert not Path(f"{prepared.context.run}/parts").exists()
+    assert not Path(f"{prepared.context.work}/parts").exists()
 
 
 def test_an_object_twice_in_different_chunks_of_a_partition_fails_it_alone(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_storage_that_fails_is_no_fault_of_the_partitions(tmp_path: Path, monkey
     fail_calls(monkeypatch, "atomic_output", failures, of="dataset/")
     with pytest.raises(StorageLostError, match="disk_full"):
         execute_run(prepared, InProcess(first_pause=0.01), RunObserver())
-    (failure,) = pq.read_table(f"{prepared.context.run}/failures.parquet").to_pylist()
+    (failure,) = pq.read_table(f"{prepared.context.work}/failures.parquet").to_pylist()
     assert failure["kind"] == "disk_full"
     monkeypatch.undo()
     record, again = run(survey, catalog)

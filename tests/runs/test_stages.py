@@ -94,7 +94,7 @@ def test_chunks_of_a_partition_come_out_as_the_whole(tmp_path: Path) -> None:
     tasks = pq.read_table(f"{prepared.context.run}/tasks.parquet")
     assert tasks.num_rows > 3
     assert pc.sum(tasks["rows"]).as_py() == record["rows"] == 300
-    assert not Path(f"{prepared.context.run}/parts").exists()
+    assert not Path(f"{prepared.context.work}/parts").exists()
 
 
 def test_a_bad_partition_is_recorded_and_the_others_finish(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from varstar_batch.archives.formats import MAX_BYTES, Reading, read_files
 from varstar_batch.archives.parquet import read_parquet
 from varstar_batch.archives.tally import Rejected, Tally
 from varstar_batch.errors import InputError, PartitionError, one_line
-from varstar_batch.files.location import TEMPORARY_PREFIX, Location, locate
+from varstar_batch.files.local_write import TEMPORARY_PREFIX
+from varstar_batch.files.location import Location, locate
 from varstar_batch.files.parquet import opened_parquet
 from varstar_batch.parallel import Crew
 

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from varstar_batch.catalog.definitions import definition_tables
@@ -13,7 +14,7 @@ from varstar_batch.catalog.index import INDEX_NAME, build_index
 from varstar_batch.catalog.root import output_key
 from varstar_batch.catalog.tables import RECORDS_KEY
 from varstar_batch.files.hats_write import finish_hats
-from varstar_batch.files.location import Location, listed, write_json
+from varstar_batch.files.location import Location, json_bytes, listed, write_once
 from varstar_batch.files.parquet import read_table, write_table
 from varstar_batch.parallel import in_order
 from varstar_batch.survey.open import Survey
@@ -44,8 +45,8 @@ _NOT_INHERITED = {
 def finish_run_files(run: Location, survey: Survey, record: Mapping[str, Any]) -> None:
     """Write what a run needs besides its rows and records, so that it can be searched, opened by others and verified.
 
-    Called after ``partitions.parquet`` and ``run.json`` are written and before the catalog's pointer moves. Doing it
-    again, after a crash, writes the same.
+    Called after ``partitions.parquet`` and ``run.json`` are written and before the catalog's pointer moves. Each file
+    is created once: doing it again, after a crash or beside another process, adds only what is missing.
 
     Parameters
     ----------
@@ -58,15 +59,15 @@ def finish_run_files(run: Location, survey: Survey, record: Mapping[str, Any]) -
     """
     files = run_files(run, record["layout"])
     run.remove_unfinished()
-    index = build_index(listed(run), files).table
-    write_table(run / INDEX_NAME, index, index.schema)
-    for name, table in definition_tables(record).items():
-        write_table(run / f"definitions/{name}.parquet", table, table.schema)
+    tables = {f"definitions/{name}.parquet": table for name, table in definition_tables(record).items()}
+    for key, table in {INDEX_NAME: build_index(listed(run), files).table, **tables}.items():
+        with suppress(FileExistsError):
+            write_table(run / key, table, table.schema, exclusive=True)
     if record["layout"] == "hats" and files:
         properties = _hats_properties(survey.hats_properties or {}, record)
         released = record["finished"][:10]
-        finish_hats(run, files, properties, private=(RECORDS_KEY,), thumbnail=True, released=released)
-    write_json(run / MANIFEST, manifest(run, files))
+        finish_hats(run, files, properties, private=(RECORDS_KEY,), thumbnail=True, released=released, write=write_once)
+    write_once(run / MANIFEST, json_bytes(manifest(run, files)))
 
 
 def load_ahead(survey: Survey) -> threading.Thread:
@@ -86,8 +87,7 @@ def run_files(run: Location, layout: str) -> list[str]:
 def manifest(run: Location, partitions: list[str]) -> dict[str, dict[str, Any]]:
     """Return size and SHA-256 of a run's files as they are now, `partitions` and the manifest itself left out."""
     skipped = {*partitions, MANIFEST}
-    # Parts of partitions are gone, or will be, when the run is published.
-    keys = [info.key for info in run.files() if info.key not in skipped and not info.key.startswith("parts/")]
+    keys = [info.key for info in run.files() if info.key not in skipped]
     return dict(zip(keys, in_order(lambda key: fingerprint_file(run / key), keys, _READERS), strict=True))
 
 

@@ -10,6 +10,7 @@
       runs/RUN_ID/row_groups.parquet, definitions/    what readers look things up in
       runs/RUN_ID/hats.properties, partition_info.csv, skymap.fits, ...    where the survey is a HATS catalog
       runs/RUN_ID/manifest.json   size and SHA-256 of all of these
+      work/RUN_ID/                parts of partitions and measurements, until the run is finished
       reports/RUN_ID.html         a page about the run
 
 A run is invisible to readers until the pointer names it, so a crash at any step leaves the old catalog whole. Numbered
@@ -60,6 +61,10 @@ class Catalog:
     def run(self, run_id: str) -> Location:
         """Return the folder of a run."""
         return self.root / f"runs/{run_id}"
+
+    def work(self, run_id: str) -> Location:
+        """Return the folder of what a run needs only until it is finished; nothing there belongs to a catalog."""
+        return self.root / f"work/{run_id}"
 
     def run_ids(self) -> list[str]:
         """Return every run here, finished or not, oldest first."""

@@ -10,6 +10,10 @@ import pyarrow as pa
 RECORDS_KEY = b"varstar.records"
 """Key of the Parquet metadata under which a catalog file carries the records of its chunks."""
 
+ACCOUNT = "tasks.parquet"
+"""File of a run that says what became of each partition. It is created exclusively: with it the run is closed, and all
+else that a finished run has is made from it."""
+
 COUNTS = pa.map_(pa.string(), pa.int64())
 
 PLAN_SCHEMA = pa.schema(

@@ -5,11 +5,13 @@ Everything is written with the `hats` library, whose import takes seconds and so
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from itertools import islice
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -47,6 +49,7 @@ def finish_hats(
     private: Sequence[bytes] = (),
     thumbnail: bool = False,
     released: str | None = None,
+    write: Callable[[Location, bytes], None] = Location.write_bytes,
 ) -> None:
     """Add to a folder, whose dataset is complete, what makes it a HATS catalog of objects.
 
@@ -65,6 +68,8 @@ def finish_hats(
         Whether to write ``data_thumbnail.parquet``, the first row of every file.
     released : str, optional
         Date of the release; by default the fixed day that `hats` gives to every catalog.
+    write : callable
+        Takes a file's location and content.
     """
     from hats.catalog import PartitionInfo, TableProperties
     from hats.io.paths import get_healpix_from_path
@@ -72,18 +77,17 @@ def finish_hats(
     from hats.pixel_math.healpix_pixel_function import get_pixel_argsort
     from upath import UPath
 
-    base = UPath(str(folder), **({} if folder.is_local else folder.fs.storage_options))
     cells = [get_healpix_from_path(key) for key in files]
     pixels = PartitionInfo(cells)
     order = int(np.clip(pixels.get_highest_order(), *SKYMAP_ORDERS))
     schema, parts, counts = _read_parts(folder, files, order)
     schema = schema.with_metadata({k: v for k, v in (schema.metadata or {}).items() if k not in private})
     parts = [parts[number] for number in get_pixel_argsort(cells)]
-    _write_metadata(folder, parts, schema)
+    write(folder / "dataset/_common_metadata", common := _common_metadata(schema))
+    if footers := [part.footer for part in parts if part.footer is not None]:
+        write(folder / "dataset/_metadata", _joined_metadata(common, footers))
     if thumbnail:
-        _write_thumbnail(folder, [part.first for part in parts if part.first], schema)
-    pixels.write_to_file(catalog_path=base)
-    write_skymap(counts, base)
+        write(folder / "data_thumbnail.parquet", _thumbnail([part.first for part in parts if part.first], schema))
     told = {
         "dataproduct_type": "object",
         "hats_col_ra": "ra",
@@ -98,7 +102,14 @@ def finish_hats(
     provenance["hats_estsize"] = sum(info.size for info in folder.files()) // 1024
     if released is not None:
         provenance["hats_release_date"] = released
-    TableProperties(**{**properties, **told, **provenance}).to_properties_file(base)
+    # That library writes in place, and nothing of it is on the disk when it returns.
+    with tempfile.TemporaryDirectory() as made:
+        base = UPath(made)
+        pixels.write_to_file(catalog_path=base)
+        write_skymap(counts, base)
+        TableProperties(**{**properties, **told, **provenance}).to_properties_file(base)
+        for path in sorted(Path(made).iterdir()):
+            write(folder / path.name, path.read_bytes())
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,25 +166,25 @@ def _count_cells(parquet: pq.ParquetFile, order: int) -> _Cells:
     return unique.astype(np.int64), counts.astype(np.int64)
 
 
-def _write_metadata(folder: Location, parts: Sequence[_Part], schema: pa.Schema) -> None:
-    """Write `_common_metadata` and, where footers are kept, `_metadata`, in the order of `parts`."""
+def _common_metadata(schema: pa.Schema) -> bytes:
     common = BytesIO()
     pq.write_metadata(schema, common)
-    (folder / "dataset/_common_metadata").write_bytes(common.getvalue())
-    footers = [part.footer for part in parts if part.footer is not None]
-    if footers:
-        together = pq.read_metadata(BytesIO(common.getvalue()))
-        for footer in footers:
-            together.append_row_groups(footer)
-        with (folder / "dataset/_metadata").atomic_output() as sink:
-            together.write_metadata_file(sink)
+    return common.getvalue()
 
 
-def _write_thumbnail(folder: Location, rows: Sequence[bytes], schema: pa.Schema) -> None:
-    with (
-        (folder / "data_thumbnail.parquet").atomic_output() as sink,
-        pq.ParquetWriter(sink, schema, compression="zstd") as writer,
-    ):
+def _joined_metadata(common: bytes, footers: Sequence[pq.FileMetaData]) -> bytes:
+    together = pq.read_metadata(BytesIO(common))
+    for footer in footers:
+        together.append_row_groups(footer)
+    sink = BytesIO()
+    together.write_metadata_file(sink)
+    return sink.getvalue()
+
+
+def _thumbnail(rows: Sequence[bytes], schema: pa.Schema) -> bytes:
+    sink = BytesIO()
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         for start in range(0, len(rows), _THUMBNAIL_ROWS):
             batches = [pa.ipc.read_record_batch(pa.py_buffer(row), schema) for row in rows[start:][:_THUMBNAIL_ROWS]]
             writer.write_table(pa.Table.from_batches(batches, schema))
+    return sink.getvalue()

@@ -11,9 +11,8 @@ import errno
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -23,10 +22,8 @@ from fsspec.core import url_to_fs
 from fsspec.spec import AbstractFileSystem
 
 from varstar_batch.errors import InputError, one_line
+from varstar_batch.files.local_write import TEMPORARY_PREFIX, file_beside, make_folder, remove_abandoned
 from varstar_batch.files.object_store import error_codes, is_refused_condition, s3_options, storage_errors
-
-TEMPORARY_PREFIX = ".tmp-"
-"""Names that begin so are unfinished; every listing leaves them out."""
 
 _T = TypeVar("_T")
 
@@ -119,13 +116,19 @@ class Location:
         return self.fs.open(self.path, "rb")  # type: ignore[no-any-return]
 
     @contextmanager
-    def atomic_output(self) -> Iterator[BinaryIO]:
-        """Open for writing; the file appears whole when the block ends, and not at all when it raises."""
+    def atomic_output(self, *, exclusive: bool = False) -> Iterator[BinaryIO]:
+        """Open for writing; the file appears whole when the block ends, and not at all when it raises.
+
+        Raises
+        ------
+        FileExistsError
+            With `exclusive`, when the block ends: another writer was first, and what it wrote stays.
+        """
         if self.is_local:
-            with self._beside(os.replace) as file:
+            with file_beside(Path(self.path), os.link if exclusive else os.replace) as file:
                 yield file
             return
-        stream = self.fs.open(self.path, "wb")
+        stream = self.fs.open(self.path, "xb" if exclusive else "wb")
         try:
             yield stream
         except BaseException:
@@ -133,7 +136,12 @@ class Location:
             # fsspec completes an upload in close() and __del__ unless it believes that it is closed already.
             stream.closed = True
             raise
-        stream.close()
+        try:
+            stream.close()
+        except OSError as error:
+            stream.closed = True
+            self._check_refused(error)
+            raise
 
     def write_bytes(self, content: bytes) -> None:
         """Write the whole content atomically, over whatever was there."""
@@ -152,27 +160,36 @@ class Location:
             Another writer was first.
         """
         if self.is_local:
-            with self._beside(os.link) as file:
+            with file_beside(Path(self.path), os.link) as file:
                 file.write(content)
             return
         try:
             # One small put with If-None-Match: the multipart completion ignores the condition on some servers.
             self.fs.pipe_file(self.path, content, mode="create")
         except OSError as error:
-            if isinstance(error, FileExistsError) or is_refused_condition(error):
-                raise FileExistsError(errno.EEXIST, "already exists", str(self)) from error
+            self._check_refused(error)
             raise
 
+    def _check_refused(self, error: OSError) -> None:
+        if isinstance(error, FileExistsError) or is_refused_condition(error):
+            raise FileExistsError(errno.EEXIST, "already exists", str(self)) from error
+
     def link_or_copy(self, target: Location) -> None:
-        """Make `target` hold the same bytes without moving them through this process where that can be had."""
+        """Make `target` hold the same bytes without moving them through this process where that can be had.
+
+        Raises
+        ------
+        FileExistsError
+            On a local disk: something is there already.
+        """
         if self.is_local and target.is_local:
-            Path(target.path).parent.mkdir(parents=True, exist_ok=True)
+            make_folder(Path(target.path).parent)
             try:
                 os.link(self.path, target.path)
             except FileExistsError:
                 raise
             except OSError:
-                with self.open_input() as source, target.atomic_output() as sink:
+                with self.open_input() as source, target.atomic_output(exclusive=True) as sink:
                     shutil.copyfileobj(source, sink)
         else:
             self.fs.cp_file(self.path, target.path)
@@ -184,26 +201,9 @@ class Location:
             self.fs.rm(self.path, recursive=True)
 
     def remove_unfinished(self) -> None:
-        """Remove what writers that were killed left below this folder; nobody may be writing there now."""
+        """Remove what writers that were killed left below this folder; what others are still writing stays."""
         if self.is_local:
-            for left in Path(self.path).rglob(f"{TEMPORARY_PREFIX}*"):
-                left.unlink(missing_ok=True)
-
-    @contextmanager
-    def _beside(self, appear: Callable[[Path, str], None]) -> Iterator[BinaryIO]:
-        """Open a temporary file beside this one; what is written is on the disk before `appear` gives it its name."""
-        target = Path(self.path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{target.name}")
-        try:
-            with temporary.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            appear(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_folder(target.parent)
+            remove_abandoned(Path(self.path))
 
 
 def locate(url: str | os.PathLike[str], *, what: str) -> Location:
@@ -266,15 +266,6 @@ def writable(where: str, what: str, action: Callable[[], _T]) -> _T:
         where=where,
         fix="choose another output or free it",
     )
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in a local folder durable: without this a power cut could bring back the old name."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def listed(folder: Location) -> Location:
@@ -341,6 +332,17 @@ def _without_secrets(error: OSError) -> str:
     return text or type(error).__name__
 
 
+def json_bytes(content: Mapping[str, Any]) -> bytes:
+    """Return the content of a JSON file that people may read too."""
+    return json.dumps(content, indent=1).encode() + b"\n"
+
+
+def write_once(location: Location, content: bytes) -> None:
+    """Write a file unless it is there: of several writers the first one's content stays."""
+    with suppress(FileExistsError):
+        location.create(content)
+
+
 def write_json(location: Location, content: Mapping[str, Any]) -> None:
     """Write a JSON file that people may read too, atomically."""
-    location.write_bytes(json.dumps(content, indent=1).encode() + b"\n")
+    location.write_bytes(json_bytes(content))

@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from varstar_batch.errors import InputError, VarstarError, WorkersLostError
-from varstar_batch.files.location import TEMPORARY_PREFIX, Location, sync_folder, writable
+from varstar_batch.files.local_write import TEMPORARY_PREFIX, make_folder, sync_folder
+from varstar_batch.files.location import Location, writable
 from varstar_batch.files.parquet import UNFINISHED
 
 
@@ -63,7 +64,7 @@ def _is_mine(mark: Location, resume: str | None) -> bool:
 def _staged(out: Location, what: str, resume: str | None) -> Iterator[Location]:
     target = Path(out.path)
     staging = target.with_name(f"{TEMPORARY_PREFIX}{resume or uuid.uuid4().hex}-{target.name}")
-    writable(str(out), what, lambda: staging.mkdir(parents=True, exist_ok=resume is not None))
+    writable(str(out), what, lambda: make_folder(staging))
     kept = False
     try:
         yield Location(out.fs, str(staging))

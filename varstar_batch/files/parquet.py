@@ -139,9 +139,20 @@ def as_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(plain, schema=schema)
 
 
-def write_table(location: Location, rows: pa.Table | Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
-    """Write one of a run's tables atomically; rows that are no table yet, and may be none, some at a time."""
-    with location.atomic_output() as sink, pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+def write_table(
+    location: Location, rows: pa.Table | Iterable[Mapping[str, Any]], schema: pa.Schema, *, exclusive: bool = False
+) -> None:
+    """Write one of a run's tables atomically; rows that are no table yet, and may be none, some at a time.
+
+    Raises
+    ------
+    FileExistsError
+        With `exclusive`: it is there already.
+    """
+    with (
+        location.atomic_output(exclusive=exclusive) as sink,
+        pq.ParquetWriter(sink, schema, compression="zstd") as writer,
+    ):
         if isinstance(rows, pa.Table):
             writer.write_table(rows)
             return

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.files.location import TEMPORARY_PREFIX
+from varstar_batch.files.local_write import TEMPORARY_PREFIX
 from varstar_batch.ingest.object_lookup import Positions
 from varstar_batch.ingest.observations import Observations, changed_meanwhile
 from varstar_batch.ingest.plan import IngestPlan, IntArray

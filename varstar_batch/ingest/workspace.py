@@ -17,7 +17,8 @@ import numpy as np
 
 from varstar_batch._version import __version__
 from varstar_batch.errors import InputError, VarstarError, WorkersLostError
-from varstar_batch.files.location import TEMPORARY_PREFIX, Location, locate, writable
+from varstar_batch.files.local_write import TEMPORARY_PREFIX
+from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.files.new_folder import check_vacant
 from varstar_batch.ingest.plan import IngestPlan
 

@@ -5,18 +5,16 @@ What every chunk of a run has in common travels with it; the model stays in a wo
 
 from __future__ import annotations
 
-import hashlib
 import os
 import resource
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +41,8 @@ from varstar_batch.model.engines.engine import Engine, EngineName, Precision
 from varstar_batch.model.engines.open import open_engine
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.plan import Chunk
-from varstar_batch.runs.records import STAGES, ChunkRecord, count_chunk, with_records
+from varstar_batch.runs.records import STAGES, ChunkRecord, count_chunk
+from varstar_batch.runs.written import new_catalog_file, read_record, read_written, with_record, write_measured
 from varstar_batch.survey.open import Source
 from varstar_batch.survey.read import SurveyBatch, batch_observations, read_batches
 
@@ -58,6 +57,8 @@ class RunContext:
     """The survey, without its list of partitions."""
     run: Location
     """The run's folder, where the bundle stands and the output goes."""
+    work: Location
+    """Folder beside the runs for what is needed only until the run is finished."""
     run_id: str
     bundle_hash: str
     """Identity of the run and of its model."""
@@ -82,7 +83,7 @@ class RunContext:
             return self.output(chunk.partition.key)
         groups = chunk.row_groups or (0,)
         rows = "" if chunk.rows is None else f"-rows{chunk.rows[0]}-{chunk.rows[1]}"
-        return self.run / f"parts/{chunk.partition.key}/groups{groups[0]}-{groups[-1]}{rows}.parquet"
+        return self.work / f"parts/{chunk.partition.key}/groups{groups[0]}-{groups[-1]}{rows}.parquet"
 
 
 def load_bundle(context: RunContext) -> Bundle:
@@ -226,12 +227,33 @@ def write_chunk(context: RunContext, chunk: Chunk, tables: Iterable[pa.Table], t
         table = sort_rows(table)
         check_unique(table["object_id"], chunk.key)
     record = _record(context, chunk, table, tally)
-    with tally.timed("write"), hashed_output(context.target(chunk)) as sink:
-        table = table.cast(with_records(table.schema, [record]))
-        pq.write_table(table, sink, row_group_size=ROW_GROUP_ROWS, **write_options(table.num_rows))
+    options = write_options(table.num_rows)
+    target = context.target(chunk)
+    try:
+        with tally.timed("write"):
+            if chunk.total > 1:
+                table = table.cast(with_record(table.schema, record, measured=True))
+                with target.atomic_output(exclusive=True) as part:
+                    pq.write_table(table, part, row_group_size=ROW_GROUP_ROWS, **options)
+            else:
+                write_measured(context.work, record)
+                table = table.cast(with_record(table.schema, record))
+                with new_catalog_file(context.run, target) as sink:
+                    pq.write_table(table, sink, row_group_size=ROW_GROUP_ROWS, **options)
+                record = replace(record, bytes_out=sink.size, sha256=sink.hexdigest())
+    except FileExistsError:  # another process did the same and was first
+        return written_chunk(context, chunk)
     record = replace(record, seconds=dict(tally.seconds))
     count_chunk(record)
-    return replace(record, bytes_out=sink.size, sha256=sink.hexdigest()) if chunk.total == 1 else record
+    return record
+
+
+def written_chunk(context: RunContext, chunk: Chunk) -> ChunkRecord:
+    """Return the record of a chunk that is written already. Raises FileNotFoundError."""
+    target = context.target(chunk)
+    if chunk.total > 1:
+        return replace(read_record(target), chunk=chunk.index, chunks=chunk.total)
+    return read_written(context.work, target, chunk.partition.key)
 
 
 def check_unique(object_id: pa.ChunkedArray, where: str) -> None:
@@ -247,45 +269,6 @@ def check_unique(object_id: pa.ChunkedArray, where: str) -> None:
             where=where,
             fix="remove the repeated objects from the survey, or give bands of one star identifiers of their own",
         )
-
-
-class HashingSink:
-    """A writable stream that hashes and counts what passes through."""
-
-    def __init__(self, write: Callable[[bytes], Any]) -> None:
-        self._write = write
-        self._digest = hashlib.sha256()
-        self.size = 0
-        self.closed = False
-
-    def write(self, content: bytes) -> int:
-        """Hand `content` on."""
-        self._digest.update(content)
-        self.size += len(content)
-        self._write(content)
-        return len(content)
-
-    def hexdigest(self) -> str:
-        """Return the SHA-256 of what passed so far."""
-        return self._digest.hexdigest()
-
-    def tell(self) -> int:
-        """Return how much passed so far."""
-        return self.size
-
-    def flush(self) -> None:
-        """Nothing is held back here."""
-
-    def close(self) -> None:
-        """Take note; whoever opened the stream below closes it."""
-        self.closed = True
-
-
-@contextmanager
-def hashed_output(target: Location) -> Iterator[HashingSink]:
-    """Open `target` for writing; it appears whole when the block ends, and its hash is known."""
-    with target.atomic_output() as stream:
-        yield HashingSink(stream.write)
 
 
 def _record(context: RunContext, chunk: Chunk, table: pa.Table, tally: Tally) -> ChunkRecord:

@@ -23,9 +23,10 @@ from varstar_batch.runs.chunks import (
     load_engine,
     this_worker,
     write_chunk,
+    written_chunk,
 )
 from varstar_batch.runs.plan import Chunk, packed_rows, split
-from varstar_batch.runs.records import ChunkRecord, read_records
+from varstar_batch.runs.records import ChunkRecord
 from varstar_batch.survey.open import Failure, Partition
 from varstar_batch.survey.read import SurveyBatch, partition_shape
 
@@ -74,7 +75,7 @@ def fold_chunk(context: RunContext, chunk: Chunk) -> FoldedChunk | ChunkRecord:
     """Read and fold a chunk on a CPU worker, unless an earlier try of the run already finished it."""
     target = context.target(chunk)
     if chunk.total > 1 and target.exists():
-        return replace(read_records(target)[0], chunk=chunk.index, chunks=chunk.total)
+        return written_chunk(context, chunk)
     tally = Tally()
     batches = tuple(_packed(batch, folded) for batch, folded in folded_batches(context, chunk, tally))
     return FoldedChunk(batches, tally)

@@ -191,6 +191,7 @@ def _prepared(
     context = RunContext(
         source=plan.survey.source,
         run=run,
+        work=catalog.work(run_id),
         run_id=run_id,
         bundle_hash=bundle.hash,
         config=plan.config,

@@ -7,11 +7,10 @@ more.
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
@@ -19,10 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from varstar_batch.catalog.tables import COUNTS, RECORDS_KEY, add_counts
-from varstar_batch.files.location import Location
+from varstar_batch.catalog.tables import COUNTS, add_counts
 from varstar_batch.files.parquet import as_table
 from varstar_batch.light_curves.status import STATUS_LABELS
 from varstar_batch.runs.plan import Chunk
@@ -106,19 +103,6 @@ class ChunkRecord:
 
 Outcome = ChunkRecord | Failure | tuple[Chunk, ...]
 """Of a partition's first task: done, failed, or too large for one chunk and cut into these."""
-
-
-def with_records(schema: pa.Schema, records: Sequence[ChunkRecord]) -> pa.Schema:
-    """Return a schema that carries records: the file itself says how it came to be, for runs that are resumed."""
-    text = json.dumps([asdict(record) for record in records])
-    return schema.with_metadata((schema.metadata or {}) | {RECORDS_KEY: text})
-
-
-def read_records(location: Location) -> list[ChunkRecord]:
-    """Return the records that a catalog file or a part of one carries. Raises FileNotFoundError."""
-    with location.open_input() as stream:
-        metadata = pq.read_schema(stream).metadata
-    return [ChunkRecord(**record) for record in json.loads(metadata[RECORDS_KEY])]
 
 
 class Ledger:

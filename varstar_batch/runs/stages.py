@@ -5,6 +5,7 @@ What is finished is read from storage: each stage may be repeated, and outlasts 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,18 +18,22 @@ import pyarrow.compute as pc
 
 from varstar_batch.catalog.checks import VerificationError, verify_run_files
 from varstar_batch.catalog.finish import finish_run_files, load_ahead
+from varstar_batch.catalog.history import RUN_RECORD
 from varstar_batch.catalog.root import output_key
-from varstar_batch.catalog.tables import FAILURES_SCHEMA, PARTITIONS_SCHEMA
+from varstar_batch.catalog.tables import ACCOUNT, FAILURES_SCHEMA, PARTITIONS_SCHEMA
 from varstar_batch.errors import RefusedError
-from varstar_batch.files.location import write_json
+from varstar_batch.files.location import Location, json_bytes, write_once
 from varstar_batch.files.object_store import storage_errors
-from varstar_batch.files.parquet import write_table
+from varstar_batch.files.parquet import read_table, write_table
 from varstar_batch.runs.execute import PartitionResult, Runner, StorageLostError, execute, steadfast
 from varstar_batch.runs.prepare import Prepared
 from varstar_batch.runs.records import STAGES, SYSTEMIC, Ledger, by_partition, counts, rows_by_partition, total
 from varstar_batch.survey.open import Failure
 
 T = TypeVar("T")
+
+_ACCOUNT_KEY = b"varstar.account"
+"""Of the account's Parquet metadata: the run's record and its failures."""
 
 SYSTEMIC_FAILURES = 8
 """Partitions that the system fails, one after the other, before the run waits for somebody to mend it."""
@@ -88,6 +93,8 @@ def execute_run(prepared: Prepared, runner: Runner, observer: RunObserver) -> Ex
     """
     start = time.perf_counter()
     load_ahead(prepared.plan.survey)
+    if (prepared.context.run / ACCOUNT).is_file():
+        return _read_account(prepared.context.run)[0]  # closed by a process that was cut off, or that is publishing it
     ledger = Ledger()
     classified_now = 0
     failures: list[Failure] = []
@@ -154,19 +161,23 @@ def verify(prepared: Prepared, executed: Executed) -> None:
 def publish(prepared: Prepared, executed: Executed) -> dict[str, Any]:
     """Write the run's tables and record, move the catalog's pointer to it, and return the record.
 
+    Of several processes that finish the same run, at once or one after the other, the first account of it stands, and
+    what all of them write is made from it: each file is created once and never written again.
+
     Raises
     ------
     RefusedError
         Somebody else published since the run began.
     """
     run = prepared.context.run
-    write_table(run / "tasks.parquet", executed.tasks, executed.tasks.schema)
-    write_table(run / "partitions.parquet", by_partition(executed.tasks), PARTITIONS_SCHEMA)
-    _write_failures(prepared, executed.failures)
-    record = summary(prepared, executed)
-    write_json(run / "run.json", record)
-    (run / "parts").remove()
+    executed, record = _close(prepared, executed)
+    with suppress(FileExistsError):
+        write_table(run / "partitions.parquet", by_partition(executed.tasks), PARTITIONS_SCHEMA, exclusive=True)
+    with suppress(FileExistsError):
+        write_table(run / "failures.parquet", map(asdict, executed.failures), FAILURES_SCHEMA, exclusive=True)
+    write_once(run / RUN_RECORD, json_bytes(record))
     finish_run_files(run, prepared.plan.survey, record)
+    prepared.context.work.remove()
     try:
         prepared.catalog.publish(prepared.run_id, based_on=prepared.based_on.number)
     except RefusedError:
@@ -207,9 +218,37 @@ def summary(prepared: Prepared, executed: Executed) -> dict[str, Any]:
     }
 
 
+def _close(prepared: Prepared, executed: Executed) -> tuple[Executed, dict[str, Any]]:
+    """Write the account of a run, which closes it, and return what the first account says, whoever wrote it.
+
+    Files of partitions that are not in it, which appeared while it was made, are taken away.
+    """
+    run = prepared.context.run
+    failures = [asdict(failure) for failure in executed.failures]
+    said = json.dumps({"record": summary(prepared, executed), "failures": failures}).encode()
+    with suppress(FileExistsError):
+        tasks = executed.tasks.replace_schema_metadata({_ACCOUNT_KEY: said})
+        write_table(run / ACCOUNT, tasks, tasks.schema, exclusive=True)
+    first, record = _read_account(run)
+    there = set(first.tasks["partition"].to_pylist())
+    for failure in first.failures:
+        if failure.partition not in there:
+            (run / output_key(prepared.plan.survey.source.layout, failure.partition)).remove()
+    return first, record
+
+
+def _read_account(run: Location) -> tuple[Executed, dict[str, Any]]:
+    """Return what became of a run that is closed, and its record. Raises FileNotFoundError."""
+    tasks = read_table(run / ACCOUNT)
+    said = json.loads(tasks.schema.metadata[_ACCOUNT_KEY])
+    failures = tuple(Failure(**failure) for failure in said["failures"])
+    record = said["record"]
+    return Executed(tasks=tasks, failures=failures, seconds=record["seconds"], classified_now=0), record
+
+
 def _write_failures(prepared: Prepared, failures: list[Failure] | tuple[Failure, ...]) -> None:
     rows = [asdict(failure) for failure in failures]
-    write_table(prepared.context.run / "failures.parquet", rows, FAILURES_SCHEMA)
+    write_table(prepared.context.work / "failures.parquet", rows, FAILURES_SCHEMA)
 
 
 def _check_system(prepared: Prepared, failures: list[Failure]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from varstar_batch.catalog.root import output_key
 from varstar_batch.catalog.schema import ROW_GROUP_ROWS, write_options
 from varstar_batch.errors import PartitionError
+from varstar_batch.files.location import Location
 from varstar_batch.model.classify import classify
 from varstar_batch.runs.chunks import (
     RunContext,
@@ -20,14 +22,23 @@ from varstar_batch.runs.chunks import (
     batch_rows,
     check_unique,
     folded_batches,
-    hashed_output,
     load_bundle,
     load_engine,
     this_worker,
     write_chunk,
+    written_chunk,
 )
 from varstar_batch.runs.plan import Chunk, split
-from varstar_batch.runs.records import ChunkRecord, Outcome, count_partition, read_records, with_records
+from varstar_batch.runs.records import ChunkRecord, Outcome, count_partition
+from varstar_batch.runs.written import (
+    HashingSink,
+    check_open,
+    combined,
+    new_catalog_file,
+    read_written,
+    with_record,
+    write_measured,
+)
 from varstar_batch.survey.open import Failure, Partition
 from varstar_batch.survey.read import partition_shape
 
@@ -42,7 +53,7 @@ def classify_chunk(context: RunContext, chunk: Chunk) -> ChunkRecord:
     """Classify one chunk of a partition and write it, unless an earlier try of the run already did."""
     target = context.target(chunk)
     if chunk.total > 1 and target.exists():
-        return replace(read_records(target)[0], chunk=chunk.index, chunks=chunk.total)
+        return written_chunk(context, chunk)
     tally = Tally(classifier=this_worker())
     return write_chunk(context, chunk, _classified(context, chunk, tally), tally)
 
@@ -67,40 +78,50 @@ def assemble(context: RunContext, chunks: tuple[Chunk, ...], records: list[Chunk
     parts = [context.target(chunk) for chunk in chunks]
     if not all(part.exists() for part in parts) and target.exists():
         return recover(context, partition)  # another process that resumed the same run was first
+    try:
+        sink = _joined(context, target, parts, combined(records))
+    except (FileExistsError, FileNotFoundError):
+        if not target.exists():
+            raise
+        return recover(context, partition)  # another process that does the same run was first
+    for part in parts:
+        part.remove()
+    count_partition("classified")
+    last = records[-1]
+    seconds = last.seconds | {"write": last.seconds.get("write", 0.0) + time.perf_counter() - started}
+    return (*records[:-1], replace(last, seconds=seconds, sha256=sink.hexdigest(), bytes_out=sink.size))
+
+
+def _joined(context: RunContext, target: Location, parts: list[Location], record: ChunkRecord) -> HashingSink:
     with parts[0].open_input() as stream:
-        schema = with_records(pq.read_schema(stream), records)
-    expected = sum(record.rows for record in records)
+        schema = with_record(pq.read_schema(stream), record)
+    write_measured(context.work, record)
     identifiers: list[pa.Array] = []
-    with hashed_output(target) as sink, pq.ParquetWriter(sink, schema, **write_options(expected)) as writer:
+    with (
+        new_catalog_file(context.run, target) as sink,
+        pq.ParquetWriter(sink, schema, **write_options(record.rows)) as writer,
+    ):
         for part in parts:
             with part.open_input() as stream, pq.ParquetFile(stream) as file:
                 for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS):
                     writer.write_batch(batch.replace_schema_metadata(schema.metadata))
                     identifiers.append(batch["object_id"])
         object_id = pa.chunked_array(identifiers)
-        check_unique(object_id, partition.key)
-        if len(object_id) != expected:
+        check_unique(object_id, record.partition)
+        if len(object_id) != record.rows:
             raise PartitionError(
                 kind="rows_lost",
-                expected=f"{expected} rows from its chunks",
+                expected=f"{record.rows} rows from its chunks",
                 got=str(len(object_id)),
-                where=partition.key,
+                where=record.partition,
                 fix="start the run again",
             )
-    for part in parts:
-        part.remove()
-    count_partition("classified")
-    last = records[-1]
-    seconds = last.seconds | {"write": last.seconds["write"] + time.perf_counter() - started}
-    return (*records[:-1], replace(last, seconds=seconds, sha256=sink.hexdigest(), bytes_out=sink.size))
+    return sink
 
 
 def recover(context: RunContext, partition: Partition) -> tuple[ChunkRecord, ...]:
     """Return the records of a partition that an earlier try of the run finished, from the file itself."""
-    target = context.output(partition.key)
-    *before, last = read_records(target)
-    content = target.read_bytes()
-    return (*before, replace(last, bytes_out=len(content), sha256=hashlib.sha256(content).hexdigest()))
+    return (read_written(context.work, context.output(partition.key), partition.key),)
 
 
 def carry_over(context: RunContext, partition: Partition, sha256: str) -> tuple[ChunkRecord, ...] | Failure:
@@ -125,14 +146,15 @@ def carry_over(context: RunContext, partition: Partition, sha256: str) -> tuple[
     target = context.output(partition.key)
     source = context.carried_from / output_key(context.source.layout, partition.key)
     try:
-        target.remove()
-        source.link_or_copy(target)
+        content = source.read_bytes()
+        if hashlib.sha256(content).hexdigest() != sha256:
+            return Failure(partition.key, "not_carried", f"{source}: the file is not what was published")
+        with suppress(FileExistsError):  # another process did the same and was first
+            source.link_or_copy(target)
+            check_open(context.run, target)
         records = recover(context, partition)
     except FileNotFoundError:
         return Failure(partition.key, "not_carried", f"{source}: the file is missing")
-    if records[-1].sha256 != sha256:
-        target.remove()
-        return Failure(partition.key, "not_carried", f"{source}: the file is not what was published")
     count_partition("carried")
     return records
 
