@@ -8,6 +8,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+from varstar_batch.cli.streams import guard_streams
+from varstar_batch.errors import ExitCode, VarstarError
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; see `varstar_batch.cli.app.main`."""
@@ -26,15 +29,20 @@ def program() -> None:
     code = 1  # of an exception that is no exit
 
     def leave() -> None:
-        with suppress(BrokenPipeError):
+        # Nobody is left to be told of an output that is lost.
+        with suppress(OSError, VarstarError):
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
 
     atexit.register(leave)  # the first registered is the last called
     try:
+        guard_streams()
         main()
         code = 0
+    except KeyboardInterrupt:  # before the command began, or a second time
+        code = ExitCode.INTERRUPTED
+        sys.stderr.write("error: interrupted\n")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         raise

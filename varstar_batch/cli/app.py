@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -61,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise KeyboardInterrupt
         sys.stdout.flush()
     except VarstarError as error:
-        error_line(str(error))
+        with suppress(OSError):  # standard error may be full as well
+            error_line(str(error))
         code = error.exit_code
     except (KeyboardInterrupt, Abort):
         error_line("interrupted; what is finished stays, and the same command goes on from there")

@@ -12,8 +12,8 @@ from varstar_batch.api import ClassifyRequest, classify_survey
 from varstar_batch.cli.console import (
     agreement,
     note,
-    out,
     print_counts,
+    print_fields,
     print_json,
     print_table,
     say,
@@ -101,7 +101,7 @@ def _print_plan(plan: RunPlan, as_json: bool) -> None:
     for key, value in description.items():
         if isinstance(value, dict):
             value = ", ".join(f"{name} {entry}" for name, entry in value.items())  # noqa: PLW2901
-        out.print(f"[bold]{key.replace('_', ' '):>13}[/]  {value}")
+        print_fields({key.replace("_", " "): value}, 13)
     rows = [(partition.key, partition.size) for partition in plan.survey.partitions[:5]]
     print_table("", ("partition", "bytes"), rows)
     if len(plan.survey.partitions) > len(rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,25 +18,40 @@ from varstar_batch.progress import err
 
 out = Console(highlight=False, soft_wrap=True)
 
+# Codes that move the cursor, colour a terminal, or turn the direction of a text; line feeds and tabs are told apart.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+def visible(text: str, *, one_line: bool = False) -> str:
+    """Return a text whose control characters are written out as \\x1b is; with `one_line` line feeds and tabs, too."""
+    text = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return text.replace("\n", "\\n").replace("\t", "\\t") if one_line else text
+
 
 def error_line(message: str) -> None:
     """Print one line of error."""
-    err.print(Text.assemble(("error: ", "bold red"), message))
+    err.print(Text.assemble(("error: ", "bold red"), visible(message)))
 
 
 def warning_line(message: str) -> None:
     """Print one line of warning."""
-    err.print(Text.assemble(("warning: ", "bold yellow"), message))
+    err.print(Text.assemble(("warning: ", "bold yellow"), visible(message)))
 
 
 def say(message: str) -> None:
     """Print a line for people."""
-    out.print(Text(message))
+    out.print(Text(visible(message)))
 
 
 def note(message: str) -> None:
     """Print a line about what is going on, beside the result."""
-    err.print(Text(message))
+    err.print(Text(visible(message)))
+
+
+def print_fields(fields: Mapping[str, object], width: int = 7, style: str = "bold") -> None:
+    """Print values below each other, each behind its name, which stands to the right in `width` columns."""
+    for name, value in fields.items():
+        out.print(Text.assemble((f"{name:>{width}}", style), f"  {visible(str(value), one_line=True)}"))
 
 
 def print_json(content: Any) -> None:
@@ -56,12 +72,12 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
         Of numbers that may be identifiers: without separators, and never folded; where a terminal is too narrow, the
         rows stand one below the other, without what is None.
     """
-    table = Table(title=title or None, title_justify="left", header_style="bold")
+    table = Table(title=Text(visible(title)) if title else None, title_justify="left", header_style="bold")
     for index, name in enumerate(columns):
         number = bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
-        table.add_column(name, justify="right" if number else "left", overflow="fold")
+        table.add_column(Text(visible(name, one_line=True)), justify="right" if number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value, exact) for value in row))
+        table.add_row(*(Text(_cell(value, exact)) for value in row))
     width = Measurement.get(out, out.options.update(width=10_000), table).maximum
     if not exact or width <= out.width:
         out.print(table)
@@ -117,14 +133,15 @@ def _cell(value: object, exact: bool) -> str:
     if isinstance(value, float):
         return f"{value:.8g}" if exact else f"{value:.6g}"
     if exact or not isinstance(value, int):
-        return str(value)
+        return visible(str(value), one_line=True)
     return ("yes" if value else "no") if isinstance(value, bool) else f"{value:,}"
 
 
 def agreement(labels: dict[str, int]) -> str:
     """Return a line about how often the class agrees with the survey's own label."""
-    pairs = [(key.split(">"), count) for key, count in labels.items()]
-    classified = sum(count for (_, found), count in pairs if found)
-    right = sum(count for (label, found), count in pairs if label == found)
+    # The label is the survey's and may have any letter in it.
+    pairs = [(key.rpartition(">"), count) for key, count in labels.items()]
+    classified = sum(count for (_, _, found), count in pairs if found)
+    right = sum(count for (label, _, found), count in pairs if label == found)
     share = f"{right / classified:.1%}" if classified else "none"
     return f"Agreement with the survey's own classes: {share} of {classified:,} classified objects"

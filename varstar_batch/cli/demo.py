@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from varstar_batch.cli.console import agreement, out, print_counts, print_table, say
+from varstar_batch.cli.console import agreement, print_counts, print_table, say
 from varstar_batch.errors import InputError
 from varstar_batch.progress import progress
 
@@ -53,7 +53,7 @@ def demonstrate(folder: Path, objects: int, partitions: int, seed: int) -> None:
     )
     say(agreement(record["labels"]))
     say(f"Catalog: {catalog} (run {record['run_id']})")
-    out.print(f'\n[bold]varstar query {catalog}[/] "{" ".join(QUERY.split())}"')
+    say(f'\nvarstar query {catalog} "{" ".join(QUERY.split())}"')
     _ask(catalog)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from varstar_batch.cli.console import format_bytes, out, print_json
+from varstar_batch.cli.console import format_bytes, print_fields, print_json
 from varstar_batch.cli.options import JsonOption, takes
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import locate
@@ -56,8 +56,7 @@ def estimate(request: EstimateRequest, as_json: JsonOption = False) -> None:
     }
     if request.price_per_core_hour or request.price_per_gpu_hour:
         lines["cost"] = f"{found.cost:,.2f}"
-    for name, text in lines.items():
-        out.print(f"[bold]{name:>7}[/]  {text}")
+    print_fields(lines)
 
 
 def _read(path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from enum import StrEnum
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from varstar_batch.cli.console import note, print_table, say
+from varstar_batch.cli.console import note, print_table, say, visible
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import locate, writable
 
@@ -58,7 +59,9 @@ def give_answer(
     if out_file is None:
         if chosen == "parquet" and sys.stdout.isatty():
             raise InputError(expected="--out FILE", got="parquet for a terminal", where="--format", fix="give --out")
-        write_answer(schema, batches, chosen, sys.stdout.buffer)
+        # A pipe gets the texts as they are; on a terminal they must not steer it.
+        sink: Any = _OnTerminal() if sys.stdout.isatty() else sys.stdout.buffer
+        write_answer(schema, batches, chosen, sink)
         return
     target = locate(out_file, what="output")
 
@@ -174,6 +177,20 @@ def _csv(sink: pa.PythonFile, schema: pa.Schema) -> pa_csv.CSVWriter:
             fix="take json or parquet, or unnest() them",
         )
     return pa_csv.CSVWriter(sink, schema)
+
+
+class _OnTerminal:
+    """Standard output, with control characters written out."""
+
+    def __init__(self) -> None:
+        self._decoder = getincrementaldecoder("utf-8")("backslashreplace")
+
+    def write(self, content: bytes) -> int:
+        sys.stdout.write(visible(self._decoder.decode(bytes(content)).replace("\r\n", "\n")))
+        return len(content)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
 
 
 class _Unclosed:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from varstar_batch.cli.console import out, print_json, say, warning_line
+from varstar_batch.cli.console import print_fields, print_json, say, warning_line
 from varstar_batch.cli.options import JsonOption
 from varstar_batch.cli.prefect_server import prefect_client
 from varstar_batch.errors import ExitCode, InputError
@@ -99,9 +99,9 @@ def doctor(
         failed |= check.state == "failed"
         checks.append(vars(check))
         if not as_json:
-            out.print(f"[{COLOURS[check.state]}]{check.state:>8}[/]  {check.name:<9} {check.found}")
+            print_fields({check.state: f"{check.name:<9} {check.found}"}, 8, COLOURS[check.state])
             if check.fix:
-                out.print(f"{'':>8}  {'':<9} -> {check.fix}")
+                print_fields({"": f"{'':<9} -> {check.fix}"}, 8)
     if as_json:
         print_json(checks)
     if failed:

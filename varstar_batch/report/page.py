@@ -109,7 +109,7 @@ def _labels(data: ReportData) -> str:
     """Return the survey's own labels against the classes found, where it has any."""
     matrix: dict[tuple[str, str], int] = {}
     for pair, count in data.record["labels"].items():
-        label, _, found = pair.partition(">")
+        label, _, found = pair.rpartition(">")
         if found:
             matrix[label, found] = matrix.get((label, found), 0) + count
     if not matrix:
