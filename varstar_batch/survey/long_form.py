@@ -37,7 +37,6 @@ def decode_long(
     rows = 0
     for record in stream:
         ids = record.column(name)
-        _check_not_null(ids, name, where)
         # More of the object that is held last is only kept, so that an object of any length is joined just once.
         goes_on = bool(held) and len(run_starts(ids)) == 1 and ids[0].as_py() == held[-1].column(name)[-1].as_py()
         held.append(record)
@@ -96,17 +95,6 @@ def _magnitudes(array: pa.Array) -> npt.NDArray[np.float32] | npt.NDArray[np.flo
         values: npt.NDArray[np.float32] = array.to_numpy(zero_copy_only=False)
         return values
     return to_float64(array)
-
-
-def _check_not_null(ids: pa.Array, name: str, where: str) -> None:
-    if ids.null_count:
-        raise PartitionError(
-            kind="null_object_id",
-            expected=f"an object in {name!r} of every row",
-            got=f"{ids.null_count} nulls",
-            where=where,
-            fix="fill them or leave these rows out",
-        )
 
 
 def _check_sorted(seen: list[pa.Array], where: str) -> None:

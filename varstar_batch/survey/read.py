@@ -98,8 +98,8 @@ def read_batches(
     Raises
     ------
     PartitionError
-        Kind ``"missing"``, ``"forbidden"``, ``"unreadable"``, ``"schema"``; in the long form also ``"unsorted"`` (an
-        object comes back later) and ``"null_object_id"``.
+        Kind ``"missing"``, ``"forbidden"``, ``"unreadable"``, ``"schema"``, ``"null_object_id"``; in the long form
+        also ``"unsorted"`` (an object comes back later).
     OSError
         The storage failed; another try may do.
     ValueError
@@ -189,8 +189,20 @@ class _Reader:
             rows += record.num_rows
             for name in self._names:
                 record.column(name).validate(full=True)  # texts may not be UTF-8, which Arrow tells only if asked
+            self.check_identified(record.column(self._ids))
             yield record
         self.check_count(f"rows in {len(row_groups)} row groups", expected, rows)
+
+    def check_identified(self, ids: pa.Array) -> None:
+        """Refuse rows of no object: a catalog could never say whose they are."""
+        if ids.null_count:
+            raise PartitionError(
+                kind="null_object_id",
+                expected=f"an object in {self._ids!r} of every row",
+                got=f"{ids.null_count} nulls",
+                where=self._where,
+                fix="fill them or leave these rows out",
+            )
 
     def check_count(self, what: str, expected: int, got: int) -> None:
         """Refuse a file that contradicts itself: rows that are lost silently would be the worst of all faults."""
