@@ -126,7 +126,7 @@ def _open_runner(request: ClassifyRequest, observer: RunObserver) -> Iterator[Ru
     if request.workers == 0 and request.scheduler is None:
         yield InProcess()
         return
-    from varstar_batch.cluster.client import open_client
+    from varstar_batch.cluster.client import open_client, unlike_versions
     from varstar_batch.cluster.dask_runner import DaskRunner
 
     cluster = open_client(request.workers, request.scheduler, request.cluster, dashboard=observer.dashboard is not None)
@@ -135,7 +135,9 @@ def _open_runner(request: ClassifyRequest, observer: RunObserver) -> Iterator[Ru
             raise AssertionError("unreachable: workers or a scheduler are asked for")
         if observer.dashboard is not None and client.dashboard_link:
             observer.dashboard(client.dashboard_link)
-        yield DaskRunner(client, request.config)
+        if request.scheduler is not None and (differs := unlike_versions(client)):
+            observer.warn(differs)
+        yield DaskRunner(client, request.config, warn=observer.warn)
 
 
 def _prepare(request: ClassifyRequest, plan: RunPlan, bundle: Bundle, observer: RunObserver) -> Prepared:

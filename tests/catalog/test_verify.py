@@ -17,6 +17,7 @@ from varstar_batch.catalog.checks import VerificationError, content_problems, ve
 from varstar_batch.catalog.reader import open_catalog
 from varstar_batch.catalog.root import Catalog
 from varstar_batch.catalog.verify import verify_catalog
+from varstar_batch.errors import InputError
 from varstar_batch.files.location import locate
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.survey.open import Partition, Survey, open_survey
@@ -57,6 +58,18 @@ def test_a_flipped_byte_in_a_partition_is_found(tmp_path: Path, where: float) ->
     findings = verify_catalog(open_catalog(tmp_path))
     assert "checksum" in {finding.kind for finding in findings}
     assert {finding.file for finding in findings if finding.kind == "checksum"} == {f"dataset/{path.name}"}
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "run.json"])
+@pytest.mark.parametrize("content", [b"[]", b"{}x", b'{"a": {"byt\xef\xbf\xbds": 1}}', b'{"a": 3}', b"\xff\xfe"])
+def test_a_record_of_another_shape_is_damage(tmp_path: Path, name: str, content: bytes) -> None:
+    (make(tmp_path) / name).write_bytes(content)
+    try:
+        found = verify_catalog(open_catalog(tmp_path))
+    except InputError as error:
+        assert name in str(error), "what cannot be opened says which file it is"
+    else:
+        assert {finding.kind for finding in found} == {"damaged"}
 
 
 def test_a_flipped_byte_in_any_other_file_of_the_run_is_found(tmp_path: Path) -> None:
@@ -233,6 +246,10 @@ def test_the_survey_s_objects_are_compared(tmp_path: Path) -> None:
 
     first = survey_root / survey.partitions[0].key
     table = pq.read_table(first)
+    ids = pa.array([None, *table["object_id"].to_pylist()[1:]], table.schema.field("object_id").type)
+    pq.write_table(table.set_column(table.column_names.index("object_id"), "object_id", ids), first)
+    messages = [finding.message for finding in verify_catalog(open_catalog(tmp_path / "catalog"), survey)]
+    assert "object_id cannot be compared: rows without one" in messages
     pq.write_table(table.slice(1), first)
     findings = verify_catalog(open_catalog(tmp_path / "catalog"), open_survey(str(survey_root)))
     assert {finding.kind for finding in findings} == {"survey", "objects"}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from cryptography import x509
@@ -16,10 +17,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.makers.clusters import QUIET, ROOT, free_port
-from varstar_batch.cluster.client import open_client
+from tests.makers.clusters import QUIET, ROOT, Cluster, free_port
+from tests.makers.surveys import write_survey
+from varstar_batch.api import ClassifyRequest, classify_survey
+from varstar_batch.cluster.client import open_client, unlike_versions
 from varstar_batch.errors import InputError
 from varstar_batch.requests import ClusterOptions
+from varstar_batch.runs.stages import RunObserver
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 def refused(scheduler: str, *words: str, options: ClusterOptions | None = None) -> None:
@@ -115,3 +122,33 @@ def certificate(folder: Path) -> ClusterOptions:
     (folder / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
     cert, pem = str(folder / "cert.pem"), str(folder / "key.pem")
     return ClusterOptions(tls_ca=cert, tls_cert=cert, tls_key=pem)
+
+
+def test_a_scheduler_without_workers_is_told_at_once(tmp_path: Path) -> None:
+    """A worker that comes later does the work; how long it is waited for is nobody's guess."""
+    survey = write_survey(tmp_path / "survey", (30,))
+    told: list[str] = []
+
+    class Told(RunObserver):
+        def warn(self, message: str) -> None:
+            told.append(message)
+            site.start_worker("late")
+
+    site = Cluster()
+    try:
+        request = ClassifyRequest(survey=str(survey), catalog=str(tmp_path / "catalog"), scheduler=site.address)
+        record = classify_survey(request, Told()).record
+    finally:
+        site.stop()
+    assert record["rows"] == 30
+    [line] = told
+    assert line.startswith(f"the scheduler at {site.address} has no workers")
+
+
+def test_a_scheduler_of_other_versions_is_told() -> None:
+    class Old:
+        def get_versions(self) -> dict[str, object]:
+            mine = {"python": "3.11.7", "dask": "2026.8.0", "distributed": "2026.8.0"}
+            return {"client": {"packages": mine}, "scheduler": {"packages": mine | {"distributed": "2024.1.0"}}}
+
+    assert "distributed 2024.1.0 instead of 2026.8.0" in unlike_versions(cast("Client", Old()))

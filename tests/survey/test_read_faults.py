@@ -171,8 +171,9 @@ def test_an_object_that_comes_back_is_told(tmp_path: Path, max_observations: int
     assert "varstar ingest" in error.fix
 
 
-def test_a_row_without_object_is_told(tmp_path: Path) -> None:
-    table = make_table(make_objects([4, 3]), "long")
+@pytest.mark.parametrize("form", ["long", "nested", "lists", "structs"])
+def test_a_row_without_object_is_told(tmp_path: Path, form: str) -> None:
+    table = make_table(make_objects([4, 3]), form)
     ids = pa.array([*table["object_id"].to_pylist()[:-1], None])
     write(tmp_path / "a.parquet", table.set_column(0, "object_id", ids))
     error = fault(open_survey(tmp_path))

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from varstar_batch.errors import InputError, RefusedError
+from varstar_batch.errors import InputError, RefusedError, one_line
 from varstar_batch.files.location import Location, check_reachable, locate, writable
 
 MARKER = "varstar-catalog.json"
@@ -108,11 +108,16 @@ class Catalog:
         return pointer
 
     def read_json(self, run_id: str, name: str) -> dict[str, Any] | None:
-        """Return a JSON file of a run, or None where there is none."""
+        """Return a JSON file of a run, or None where there is none. Raises InputError where it is damaged."""
+        file = self.run(run_id) / name
         try:
-            content: dict[str, Any] = json.loads((self.run(run_id) / name).read_bytes())
+            content = json.loads(file.read_bytes())
         except FileNotFoundError:
             return None
+        except ValueError as error:
+            raise _damaged(file, one_line(error)) from None
+        if not isinstance(content, dict):
+            raise _damaged(file, type(content).__name__)
         return content
 
     def _numbers(self) -> list[int]:
@@ -121,6 +126,15 @@ class Catalog:
     def _pointer(self, number: int) -> Pointer:
         content = json.loads((self.root / f"current/{number:08d}.json").read_bytes())
         return Pointer(number, content["run_id"], content["time"])
+
+
+def _damaged(file: Location, got: str) -> InputError:
+    return InputError(
+        expected="the record of a run, as it was written",
+        got=f"damage ({got})",
+        where=str(file),
+        fix="bring it back from a backup, or go to another run with `varstar rollback`",
+    )
 
 
 def output_key(layout: str, key: str) -> str:

@@ -43,8 +43,10 @@ def verify_catalog(reader: CatalogReader, survey: Survey | None = None) -> list[
     """
     run = reader.run
     try:
-        record = json.loads((run / RUN_RECORD).read_bytes())
-        expected = json.loads((run / MANIFEST).read_bytes())
+        record = _with_keys(json.loads((run / RUN_RECORD).read_bytes()), ("layout", "rows", "status", "classes"))
+        expected = _with_keys(json.loads((run / MANIFEST).read_bytes()))
+        for entry in expected.values():
+            _with_keys(entry, ("bytes", "sha256"))
         partitions = read_table(run / "partitions.parquet").to_pylist()
         plan = {row["partition"]: row for row in read_table(run / "plan.parquet").to_pylist()}
         failures = read_table(run / "failures.parquet")["partition"].to_pylist()
@@ -63,6 +65,13 @@ def verify_catalog(reader: CatalogReader, survey: Survey | None = None) -> list[
         written = keys.keys() - {output_key(record["layout"], partition) for partition in failures}
         findings += _against_survey(reader, survey, plan, written)
     return findings
+
+
+def _with_keys(content: Any, keys: Collection[str] = ()) -> dict[str, Any]:
+    """Return a record that is a mapping and has the keys; one flipped bit may have renamed any of them."""
+    if not isinstance(content, dict) or not set(keys) <= content.keys():
+        raise ValueError(f"not a mapping with {', '.join(keys) or 'files'}")
+    return content
 
 
 def _checksums(reader: CatalogReader, expected: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
@@ -141,6 +150,14 @@ def _identifiers(file: Location, column: str, kind: pa.DataType) -> np.ndarray[A
         # The long form repeats an identifier for each observation: one batch at a time is all that is held.
         batches = parquet.iter_batches(columns=[column])
         unique = [pc.unique(batch.column(0).cast(kind)) for batch in batches]
+    if any(ids.null_count for ids in unique):
+        raise PartitionError(
+            kind="null_object_id",
+            expected=f"an identifier in {column!r} of every row",
+            got="rows without one",
+            where=str(file),
+            fix="fill them or leave these rows out",
+        )
     if not unique:
         return np.empty(0, object)
     return np.asarray(pc.unique(pa.concat_arrays(unique)).to_numpy(zero_copy_only=False))

@@ -109,6 +109,19 @@ def open_client(
         logger.setLevel(level)
 
 
+def unlike_versions(client: Client) -> str:
+    """Return a line about a scheduler of other versions than this process has, or nothing."""
+    found = client.get_versions()
+    mine, theirs = (
+        {name: found[who]["packages"].get(name) for name in ("python", "dask", "distributed")}
+        for who in ("client", "scheduler")
+    )
+    unlike = [f"{name} {theirs[name]} instead of {mine[name]}" for name in mine if theirs[name] != mine[name]]
+    if not unlike:
+        return ""
+    return f"the scheduler has {', '.join(unlike)}: what goes wrong may come of that; install the same versions there"
+
+
 def _configured_scheduler() -> str | None:
     import dask
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from varstar_batch.cluster.future_loop import LOST_SECONDS, Flight, FutureLoop, is_killed_worker
+from varstar_batch.cluster.future_loop import Flight, FutureLoop, is_killed_worker
 from varstar_batch.errors import one_line
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.execute import Task, attempt
@@ -47,8 +47,8 @@ class DaskRunner(FutureLoop[Task]):
     without any, each chunk runs whole on a worker. Which of the two is looked up again while the run goes on.
     """
 
-    def __init__(self, client: Client, config: RunConfig, lost_seconds: float = LOST_SECONDS) -> None:
-        super().__init__(client, lost_seconds)
+    def __init__(self, client: Client, config: RunConfig, **how: Any) -> None:
+        super().__init__(client, **how)
         self.config = config
         self.cpu_workers: list[str] = []
         self.gpu_workers: list[str] = []

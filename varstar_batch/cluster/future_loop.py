@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -16,11 +17,16 @@ from varstar_batch.errors import WorkersLostError
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+LOG = logging.getLogger(__name__)
+
 LOOK_SECONDS = 1.0
 """Between two looks at the cluster while nothing finishes, and at the most while something does."""
 
 LOST_SECONDS = 30.0
 """How long a scheduler may be out of reach before its work is given up (what is done stays)."""
+
+WARN_SECONDS = 60.0
+"""Between two lines about a scheduler that has no workers."""
 
 T = TypeVar("T")
 
@@ -50,11 +56,19 @@ class FutureLoop(ABC, Generic[T]):
     client : Client
     lost_seconds : float
         How long the scheduler may be out of reach.
+    warn : callable
+        Takes a line about what is waited for.
     """
 
-    def __init__(self, client: Client, lost_seconds: float = LOST_SECONDS) -> None:
+    def __init__(
+        self,
+        client: Client,
+        lost_seconds: float = LOST_SECONDS,
+        warn: Callable[[str], None] = LOG.warning,
+    ) -> None:
         self.client = client
         self.lost_seconds = lost_seconds
+        self.warn = warn
         self.limit = 1
         """Tasks that may be in flight at once."""
         self.flights: dict[Future, Flight[T]] = {}
@@ -63,6 +77,7 @@ class FutureLoop(ABC, Generic[T]):
         self._suspects: deque[tuple[T, int]] = deque()
         self._on_trial = False
         self._looked = self._reached = -lost_seconds
+        self._warned = -WARN_SECONDS
 
     @abstractmethod
     def look(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
@@ -132,6 +147,12 @@ class FutureLoop(ABC, Generic[T]):
             self._check_patience()
             return
         self._reached = now
+        if not workers and now - self._warned >= WARN_SECONDS:
+            self._warned = now
+            self.warn(
+                f"the scheduler at {self.client.scheduler.address} has no workers: waiting for one; start it with "
+                "`dask worker ADDRESS`, or end this, what is done is kept"
+            )
         for future, flight in list(self.flights.items()):
             # Lost with the scheduler, or bound to workers that are all gone: those that are restarted are others.
             if future.status in {"lost", "cancelled"} or (flight.places and flight.places.isdisjoint(workers)):
