@@ -17,7 +17,6 @@ from varstar_batch.catalog.checks import VerificationError, content_problems, ve
 from varstar_batch.catalog.reader import open_catalog
 from varstar_batch.catalog.root import Catalog
 from varstar_batch.catalog.verify import verify_catalog
-from varstar_batch.errors import InputError
 from varstar_batch.files.location import locate
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.survey.open import Partition, Survey, open_survey
@@ -60,16 +59,15 @@ def test_a_flipped_byte_in_a_partition_is_found(tmp_path: Path, where: float) ->
     assert {finding.file for finding in findings if finding.kind == "checksum"} == {f"dataset/{path.name}"}
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "run.json"])
 @pytest.mark.parametrize("content", [b"[]", b"{}x", b'{"a": {"byt\xef\xbf\xbds": 1}}', b'{"a": 3}', b"\xff\xfe"])
-def test_a_record_of_another_shape_is_damage(tmp_path: Path, name: str, content: bytes) -> None:
-    (make(tmp_path) / name).write_bytes(content)
-    try:
-        found = verify_catalog(open_catalog(tmp_path))
-    except InputError as error:
-        assert name in str(error), "what cannot be opened says which file it is"
-    else:
-        assert {finding.kind for finding in found} == {"damaged"}
+def test_a_record_of_another_shape_is_damage(tmp_path: Path, content: bytes) -> None:
+    run = make(tmp_path)
+    reader = open_catalog(tmp_path)
+    for name in ("manifest.json", "run.json"):
+        before = (run / name).read_bytes()
+        (run / name).write_bytes(content)
+        assert {finding.kind for finding in verify_catalog(reader)} == {"damaged"}
+        (run / name).write_bytes(before)
 
 
 def test_a_flipped_byte_in_any_other_file_of_the_run_is_found(tmp_path: Path) -> None:
