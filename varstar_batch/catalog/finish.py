@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Any
 from varstar_batch.catalog.definitions import definition_tables
 from varstar_batch.catalog.index import INDEX_NAME, build_index
 from varstar_batch.catalog.root import output_key
-from varstar_batch.catalog.tables import RECORDS_KEY
+from varstar_batch.catalog.tables import RECORDS_KEY, RUN_RECORD
 from varstar_batch.files.hats_write import finish_hats
 from varstar_batch.files.location import Location, json_bytes, listed, write_once
 from varstar_batch.files.parquet import read_table, write_table
@@ -89,6 +90,21 @@ def manifest(run: Location, partitions: list[str]) -> dict[str, dict[str, Any]]:
     skipped = {*partitions, MANIFEST}
     keys = [info.key for info in run.files() if info.key not in skipped]
     return dict(zip(keys, in_order(lambda key: fingerprint_file(run / key), keys, _READERS), strict=True))
+
+
+def lost_files(run: Location) -> list[str]:
+    """Return the files of a finished run that are not there, or not as large as they were; none of them is read."""
+    there = {info.key: info.size for info in run.files()}
+    try:
+        expected = {name: entry["bytes"] for name, entry in json.loads((run / MANIFEST).read_bytes()).items()}
+        record = json.loads((run / RUN_RECORD).read_bytes())
+        for entry in read_table(run / "partitions.parquet").select(["partition", "bytes"]).to_pylist():
+            expected[output_key(record["layout"], entry["partition"])] = entry["bytes"]
+    except FileNotFoundError as error:
+        return [str(error.filename or MANIFEST)]
+    except (ValueError, OSError, KeyError, TypeError):  # damaged: JSON's, Unicode's, Arrow's, and of what they hold
+        return [MANIFEST]
+    return sorted(key for key, size in expected.items() if there.get(key) != size)
 
 
 def fingerprint_file(location: Location) -> dict[str, Any]:

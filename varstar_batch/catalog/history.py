@@ -6,10 +6,11 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from varstar_batch.catalog.finish import lost_files
 from varstar_batch.catalog.root import Catalog, Pointer
+from varstar_batch.catalog.tables import RUN_RECORD
 from varstar_batch.errors import InputError, RefusedError
-
-RUN_RECORD = "run.json"
+from varstar_batch.files.location import write_once
 
 State = Literal["current", "published", "unfinished"]
 
@@ -90,7 +91,7 @@ def rollback(catalog: Catalog, name: str) -> Pointer:
     InputError
         There is no such published run.
     RefusedError
-        It is the current one already, or somebody published meanwhile.
+        It is the current one already, files of it are lost, or somebody published meanwhile.
     """
     run_id = resolve_run(catalog, name)
     pointer = catalog.current()
@@ -98,11 +99,18 @@ def rollback(catalog: Catalog, name: str) -> Pointer:
         raise RefusedError(
             expected="a run other than the current one", got=run_id, where=str(catalog), fix="nothing was changed"
         )
+    if lost := lost_files(catalog.run(run_id)):
+        raise RefusedError(
+            expected="a run that is complete",
+            got=f"{len(lost)} files of {run_id} that are lost or cut short, the first: {lost[0]}",
+            where=str(catalog),
+            fix=f"nothing was changed; `varstar verify {catalog} --run {run_id}` says more",
+        )
     return catalog.publish(run_id, based_on=pointer.number)
 
 
 def prunable(catalog: Catalog, keep: int) -> list[str]:
-    """Return the runs that `prune` would remove, oldest first.
+    """Return the runs that `prune` would remove, oldest first, those first that it was interrupted at.
 
     Parameters
     ----------
@@ -121,11 +129,15 @@ def prunable(catalog: Catalog, keep: int) -> list[str]:
     published = published_runs(catalog)
     stay = {*published[-keep:], catalog.current().run_id}
     newest = max(published, default="")
-    return [run for run in catalog.run_ids() if run not in stay and (run in published or run < newest)]
+    begun = [run for run in catalog.removing() if run not in stay]
+    return begun + [run for run in catalog.run_ids() if run not in stay and (run in published or run < newest)]
 
 
 def prune(catalog: Catalog, run_ids: list[str]) -> None:
     """Remove runs with all their files, unless the catalog's pointer has come to name one of them.
+
+    Each is marked first: from then on it is no run, whatever is left of it when this is interrupted. Doing it again
+    removes the rest.
 
     Raises
     ------
@@ -133,11 +145,19 @@ def prune(catalog: Catalog, run_ids: list[str]) -> None:
         One of them is the current run.
     """
     for run_id in run_ids:
+        mark = catalog.root / f"removing/{run_id}"
+        write_once(mark, b"by varstar prune\n")
         if run_id == catalog.current().run_id:
+            mark.remove()
             raise RefusedError(
                 expected="runs other than the current one", got=run_id, where=str(catalog), fix="run the command again"
             )
         catalog.run(run_id).remove()
+        catalog.work(run_id).remove()
+        mark.remove()
+    # What somebody who woke up late has left.
+    for run_id in {*(catalog.root / "work").children()} & {*published_runs(catalog)}:
+        catalog.work(run_id).remove()
 
 
 def _run(catalog: Catalog, run_id: str, current: str, times: dict[str, str]) -> Run:

@@ -20,11 +20,12 @@ import pyarrow.parquet as pq
 
 from varstar_batch.catalog.cone import Cone, cone_schema, cone_tables
 from varstar_batch.catalog.finish import run_files
-from varstar_batch.catalog.history import RUN_RECORD, published_runs, resolve_run
+from varstar_batch.catalog.history import published_runs, resolve_run
 from varstar_batch.catalog.index import INDEX_NAME, RowGroupIndex
 from varstar_batch.catalog.root import Catalog, open_catalog_root
 from varstar_batch.catalog.sql import Answer, open_duckdb, open_session, run_select, scan
 from varstar_batch.catalog.sql_process import QueryLimits, open_process
+from varstar_batch.catalog.tables import RUN_RECORD
 from varstar_batch.catalog.voparquet import astropy_table
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location

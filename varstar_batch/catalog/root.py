@@ -11,6 +11,7 @@
       runs/RUN_ID/hats.properties, partition_info.csv, skymap.fits, ...    where the survey is a HATS catalog
       runs/RUN_ID/manifest.json   size and SHA-256 of all of these
       work/RUN_ID/                parts of partitions and measurements, until the run is finished
+      removing/RUN_ID             a run that `prune` has begun to remove: it is no run any more
       reports/RUN_ID.html         a page about the run
 
 A run is invisible to readers until the pointer names it, so a crash at any step leaves the old catalog whole. Numbered
@@ -24,7 +25,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from varstar_batch.errors import InputError, RefusedError, one_line
@@ -33,6 +34,7 @@ from varstar_batch.files.location import Location, check_reachable, locate, writ
 MARKER = "varstar-catalog.json"
 FORMAT_VERSION = 1
 _POINTER = re.compile(r"^(\d{8})\.json$")
+_TIME = "%Y%m%dT%H%M%SZ"
 _RUN_ID = re.compile(r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}$")
 
 
@@ -67,8 +69,13 @@ class Catalog:
         return self.root / f"work/{run_id}"
 
     def run_ids(self) -> list[str]:
-        """Return every run here, finished or not, oldest first."""
-        return [name for name in (self.root / "runs").children() if _RUN_ID.match(name)]
+        """Return every run here, finished or not, oldest first; without those that are being removed."""
+        gone = set(self.removing())
+        return [name for name in (self.root / "runs").children() if _RUN_ID.match(name) and name not in gone]
+
+    def removing(self) -> list[str]:
+        """Return the runs that somebody has begun to remove."""
+        return (self.root / "removing").children()
 
     def history(self) -> list[Pointer]:
         """Return where the pointer has been, oldest first."""
@@ -92,8 +99,9 @@ class Catalog:
         Raises
         ------
         RefusedError
-            Somebody else moved the pointer meanwhile.
+            Somebody else moved the pointer meanwhile, or has begun to remove the run.
         """
+        self._check_kept(run_id)
         pointer = Pointer(based_on + 1, run_id, datetime.now(UTC).isoformat(timespec="seconds"))
         target = self.root / f"current/{pointer.number:08d}.json"
         try:
@@ -105,7 +113,23 @@ class Catalog:
                 where=str(self),
                 fix="look at that run, then start this one again: it resumes and publishes on top",
             ) from None
+        try:
+            self._check_kept(run_id)
+        except RefusedError:
+            # Who removes looks at the pointer after its mark, this at the mark after the pointer: one sees the other.
+            if based_on:
+                self.publish(self._pointer(based_on).run_id, based_on=pointer.number)
+            raise
         return pointer
+
+    def _check_kept(self, run_id: str) -> None:
+        if run_id in self.removing():
+            raise RefusedError(
+                expected="a run that stays",
+                got=f"{run_id}, which `varstar prune` has begun to remove",
+                where=str(self),
+                fix="start it again: a new run begins",
+            )
 
     def read_json(self, run_id: str, name: str) -> dict[str, Any] | None:
         """Return a JSON file of a run, or None where there is none. Raises InputError where it is damaged."""
@@ -145,9 +169,15 @@ def output_key(layout: str, key: str) -> str:
     return key if layout == "hats" else f"dataset/{key}"
 
 
-def new_run_id(fingerprint: str) -> str:
-    """Return an identifier that sorts by time and ends in the beginning of the run's fingerprint."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{fingerprint[:8]}"
+def new_run_id(fingerprint: str, after: str = "") -> str:
+    """Return an identifier that ends in the beginning of the run's fingerprint and sorts behind the run `after`.
+
+    It begins with the time, but where the clock is behind that of an earlier run: order does not rest on clocks.
+    """
+    time = datetime.now(UTC)
+    if after:
+        time = max(time, datetime.strptime(after[:16], _TIME).replace(tzinfo=UTC) + timedelta(seconds=1))
+    return f"{time:{_TIME}}-{fingerprint[:8]}"
 
 
 def open_catalog_root(url: str | os.PathLike[str]) -> Catalog:

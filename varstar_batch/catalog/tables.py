@@ -14,6 +14,8 @@ ACCOUNT = "tasks.parquet"
 """File of a run that says what became of each partition. It is created exclusively: with it the run is closed, and all
 else that a finished run has is made from it."""
 
+RUN_RECORD = "run.json"
+
 COUNTS = pa.map_(pa.string(), pa.int64())
 
 PLAN_SCHEMA = pa.schema(

@@ -13,10 +13,9 @@ import pyarrow.compute as pc
 
 from varstar_batch.catalog.checks import Finding, dataset_findings
 from varstar_batch.catalog.finish import MANIFEST, fingerprint_file
-from varstar_batch.catalog.history import RUN_RECORD
 from varstar_batch.catalog.reader import CatalogReader
 from varstar_batch.catalog.root import output_key
-from varstar_batch.catalog.tables import add_counts
+from varstar_batch.catalog.tables import RUN_RECORD, add_counts
 from varstar_batch.errors import PartitionError, one_line
 from varstar_batch.files.location import Location
 from varstar_batch.files.parquet import opened_parquet, read_table

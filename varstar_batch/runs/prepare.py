@@ -6,9 +6,9 @@ What is finished is read from storage: a run that was cut off is found by its fi
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -251,12 +251,10 @@ def _begin(plan: RunPlan, bundle: Bundle, catalog: Catalog, based_on: Pointer, f
 def _claim(catalog: Catalog, plan: RunPlan) -> str:
     content = json.dumps({"claimed_by": this_worker()}).encode()
     while True:
-        run_id = new_run_id(plan.fingerprint)
-        try:
+        newest = max((*catalog.run_ids(), catalog.current().run_id))
+        run_id = new_run_id(plan.fingerprint, after=newest)
+        with suppress(FileExistsError):  # by another one that began at once: the next identifier is free
             (catalog.run(run_id) / CLAIM).create(content)
-        except FileExistsError:
-            time.sleep(0.1)  # identifiers have whole seconds: the next one is free soon
-        else:
             return run_id
 
 
