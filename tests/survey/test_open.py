@@ -275,7 +275,7 @@ def test_a_configuration_is_checked(changes: dict[str, object]) -> None:
 
 
 def test_presets_have_known_time_systems_and_canonical_has_none() -> None:
-    assert set(PRESETS) == {"canonical", "asas-sn", "ztf", "ogle", "gaia"}
+    assert set(PRESETS) == {"canonical", "asas-sn", "ztf", "ogle", "gaia", "rubin-dp1", "rubin-dp2"}
     assert PRESETS["canonical"] == SurveyConfig()
     for name, config in PRESETS.items():
         if name != "canonical":

@@ -16,7 +16,7 @@ from varstar_batch.archives.content import (
     numbers,
 )
 from varstar_batch.archives.fits_votable import time_system_key
-from varstar_batch.archives.fluxes import magnitudes_of
+from varstar_batch.light_curves.fluxes import magnitudes_of
 from varstar_batch.light_curves.times import parse_time_system
 from varstar_batch.survey.columns import SurveyConfig
 

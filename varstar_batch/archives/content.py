@@ -12,8 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-SENTINEL = 99.99
-"""Magnitude error of an upper limit, as ASAS-SN writes it: cleaning drops it and counts it."""
+from varstar_batch.light_curves.fluxes import SENTINEL
 
 OBSERVATIONS = pa.schema(
     {"object_id": pa.large_string(), "time": pa.float64(), "mag": pa.float32(), "mag_err": pa.float32()}

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from varstar_batch.archives.content import Column, FileContent, Format, is_true, make_content, numbers
-from varstar_batch.archives.fluxes import magnitude_errors
+from varstar_batch.light_curves.fluxes import magnitude_errors
 
 _NUMBER, _TEXT = pa.float64(), pa.string()
 _SYSTEM = "BJD-2455197.5 (TCB)"

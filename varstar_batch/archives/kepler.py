@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from varstar_batch.archives.content import Column, FileContent, Format, UnreadableFileError, make_content, numbers
-from varstar_batch.archives.fluxes import relative_magnitudes
+from varstar_batch.light_curves.fluxes import relative_magnitudes
 
 _NUMBER = pa.float64()
 _TESS_ZERO = 2457000

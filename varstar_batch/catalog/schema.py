@@ -56,6 +56,7 @@ _MEANINGS = {
     "dec": ColumnMeaning("deg", "pos.eq.dec;meta.main", "Declination, as the survey gives it"),
     "period": ColumnMeaning("d", "time.period", "Period that the light curve was folded with"),
     "n_obs": ColumnMeaning("", "meta.number;obs", "Observations in the survey"),
+    "n_obs_by_band": ColumnMeaning("", "meta.number;obs;instr.bandpass", "Observations by band, such as g:120, r:96"),
     "n_used": ColumnMeaning("", "meta.number;obs", "Observations that survived cleaning"),
     "amplitude": ColumnMeaning("mag", "src.var.amplitude", "Faintest less brightest used observation"),
     "status": ColumnMeaning("", "meta.code.status", "ok, or why the object was not classified"),
@@ -96,6 +97,7 @@ def catalog_schema(object_id: pa.DataType, classes: tuple[str, ...], *, healpix:
         ("dec", pa.float64()),
         ("period", pa.float64()),
         ("n_obs", pa.int32()),
+        ("n_obs_by_band", pa.string()),
         ("n_used", pa.int32()),
         ("amplitude", pa.float32()),
         ("status", pa.string()),
@@ -112,7 +114,14 @@ def catalog_schema(object_id: pa.DataType, classes: tuple[str, ...], *, healpix:
     schema = pa.schema([pa.field(name, kind, metadata=_field_metadata(name)) for name, kind in columns])
     # Eight characters at least, since astropy writes a null of a text column as "None".
     longest = max(8, *(len(name) for name in classes))
-    lengths = {"class": longest, "second_class": longest, "status": 32, "model_version": 128, "run_id": 32}
+    lengths = {
+        "class": longest,
+        "second_class": longest,
+        "status": 32,
+        "model_version": 128,
+        "run_id": 32,
+        "n_obs_by_band": 96,
+    }
     vo = voparquet_metadata(schema, table="catalog", description="Class probabilities of variable stars")
     return schema.with_metadata(vo | string_lengths(lengths))
 
@@ -167,6 +176,7 @@ def catalog_rows(batch: SurveyBatch, folded: Folded, result: Classification, pro
         columns[HEALPIX_COLUMN] = objects[HEALPIX_COLUMN]
     columns |= {
         "n_obs": pa.array(folded.n_obs),
+        "n_obs_by_band": pa.nulls(rows, pa.string()) if batch.by_band is None else batch.by_band.texts(),
         "n_used": pa.array(folded.n_used),
         "amplitude": _nullable(folded.amplitude),
         "status": pa.array(STATUS_LABELS, pa.string()).take(pa.array(result.status)),

@@ -29,8 +29,14 @@ CatalogArgument = Annotated[str, typer.Argument(help="Folder or URL of a catalog
 RunOption = Annotated[str | None, typer.Option(help="Which run. [default: the current one]")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-NAMES: Mapping[str, str] = MappingProxyType({"insecure": "--insecure-scheduler"})
+NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"insecure": ("--insecure-scheduler",), "band": ("--band", "--bands"), "bands": ("--band", "--bands")}
+)
 """Options that are not called as their field."""
+
+BandOption = Annotated[
+    str | None, typer.Option(*NAMES["bands"], help=f"{SurveyConfig.model_fields['bands'].description}.")
+]
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,8 @@ def _options(
             yield _Option(here, _parameter("set_", SetOption))
             chosen = settings if kind is RunConfig else ()
             yield from (_option((*here, each), RunConfig.model_fields[each], False) for each in chosen)
+            if "band" not in model.model_fields:
+                yield _Option((*here, "survey", "bands"), _parameter("bands", BandOption))
         elif isinstance(kind, type) and issubclass(kind, Request):
             yield from _options(kind, (), (), here)
         else:
@@ -119,7 +127,7 @@ def _option(path: tuple[str, ...], field: FieldInfo, positional: bool) -> _Optio
     elif get_origin(kind) is tuple:
         read, kind, default = _listed, str, default and ",".join(default)
     text = f"{field.description}." if default in {None, "", ()} else f"{field.description}. [default: {default}]"
-    names = (NAMES[name],) if name in NAMES else ()
+    names = NAMES.get(name, ())
     asked = typer.Argument(help=text, **bounds) if positional else typer.Option(*names, help=text, **bounds)
     annotation: Any = kind if field.is_required() else kind | None
     return _Option(path, _parameter(name, Annotated[annotation, asked], required=field.is_required()), read)
@@ -140,7 +148,7 @@ def _metadata(kind: Any) -> tuple[Any, ...]:
 
 def _flag(name: str) -> str:
     """Return an option as people write it."""
-    return NAMES.get(name, "--" + name.replace("_", "-"))
+    return NAMES.get(name, ("--" + name.replace("_", "-"),))[0]
 
 
 def _request(model: type[R], options: Mapping[str, _Option], given: Mapping[str, Any]) -> R:
@@ -177,3 +185,8 @@ def _configuration(
     before = {"survey": {"preset": preset}} if preset else {}
     config = load_config(given["config"], given["set_"] or (), before=before, after=settings)
     return config if model.model_fields[name].annotation is RunConfig else config.survey
+
+
+def chosen_bands(bands: str | None) -> dict[str, dict[str, str]]:
+    """Return what --band or --bands says, as part of a configuration."""
+    return {} if bands is None else {"survey": {"bands": bands}}

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from varstar_batch.cli.console import note, print_counts, print_json, print_table, say, warning_line
-from varstar_batch.cli.options import ConfigOption, JsonOption, SetOption, SurveyArgument
+from varstar_batch.cli.options import BandOption, ConfigOption, JsonOption, SetOption, SurveyArgument, chosen_bands
 from varstar_batch.cluster.client import default_workers
 from varstar_batch.errors import ExitCode
 from varstar_batch.light_curves.rules import Preprocessing
@@ -42,6 +42,7 @@ def fold(
     scale: Annotated[
         str | None, typer.Option(help="none (magnitudes), center (minus median) or minmax (0 to 1).")
     ] = None,
+    bands: BandOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Partitions at once. [default: one per core]")] = None,
@@ -50,12 +51,15 @@ def fold(
     from varstar_batch.runs.prepare import expected_objects
     from varstar_batch.survey.folded import fold_survey
     from varstar_batch.survey.open import open_survey
+    from varstar_batch.survey.read import check_bands
 
     chosen = {name: value for name, value in (("phase_zero", phase_zero), ("scale", scale)) if value is not None}
     unscaled = {"preprocessing": {"scale": "none"}}
-    settings = load_config(config, set_ or [], before=unscaled, after={"preprocessing": chosen})
+    after = {"preprocessing": chosen, **chosen_bands(bands)}
+    settings = load_config(config, set_ or [], before=unscaled, after=after)
     preprocessing = Preprocessing(**settings.preprocessing)
     opened = open_survey(survey, settings.survey)
+    check_bands(opened)
     with progress("Folding", expected_objects(opened), "light curves") as advance:
         report = fold_survey(opened, out, preprocessing, threads or default_workers(), advance)
     print_counts("Status", report.status, "status")
@@ -68,15 +72,17 @@ def fold(
 
 def inspect(
     survey: SurveyArgument,
+    bands: BandOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print what is in SURVEY: counts, times, bands, periods, classes, and what a run would make of it."""
+    from varstar_batch.survey.bands import choice_of
     from varstar_batch.survey.open import open_survey
     from varstar_batch.survey.summary import summarise
 
-    settings = load_config(config, set_ or [])
+    settings = load_config(config, set_ or [], after=chosen_bands(bands))
     opened = open_survey(survey, settings.survey)
     summary = summarise(opened, Preprocessing(**settings.preprocessing))
     if as_json:
@@ -99,6 +105,9 @@ def inspect(
             print_counts("Classes", summary.classes, "class")
         if summary.dropped:
             print_table("Observations that cleaning drops", ("reason", "observations"), sorted(summary.dropped.items()))
+    if summary.in_several_bands and opened.source.bands is None:
+        several = f"{summary.in_several_bands:,} objects are in several bands, which are never mixed"
+        warning_line(f"{several}: {choice_of(summary.bands)}")
     for failure in summary.failures:
         warning_line(f"partition that cannot be read: {failure}")
     if summary.failures:
@@ -109,6 +118,7 @@ def plot(
     survey: SurveyArgument,
     object_id: Annotated[str, typer.Argument(help="Identifier of the object.")],
     out: Annotated[Path | None, typer.Option(help="PNG file to write. [default: OBJECT_ID.png]")] = None,
+    bands: BandOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -118,7 +128,7 @@ def plot(
     from varstar_batch.survey.objects import find_object
     from varstar_batch.survey.open import open_survey
 
-    settings = load_config(config, set_ or [])
+    settings = load_config(config, set_ or [], after=chosen_bands(bands))
     opened = open_survey(survey, settings.survey)
     found = find_object(opened, object_id)
     source = opened.source

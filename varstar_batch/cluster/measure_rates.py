@@ -17,7 +17,6 @@ from varstar_batch.catalog.finish import load_ahead
 from varstar_batch.catalog.schema import Provenance, catalog_rows, sort_rows, write_options
 from varstar_batch.cluster.client import default_workers, open_client
 from varstar_batch.errors import InputError, PartitionError
-from varstar_batch.light_curves.fold import fold
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.classify import classify
 from varstar_batch.model.engines.engine import Engine
@@ -27,6 +26,7 @@ from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.estimate import Rates, Workload, measure_workload
 from varstar_batch.runs.plan import RunPlan, split
 from varstar_batch.runs.prepare import sample_footers
+from varstar_batch.survey.fold_batch import fold_batch
 from varstar_batch.survey.open import Partition, Source
 from varstar_batch.survey.read import SurveyBatch, batch_observations, read_batches
 
@@ -175,12 +175,12 @@ def _work(batch: SurveyBatch, source: Source, bundle: Bundle, engine: Engine) ->
     contract = bundle.contract
     times = [time.perf_counter()]
     features = bool(contract.features)
-    folded = fold(batch.light_curves, batch.period, contract.preprocessing, source.limits, features=features)
+    folded = fold_batch(batch, contract.preprocessing, source.limits, features=features)
     times.append(time.perf_counter())
     result = classify(bundle, engine, folded)
     times.append(time.perf_counter())
     provenance = Provenance(classes=contract.classes, model_version=contract.model_version, run_id="estimate")
-    rows = sort_rows(catalog_rows(batch, folded, result, provenance))
+    rows = sort_rows(catalog_rows(batch, folded.of_objects(), result, provenance))
     pq.write_table(rows, io.BytesIO(), **write_options(rows.num_rows))
     times.append(time.perf_counter())
     prepare, classifying, write = np.diff(times).tolist()
@@ -238,8 +238,7 @@ def _first_rows(source: Source, partition: Partition, objects: int, at_once: int
 
 
 def _first(batch: SurveyBatch, n: int) -> SurveyBatch:
-    n = min(n, len(batch.period))
-    return SurveyBatch(batch.objects.slice(0, n), batch.light_curves.slice(0, n), batch.period[:n])
+    return batch.slice(0, min(n, len(batch.period)))
 
 
 def _process_age() -> float:

@@ -32,7 +32,7 @@ class Folded:
     """Int32 (n,). Observations delivered, and left after cleaning and the removal of outliers; always ``n_used ==
     n_obs - dropped.sum(axis=1)``. An object that fails before the removal of outliers keeps them."""
     dropped: npt.NDArray[np.int32]
-    """Int32 (n, 6). Dropped observations by `DropReason`."""
+    """Int32 (n, len(DropReason)). Dropped observations by `DropReason`."""
     amplitude: npt.NDArray[np.float32]
     """Float32 (n,). Largest minus smallest used magnitude [mag]; NaN unless the status is OK."""
     curve: npt.NDArray[np.float32]
@@ -45,8 +45,37 @@ class Folded:
     """Bool (m,), of the m values of `LightCurves.time`, or (0,) where it was not asked for. Observations that are left,
     `n_used` of each object."""
 
+    objects: npt.NDArray[np.int64] | None = None
+    """Int64 (objects + 1,): the light curves of object i, one for each band, are ``objects[i]:objects[i + 1]``, one at
+    least. None where each light curve is an object's."""
+
     def __len__(self) -> int:
         return len(self.status)
+
+    def of_objects(self) -> Folded:
+        """Return one row for each object: sums over its bands; status, amplitude and curve of its best one.
+
+        That is, of those that have a curve, the one with the most observations used.
+        """
+        if self.objects is None:
+            return self
+        starts, n = self.objects[:-1], len(self.objects) - 1
+        owner = np.repeat(np.arange(n), np.diff(self.objects))
+        best = np.lexsort((-self.n_used, ~self.ok, owner))[starts]
+
+        def summed(values: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+            return np.add.reduceat(values, starts, axis=0, dtype=np.int32) if n else values
+
+        return Folded(
+            status=self.status[best],
+            n_obs=summed(self.n_obs),
+            n_used=summed(self.n_used),
+            dropped=summed(self.dropped),
+            amplitude=self.amplitude[best],
+            curve=self.curve[best],
+            features=self.features[best],
+            used=self.used,
+        )
 
     @property
     def ok(self) -> npt.NDArray[np.bool_]:

@@ -51,6 +51,10 @@ class DropReason(IntEnum):
     MAG_ERR_INVALID = 4
     """NaN, negative, or at least `Preprocessing.max_mag_err`."""
     OUTLIER = 5
+    FLAGGED = 6
+    """Not good in the survey's own words (`SurveyConfig.good`); reading leaves these two out before all others."""
+    OTHER_BAND = 7
+    """Of another band than the one chosen."""
 
     @property
     def label(self) -> str:

@@ -32,7 +32,7 @@ from varstar_batch.catalog.schema import (
 )
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.location import Location
-from varstar_batch.light_curves.fold import Folded, fold
+from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.status import DropReason
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle
@@ -43,6 +43,7 @@ from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.plan import Chunk
 from varstar_batch.runs.records import STAGES, ChunkRecord, count_chunk
 from varstar_batch.runs.written import new_catalog_file, read_record, read_written, with_record, write_measured
+from varstar_batch.survey.fold_batch import fold_batch
 from varstar_batch.survey.open import Source
 from varstar_batch.survey.read import SurveyBatch, batch_observations, read_batches
 
@@ -181,9 +182,7 @@ def folded_batches(context: RunContext, chunk: Chunk, tally: Tally) -> Iterator[
     )
     for batch in _timed_each(_within(batches, chunk.rows), tally):
         with tally.timed("fold"):
-            folded = fold(
-                batch.light_curves, batch.period, contract.preprocessing, limits, features=features, n_threads=threads
-            )
+            folded = fold_batch(batch, contract.preprocessing, limits, features=features, n_threads=threads)
         tally.count_folded(folded)
         yield batch, folded
 
@@ -195,7 +194,7 @@ def batch_rows(
     contract = load_bundle(context).contract
     provenance = Provenance(classes=contract.classes, model_version=contract.model_version, run_id=context.run_id)
     with tally.timed("write"):
-        rows = catalog_rows(batch, folded, result, provenance)
+        rows = catalog_rows(batch, folded.of_objects(), result, provenance)
     if "class" in batch.objects.column_names:
         tally.count_labels(batch.objects["class"], rows["class"])
     return rows
@@ -305,8 +304,7 @@ def _within(batches: Iterator[SurveyBatch], rows: tuple[int, int] | None) -> Ite
         size = len(batch.light_curves)
         start, stop = max(first - position, 0), min(end - position, size)
         if start < stop:
-            objects = batch.objects.slice(start, stop - start)
-            yield SurveyBatch(objects, batch.light_curves.slice(start, stop), batch.period[start:stop])
+            yield batch.slice(start, stop)
         position += size
         if position >= end:
             return

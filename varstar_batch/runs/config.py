@@ -69,7 +69,7 @@ class RunConfig(BaseModel):
             )
 
 
-Preset = Literal["canonical", "asas-sn", "ztf", "ogle", "gaia"]
+Preset = Literal["canonical", "asas-sn", "ztf", "ogle", "gaia", "rubin-dp1", "rubin-dp2"]
 """Names of `PRESETS`."""
 
 

@@ -114,7 +114,7 @@ def _packed(batch: SurveyBatch, folded: Folded) -> FoldedBatch:
     nothing = LightCurves(np.zeros(1, np.int64), np.empty(0), np.empty(0, np.float32), None, None)
     curves = pack(folded.curve[folded.ok])
     return FoldedBatch(
-        SurveyBatch(batch.objects, nothing, batch.period), replace(folded, curve=folded.curve[:, :0].copy()), curves
+        replace(batch, light_curves=nothing, bands=None), replace(folded, curve=folded.curve[:, :0].copy()), curves
     )
 
 

@@ -32,7 +32,7 @@ from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.execute import steadfast
 from varstar_batch.runs.plan import RunPlan, difference, make_plan
 from varstar_batch.survey.open import Partition, Survey, open_survey
-from varstar_batch.survey.read import PartitionShape, partition_shape
+from varstar_batch.survey.read import PartitionShape, check_bands, partition_shape
 
 FOOTERS = 1_000
 """Read at the most to tell a run's size beforehand."""
@@ -90,7 +90,9 @@ def plan_run(survey_url: str, model_url: str | None, config: RunConfig) -> tuple
         The survey, the bundle or the configuration does not fit.
     """
     bundle = read_bundle(model_url)
-    return make_plan(open_survey(survey_url, config.survey), bundle, config), bundle
+    survey = open_survey(survey_url, config.survey)
+    check_bands(survey)
+    return make_plan(survey, bundle, config), bundle
 
 
 def sample_footers(survey: Survey) -> list[tuple[Partition, PartitionShape]]:

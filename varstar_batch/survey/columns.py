@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from varstar_batch.light_curves.rules import Limits
 from varstar_batch.light_curves.times import parse_time_system
+from varstar_batch.survey.bands import BAND_COLUMNS
+from varstar_batch.survey.good import Good
 
 TIME_SYSTEM_KEY = "varstar.time_system"
 """Key of the Parquet schema metadata that declares a survey's time system."""
@@ -19,13 +21,14 @@ class SurveyConfig(BaseModel):
     """Column names and conventions of a survey; every default is the canonical name.
 
     `ra`, `dec` and `class_` may be missing: the values are null then. So may `mag_err` under its canonical name, but
-    not under one that somebody chose, since without errors no sentinel in them is cut.
+    not under one that somebody chose, since without errors no sentinel in them is cut. A name may be a choice, such as
+    ``psfMag|mag``: the first that the survey has is taken, and where the last one is empty, none need be there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     object_id: str = Field("object_id", min_length=1, description="Column of the identifier")
-    period: str = Field("period", min_length=1, description="Column of the period [d]")
+    period: str | None = Field("period", description="Column of the period [d]; an empty name: it has none")
     ra: str | None = Field("ra", description="Column of the right ascension [deg]; need not be there")
     dec: str | None = Field("dec", description="Column of the declination [deg]; need not be there")
     class_: str | None = Field("class", alias="class", description="Column of known labels; need not be there")
@@ -39,6 +42,24 @@ class SurveyConfig(BaseModel):
     mag_err: str | None = Field(
         "mag_err", description="Its field (or column) of the magnitudes' errors; none: the survey has no errors"
     )
+    band: str | None = Field(
+        "|".join((*BAND_COLUMNS, "")),
+        description="Its field (or column) of bands; need not be there, and an empty name says that there is none",
+    )
+    bands: str | None = Field(
+        None,
+        description="Of light curves in several bands the one to take, such as r; or fuse: each band is folded by "
+        "itself, and the answers are combined",
+    )
+    good: str | None = Field(
+        None,
+        description="Which observations to use, by their own fields: catflags == 0, not flag(psfFlux_flag)",
+    )
+    flux: str | None = Field(
+        None, description="Its field (or column) of fluxes, from which magnitudes are made where it has none"
+    )
+    flux_err: str | None = Field(None, description="Its field (or column) of the fluxes' errors")
+    flux_unit: str = Field("nJy", description="Unit of these fluxes: a spectral flux density")
     time_system: str | None = Field(
         None,
         description="System of the times, for example HJD-2450000; free text is carried as it is. None leaves it to "
@@ -47,7 +68,20 @@ class SurveyConfig(BaseModel):
     mag_min: float = Field(-29.0, description="Magnitudes from here downwards are sentinels")
     mag_max: float = Field(29.0, description="Magnitudes from here upwards are sentinels")
 
-    @field_validator("ra", "dec", "class_", "mag_err", "time_system", mode="before")
+    @field_validator(
+        "period",
+        "ra",
+        "dec",
+        "class_",
+        "mag_err",
+        "band",
+        "bands",
+        "good",
+        "flux",
+        "flux_err",
+        "time_system",
+        mode="before",
+    )
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         # TOML and the command line cannot say null.
@@ -61,6 +95,8 @@ class SurveyConfig(BaseModel):
             raise ValueError(
                 f"expected different columns, got time={self.time}, mag={self.mag}, mag_err={self.mag_err}"
             )
+        if self.good is not None:
+            Good(self.good)
         return self
 
     def limits(self, time_system: str | None) -> Limits:
@@ -69,12 +105,43 @@ class SurveyConfig(BaseModel):
         return Limits(time_min=time_min, time_max=time_max, mag_min=self.mag_min, mag_max=self.mag_max)
 
 
+def first_of(names: Sequence[str], there: Collection[str]) -> str | None:
+    """Return the first of some names that is there, None where an empty one comes first, the first of all else."""
+    return next((name for name in names if name in there or not name), names[0]) or None
+
+
+_RUBIN = SurveyConfig(
+    object_id="diaObjectId|objectId",
+    period="period|",
+    ra="ra|coord_ra",
+    dec="dec|coord_dec",
+    class_="class",
+    lightcurve="diaObjectForcedSource|objectForcedSource",
+    time="midpointMjdTai",
+    mag="psfMag",
+    mag_err="psfMagErr",
+    band="band",
+    flux="psfFlux",
+    flux_err="psfFluxErr",
+    flux_unit="nJy",
+    good="not flag(psfFlux_flag) and not flag(invalidPsfFlag) and not flag(pixelFlags_bad)",
+    time_system="MJD (TAI)",
+)
+"""Forced photometry of the Rubin Observatory's data previews as HATS, from sdm_schemas (ForcedSource and
+ForcedSourceOnDiaObject): fluxes in nJy, or magnitudes where they were added."""
+
 PRESETS: Mapping[str, SurveyConfig] = MappingProxyType(
     {
         "canonical": SurveyConfig(),
         # Sky Patrol v2 as pyasassn gives it.
         "asas-sn": SurveyConfig(
-            object_id="asas_sn_id", ra="ra_deg", dec="dec_deg", class_=None, time="jd", time_system="JD"
+            object_id="asas_sn_id",
+            ra="ra_deg",
+            dec="dec_deg",
+            class_=None,
+            time="jd",
+            good="not flag(quality == 'B')",
+            time_system="JD",
         ),
         # The data releases as HATS.
         "ztf": SurveyConfig(
@@ -84,6 +151,8 @@ PRESETS: Mapping[str, SurveyConfig] = MappingProxyType(
             class_=None,
             time="hmjd",
             mag_err="magerr",
+            # Bit 15: the Explanatory Supplement says not to use these.
+            good="not flag(catflags & 32768)",
             time_system="HMJD",
         ),
         # Collection of Variable Stars: table of objects and, per object, HJD-2450000, I, error.
@@ -98,8 +167,11 @@ PRESETS: Mapping[str, SurveyConfig] = MappingProxyType(
             time="g_transit_time",
             mag="g_transit_mag",
             mag_err=None,
+            good="not flag(rejected_by_photometry) and not flag(variability_flag_g_reject)",
             time_system="BJD-2455197.5 (TCB)",
         ),
+        "rubin-dp1": _RUBIN,
+        "rubin-dp2": _RUBIN,
     }
 )
 """Known surveys by name."""

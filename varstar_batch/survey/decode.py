@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from varstar_batch.light_curves.fluxes import magnitudes_of
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.sky import HEALPIX_COLUMN
+from varstar_batch.survey.bands import BandCounts, Bands
+from varstar_batch.survey.choose import Chosen, choose
 from varstar_batch.survey.open import Source
 
 
@@ -26,15 +29,37 @@ class SurveyBatch:
     """Of the same n objects."""
     period: npt.NDArray[np.float64]
     """Float64 array (n,). Days; NaN where missing. Zero, negative and infinite values are kept as they are."""
+    left_out: npt.NDArray[np.int32]
+    """Int32 (n, 2). Observations that are not among the light curves: not good, and good but of other bands."""
+    bands: Bands | None = None
+    """Of the observations, where each band is to be folded by itself."""
+
+    by_band: BandCounts | None = None
+    """Observations of each object, before anything was left out; None where the survey does not say their bands."""
+
+    @classmethod
+    def make(cls, objects: pa.Table, chosen: Chosen, period: npt.NDArray[np.float64]) -> SurveyBatch:
+        """Return a batch of what was chosen of the objects' observations."""
+        return cls(objects, chosen.light_curves, period, chosen.left_out, chosen.bands, chosen.by_band)
 
     def slice(self, start: int, stop: int) -> SurveyBatch:
         """Return the objects start <= i < stop, sharing memory."""
         objects = self.objects.slice(start, stop - start)
-        return SurveyBatch(objects, self.light_curves.slice(start, stop), self.period[start:stop])
+        offsets = self.light_curves.offsets
+        bands = self.bands and self.bands.take(slice(offsets[start], offsets[stop]))
+        light_curves = self.light_curves.slice(start, stop)
+        by_band = self.by_band and self.by_band.slice(start, stop)
+        return SurveyBatch(objects, light_curves, self.period[start:stop], self.left_out[start:stop], bands, by_band)
 
 
-def decode_lists(source: Source, record: pa.RecordBatch) -> SurveyBatch:
-    """Decode rows of a form with one row per object (nested, lists, structs)."""
+def decode_lists(source: Source, record: pa.RecordBatch, where: str) -> SurveyBatch:
+    """Decode rows of a form with one row per object (nested, lists, structs).
+
+    Raises
+    ------
+    PartitionError
+        As `choose` says.
+    """
     columns = source.columns
     if source.form == "nested":
         field_names = [field.name for field in record.schema.field(columns.lightcurve).type]
@@ -47,13 +72,54 @@ def decode_lists(source: Source, record: pa.RecordBatch) -> SurveyBatch:
     mag_err = lists[columns.mag_err] if columns.mag_err is not None else None
     light_curves = LightCurves.from_arrow(lists[columns.time], lists[columns.mag], mag_err)
     objects, period = decode_objects(source, record)
-    return SurveyBatch(objects, light_curves, period)
+    beside = {name: lists[name] for name in (columns.band, *columns.flags) if name is not None}
+    if beside:
+        light_curves, beside = _flattened(light_curves, beside)
+    chosen = choose(source, in_magnitudes(source, light_curves), beside, where)
+    return SurveyBatch.make(objects, chosen, period)
+
+
+def in_magnitudes(source: Source, light_curves: LightCurves) -> LightCurves:
+    """Return light curves in magnitudes, also where the survey has fluxes; those not above 0 become sentinels."""
+    if not source.columns.is_flux:
+        return light_curves
+    flux = light_curves.mag.astype(np.float64)
+    has_errors = light_curves.mag_err is not None
+    error = light_curves.mag_err.astype(np.float64) if light_curves.mag_err is not None else np.zeros(len(flux))
+    mag, mag_err = magnitudes_of(flux, error, source.flux_unit)
+    return replace(light_curves, mag=mag, mag_err=mag_err if has_errors else None)
+
+
+def _flattened(light_curves: LightCurves, lists: Mapping[str, pa.Array]) -> tuple[LightCurves, dict[str, pa.Array]]:
+    """Return other lists of the same objects end to end, and the light curves without those whose lists differ."""
+    lengths = {
+        name: np.asarray(pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False), np.int64)
+        for name, column in lists.items()
+    }
+    malformed = light_curves.malformed
+    malformed = np.zeros(len(light_curves), np.bool_) if malformed is None else malformed
+    unlike = np.any([length != light_curves.n_obs for length in lengths.values()], axis=0) | malformed
+    flat = {name: column.flatten() for name, column in lists.items()}
+    if not unlike.any():
+        return light_curves, flat
+    kept = np.repeat(~unlike, light_curves.n_obs)
+    light_curves = LightCurves(
+        np.concatenate([[0], np.cumsum(np.where(unlike, 0, light_curves.n_obs))]).astype(np.int64),
+        light_curves.time[kept],
+        light_curves.mag[kept],
+        None if light_curves.mag_err is None else light_curves.mag_err[kept],
+        unlike,
+    )
+    return light_curves, {
+        name: column.filter(pa.array(np.repeat(~unlike, lengths[name]))) for name, column in flat.items()
+    }
 
 
 def decode_objects(source: Source, record: pa.RecordBatch) -> tuple[pa.Table, npt.NDArray[np.float64]]:
     """Return the table of objects and their periods [d], NaN where missing, of rows that are one object each."""
     columns = source.columns
-    period = to_float64(record.column(columns.period))
+    there = columns.period is not None
+    period = to_float64(record.column(columns.period)) if there else np.full(record.num_rows, np.nan)
     arrays = {
         "object_id": _decoded(record.column(columns.object_id)).cast(getattr(pa, source.object_id_type)()),
         "ra": _optional(record, columns.ra, pa.float64()),

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 from varstar_batch.errors import PartitionError
 from varstar_batch.files.location import Location, locate
 from varstar_batch.files.new_folder import new_folder
-from varstar_batch.light_curves.fold import Folded, fold
+from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.light_curves.status import STATUS_LABELS
 from varstar_batch.parallel import in_order
+from varstar_batch.survey.fold_batch import fold_batch
 from varstar_batch.survey.open import Failure, Partition, Source, Survey
 from varstar_batch.survey.read import SurveyBatch, batch_observations, read_batches
 
@@ -69,7 +70,7 @@ def _fold_partition(
             pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=["status"]) as writer,
         ):
             for batch in read_batches(source, partition, None, batch_observations(BATCH_MEMORY)):
-                folded = fold(batch.light_curves, batch.period, preprocessing, source.limits)
+                folded = fold_batch(batch, preprocessing, source.limits).of_objects()
                 writer.write_table(_rows(batch, folded, schema))
                 counts += np.bincount(folded.status, minlength=len(counts))
                 on_rows(len(folded))

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from varstar_batch.errors import PartitionError
 from varstar_batch.files.parquet import one_chunk
 from varstar_batch.light_curves.light_curves import LightCurves
-from varstar_batch.survey.decode import SurveyBatch, decode_objects, split_batch, to_float64
+from varstar_batch.survey.choose import choose
+from varstar_batch.survey.decode import SurveyBatch, decode_objects, in_magnitudes, split_batch, to_float64
 from varstar_batch.survey.open import Source
 
 
@@ -47,14 +48,16 @@ def decode_long(
         last = int(run_starts(joined.column(name))[-1])
         held, rows = [joined.slice(last)], joined.num_rows - last
         if last:
-            yield from _emit(source, joined.slice(0, last), max_observations, seen)
+            yield from _emit(source, joined.slice(0, last), max_observations, seen, where)
     if rows:
-        yield from _emit(source, pa.concat_batches(held), max_observations, seen)
+        yield from _emit(source, pa.concat_batches(held), max_observations, seen, where)
     _check_sorted(seen, where)
 
 
-def _emit(source: Source, record: pa.RecordBatch, max_observations: int, seen: list[pa.Array]) -> Iterator[SurveyBatch]:
-    batch = _decode_objects_of(source, record)
+def _emit(
+    source: Source, record: pa.RecordBatch, max_observations: int, seen: list[pa.Array], where: str
+) -> Iterator[SurveyBatch]:
+    batch = _decode_objects_of(source, record, where)
     seen.append(one_chunk(batch.objects["object_id"]))
     yield from split_batch(batch, max_observations)
 
@@ -69,7 +72,7 @@ def run_starts(ids: pa.Array) -> npt.NDArray[np.int64]:
     return np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
 
 
-def _decode_objects_of(source: Source, record: pa.RecordBatch) -> SurveyBatch:
+def _decode_objects_of(source: Source, record: pa.RecordBatch, where: str) -> SurveyBatch:
     columns = source.columns
     starts = run_starts(record.column(columns.object_id))
     offsets = np.append(starts, record.num_rows)
@@ -81,13 +84,16 @@ def _decode_objects_of(source: Source, record: pa.RecordBatch) -> SurveyBatch:
         _magnitudes(record.column(columns.mag)),
         None if columns.mag_err is None else _magnitudes(record.column(columns.mag_err)),
     )
-    periods = to_float64(record.column(columns.period))
-    expected = np.repeat(period, np.diff(offsets))
-    contradicts = (periods != expected) & ~(np.isnan(periods) & np.isnan(expected))
-    if contradicts.any():
-        malformed = np.add.reduceat(contradicts, starts) > 0
-        light_curves = replace(light_curves, malformed=malformed)
-    return SurveyBatch(objects, light_curves, period)
+    if columns.period is not None:
+        periods = to_float64(record.column(columns.period))
+        expected = np.repeat(period, np.diff(offsets))
+        contradicts = (periods != expected) & ~(np.isnan(periods) & np.isnan(expected))
+        if contradicts.any():
+            malformed = np.add.reduceat(contradicts, starts) > 0
+            light_curves = replace(light_curves, malformed=malformed)
+    beside = {name: record.column(name) for name in (columns.band, *columns.flags) if name is not None}
+    chosen = choose(source, in_magnitudes(source, light_curves), beside, where)
+    return SurveyBatch.make(objects, chosen, period)
 
 
 def _magnitudes(array: pa.Array) -> npt.NDArray[np.float32] | npt.NDArray[np.float64]:

@@ -48,6 +48,12 @@ class Source:
     """As declared, free text included; None where nothing declares it."""
     limits: Limits
     """Of this survey's times [d, in its own system] and magnitudes."""
+    bands: str | None = None
+    """Of light curves in several bands the one to take, or `FUSE`; None where nobody chose."""
+    good: str | None = None
+    """Which observations to use, as `Good` has it."""
+    flux_unit: str = "nJy"
+    """Of fluxes, where the survey has no magnitudes."""
 
     @property
     def location(self) -> Location:
@@ -104,6 +110,9 @@ def open_survey(url: str | os.PathLike[str], config: SurveyConfig | None = None)
         object_id_type=id_type,
         time_system=time_system,
         limits=config.limits(time_system),
+        bands=config.bands,
+        good=config.good,
+        flux_unit=config.flux_unit,
     )
     partitions = tuple(Partition(info.key, info.size, info.version) for info in files)
     return Survey(source=source, partitions=partitions, hats_properties=properties)

@@ -9,18 +9,21 @@ from functools import partial
 
 import pyarrow as pa
 
-from varstar_batch.errors import PartitionError
+from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.parquet import WHOLE, open_fetched, opened_parquet
 from varstar_batch.files.parquet_guard import GuardedParquetFile
 from varstar_batch.survey.decode import SurveyBatch, decode_lists, split_batch
 from varstar_batch.survey.long_form import decode_long
-from varstar_batch.survey.open import Partition, Source
+from varstar_batch.survey.open import Partition, Source, Survey
 from varstar_batch.survey.schema import Columns, SchemaMismatchError, check_columns, object_id_type
 
 __all__ = ["PartitionShape", "RowGroupShape", "SurveyBatch", "partition_shape", "read_batches"]
 
 BATCH_OBSERVATIONS = 2**20
 """Of a batch where no chunk memory is given."""
+
+FIRST_OBSERVATIONS = 2**18
+"""That are looked at to tell whether light curves have several bands."""
 
 BYTES_PER_OBSERVATION = 8 + 4 + 4
 """Of a decoded light curve: time float64, magnitude and its error float32."""
@@ -122,7 +125,33 @@ def read_batches(
             raise ValueError(f"row_groups: expected 0 to {parquet.num_row_groups - 1}, got {list(groups)}")
         for span, rows in reader.spans(groups, max_observations):
             for record in reader.batches(rows, span):
-                yield from split_batch(decode_lists(source, record), max_observations)
+                yield from split_batch(decode_lists(source, record, where), max_observations)
+
+
+def check_bands(survey: Survey) -> None:
+    """Refuse a survey whose light curves have several bands where none was chosen, by its first observations.
+
+    What comes later is looked at when it is read: see `choose`.
+
+    Raises
+    ------
+    InputError
+        They have.
+    """
+    source = survey.source
+    if source.columns.band is None or source.bands is not None:
+        return
+    for partition in survey.partitions:
+        groups = None if source.form == "long" else (0,)
+        try:
+            next(read_batches(source, partition, groups, FIRST_OBSERVATIONS), None)
+        except PartitionError as error:
+            if error.kind == "bands":
+                raise InputError(expected=error.expected, got=error.got, where=error.where, fix=error.fix) from None
+            continue  # the run will say what is wrong with it
+        except ValueError:
+            continue  # without any row group
+        return
 
 
 @contextmanager

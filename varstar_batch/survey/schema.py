@@ -11,13 +11,15 @@ import pyarrow as pa
 from pyarrow import types
 
 from varstar_batch.sky import HEALPIX_COLUMN
-from varstar_batch.survey.columns import SurveyConfig
+from varstar_batch.survey.columns import SurveyConfig, first_of
+from varstar_batch.survey.good import Good
 
 Form = Literal["nested", "lists", "structs", "long"]
 
 _SHOWN_COLUMNS = 12
 
-_ROLES = ("object_id", "period", "ra", "dec", "class_", "lightcurve", "time", "mag", "mag_err")
+_OBJECT_ROLES = ("object_id", "period", "ra", "dec", "class_", "lightcurve")
+_OBSERVED_ROLES = ("time", "mag", "mag_err", "band", "flux", "flux_err")
 
 
 class SchemaMismatchError(Exception):
@@ -37,7 +39,7 @@ class Columns:
     """
 
     object_id: str
-    period: str
+    period: str | None
     ra: str | None
     dec: str | None
     class_: str | None
@@ -46,6 +48,11 @@ class Columns:
     time: str
     mag: str
     mag_err: str | None
+    band: str | None = None
+    flags: tuple[str, ...] = ()
+    """Fields that say which observations are good."""
+    is_flux: bool = False
+    """Whether `mag` and `mag_err` are fluxes and their errors."""
 
     @property
     def scalars(self) -> tuple[str, ...]:
@@ -56,10 +63,11 @@ class Columns:
     @property
     def observed(self) -> tuple[str, ...]:
         """Names of the fields or columns with the observations' values."""
-        return tuple(name for name in (self.time, self.mag, self.mag_err) if name is not None)
+        names = (self.time, self.mag, self.mag_err, self.band, *self.flags)
+        return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
-def find_columns(schema: pa.Schema, config: SurveyConfig) -> tuple[Form, Columns]:
+def find_columns(schema: pa.Schema, chosen: SurveyConfig) -> tuple[Form, Columns]:
     """Find out which form a survey has and which of the columns that may be missing it has.
 
     Raises
@@ -67,11 +75,12 @@ def find_columns(schema: pa.Schema, config: SurveyConfig) -> tuple[Form, Columns
     SchemaMismatchError
         A column is missing, doubled or of a type that cannot be read.
     """
-    config = as_spelled(config, schema.names)
-    form = _find_form(schema, config)
+    form = _find_form(schema, as_spelled(chosen, schema.names))
     there = schema.names
+    config = as_spelled(chosen, there, _OBJECT_ROLES)
     inside = _observed(schema, form, config.lightcurve)
-    config = as_spelled(config, inside.names)
+    config = as_spelled(config, inside.names, _OBSERVED_ROLES)
+    is_flux = config.flux is not None and config.flux in inside.names and config.mag not in inside.names
     columns = Columns(
         object_id=config.object_id,
         period=config.period,
@@ -81,21 +90,34 @@ def find_columns(schema: pa.Schema, config: SurveyConfig) -> tuple[Form, Columns
         healpix=HEALPIX_COLUMN if HEALPIX_COLUMN in there else None,
         lightcurve=config.lightcurve if form in ("nested", "structs") else None,
         time=config.time,
-        mag=config.mag,
-        mag_err=find_mag_err(config, inside.names),
+        mag=config.flux if is_flux and config.flux else config.mag,
+        mag_err=config.flux_err if is_flux else find_mag_err(config, inside.names),
+        band=_band_column(inside, form, config.band, is_chosen="|" not in (chosen.band or "")),
+        flags=flags_of(config, inside.names),
+        is_flux=is_flux,
     )
     check_columns(schema, form, columns)
     return form, columns
 
 
-def as_spelled(config: SurveyConfig, there: Sequence[str]) -> SurveyConfig:
-    """Return column names as a survey spells them: where one is not there, the only one that differs in capitals."""
+def as_spelled(
+    config: SurveyConfig, there: Sequence[str], roles: Sequence[str] = (*_OBJECT_ROLES, *_OBSERVED_ROLES)
+) -> SurveyConfig:
+    """Return column names as a survey spells them: of a choice the first that is there, by all letters but capitals."""
     lower: dict[str, list[str]] = {}
     for name in there:
         lower.setdefault(name.casefold(), []).append(name)
-    named = {role: getattr(config, role) for role in _ROLES}
-    found = {role: lower.get(name.casefold(), []) for role, name in named.items() if name and name not in there}
-    return config.model_copy(update={role: names[0] for role, names in found.items() if len(names) == 1})
+
+    def spelled(name: str) -> str:
+        found = lower.get(name.casefold(), [])
+        return found[0] if name not in there and len(found) == 1 else name
+
+    named = {role: getattr(config, role) for role in roles}
+    return config.model_copy(
+        update={
+            role: first_of([spelled(one) for one in names.split("|")], there) for role, names in named.items() if names
+        }
+    )
 
 
 def check_columns(schema: pa.Schema, form: Form, columns: Columns) -> None:
@@ -107,7 +129,12 @@ def check_columns(schema: pa.Schema, form: Form, columns: Columns) -> None:
         A column is missing, doubled or of a type that cannot be read.
     """
     object_id_type(schema, columns.object_id)
-    scalars = {"period": columns.period, "ra": columns.ra, "dec": columns.dec, "class": columns.class_}
+    scalars: dict[str, str | None] = {
+        "period": columns.period,
+        "ra": columns.ra,
+        "dec": columns.dec,
+        "class": columns.class_,
+    }
     scalars[HEALPIX_COLUMN] = columns.healpix
     check_scalars(schema, {role: name for role, name in scalars.items() if name is not None})
     if columns.lightcurve is not None:
@@ -117,6 +144,15 @@ def check_columns(schema: pa.Schema, form: Form, columns: Columns) -> None:
         name = getattr(columns, role)
         if name is not None:
             check_observed(get_type(inside, role, name), role, name, listed=form in ("nested", "lists"))
+    for role, names in (("band", [columns.band] if columns.band else []), ("good", columns.flags)):
+        for name in names:
+            kind = get_type(inside, role, name)
+            if is_list(kind) != (form in ("nested", "lists")):
+                raise SchemaMismatchError(
+                    expected=f"one value of {name!r} for each observation",
+                    got=short_type(kind),
+                    fix=f"name another column ({role} = ...)",
+                )
 
 
 def object_id_type(schema: pa.Schema, name: str) -> str:
@@ -247,6 +283,38 @@ def find_mag_err(config: SurveyConfig, there: list[str]) -> str | None:
     error = missing_column("mag_err", name, there)
     error.fix += ", or mag_err = '' if there are no errors"
     raise error
+
+
+def flags_of(config: SurveyConfig, there: Sequence[str]) -> tuple[str, ...]:
+    """Return the fields that say which observations are good, those that are there.
+
+    Raises
+    ------
+    SchemaMismatchError
+        One that has to be there is not.
+    """
+    if config.good is None:
+        return ()
+    good = Good(config.good)
+    for name in good.needed:
+        if name not in there:
+            error = missing_column("good", name, there)
+            error.fix = f"correct good = {config.good!r}; flag({name}) is false where there is no such column"
+            raise error
+    return tuple(name for name in good.columns if name in there)
+
+
+def _band_column(inside: pa.Schema, form: Form, name: str | None, *, is_chosen: bool) -> str | None:
+    """Return the column of the observations' bands: one that nobody chose has to look like it, too."""
+    if name is None or is_chosen:
+        return name
+    kind = inside.field(name).type
+    listed = form in ("nested", "lists")
+    if is_list(kind) != listed:
+        return None  # of the object, not of its observations
+    value = kind.value_type if listed else kind
+    is_code = name in ("filterid", "fid") and bool(types.is_integer(value))
+    return name if is_code or _is_text(value) else None
 
 
 def _find_form(schema: pa.Schema, config: SurveyConfig) -> Form:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from varstar_batch.errors import PartitionError
 from varstar_batch.files.parquet import opened_parquet
-from varstar_batch.light_curves.fold import fold
-from varstar_batch.light_curves.rules import Preprocessing
+from varstar_batch.light_curves.rules import Limits, Preprocessing
 from varstar_batch.light_curves.status import STATUS_LABELS, DropReason
+from varstar_batch.survey.bands import FUSE
+from varstar_batch.survey.fold_batch import fold_batch
 from varstar_batch.survey.open import Partition, Survey
 from varstar_batch.survey.read import BATCH_OBSERVATIONS, SurveyBatch, read_batches
 
@@ -47,7 +49,9 @@ class Summary:
     classes: Counter[str] = field(default_factory=Counter)
     """Objects by class."""
     bands: Counter[str] = field(default_factory=Counter)
-    """Objects or observations by band."""
+    """Observations by band; objects, where only these have one."""
+    in_several_bands: int = 0
+    """Objects with observations in more than one band."""
     statuses: Counter[str] = field(default_factory=Counter)
     """Objects by what a run would say of them before the network."""
     dropped: Counter[str] = field(default_factory=Counter)
@@ -64,7 +68,8 @@ def summarise(survey: Survey, preprocessing: Preprocessing) -> Summary:
     OSError
         The storage failed.
     """
-    source = survey.source
+    # Whoever looks wants to know of all bands, and has not chosen yet.
+    source = replace(survey.source, bands=survey.source.bands or FUSE)
     summary = Summary(
         partitions=len(survey.partitions),
         layout=source.layout,
@@ -72,13 +77,13 @@ def summarise(survey: Survey, preprocessing: Preprocessing) -> Summary:
         object_id_type=source.object_id_type,
         time_system=source.time_system,
     )
-    counts, periods = [np.zeros(0, np.int64)], [np.zeros(0)]
+    counts, periods = [np.zeros(0, np.int32)], [np.zeros(0)]
     for partition in survey.partitions:
         try:
-            summary.bands.update(_bands(survey, partition))
+            if source.columns.band is None:
+                summary.bands.update(_bands_of_objects(survey, partition))
             for batch in read_batches(source, partition, None, BATCH_OBSERVATIONS):
-                _add(summary, batch, survey, preprocessing)
-                counts.append(batch.light_curves.n_obs)
+                counts.append(_add(summary, batch, source.limits, preprocessing))
                 periods.append(batch.period[np.isfinite(batch.period)])
         except PartitionError as error:
             summary.failures.append(str(error))
@@ -89,13 +94,12 @@ def summarise(survey: Survey, preprocessing: Preprocessing) -> Summary:
     return summary
 
 
-def _add(summary: Summary, batch: SurveyBatch, survey: Survey, preprocessing: Preprocessing) -> None:
-    limits = survey.source.limits
+def _add(summary: Summary, batch: SurveyBatch, limits: Limits, preprocessing: Preprocessing) -> npt.NDArray[np.int32]:
+    """Count a batch, and return the observations of each of its objects."""
     curves = batch.light_curves
     summary.objects += len(batch.period)
     used = slice(int(curves.offsets[0]), int(curves.offsets[-1]))
     time, mag = curves.time[used], curves.mag[used]
-    summary.observations += len(time)
     with np.errstate(invalid="ignore"):
         time = time[(time >= limits.time_min) & (time <= limits.time_max) & np.isfinite(time)]
         mag = mag[(mag > limits.mag_min) & (mag < limits.mag_max)]
@@ -105,25 +109,26 @@ def _add(summary: Summary, batch: SurveyBatch, survey: Survey, preprocessing: Pr
     there = [np.isfinite(batch.objects[axis].to_numpy()) for axis in ("ra", "dec")]
     summary.with_position += int((there[0] & there[1]).sum())
     summary.classes.update(_tally(batch.objects["class"], "none"))
-    folded = fold(curves, batch.period, preprocessing, limits)
+    if batch.by_band is not None:
+        summary.bands.update(batch.by_band.total())
+        summary.in_several_bands += int(((batch.by_band.table > 0).sum(axis=1) > 1).sum())
+    folded = fold_batch(batch, preprocessing, limits).of_objects()
     summary.statuses.update({STATUS_LABELS[k]: int(n) for k, n in enumerate(np.bincount(folded.status)) if n})
     summary.dropped.update(
         {DropReason(k).label: int(n) for k, n in enumerate(folded.dropped.sum(axis=0, dtype=np.int64)) if n}
     )
+    summary.observations += int(folded.n_obs.sum())
+    return folded.n_obs
 
 
-def _bands(survey: Survey, partition: Partition) -> Counter[str]:
-    """Count objects or observations by band, where the survey tells it."""
+def _bands_of_objects(survey: Survey, partition: Partition) -> Counter[str]:
+    """Count objects by band, where their table tells it."""
     counts: Counter[str] = Counter()
     with opened_parquet(survey.source.location / partition.key) as file:
         schema = file.schema_arrow
-        inside = schema.field("lightcurve").type if "lightcurve" in schema.names else None
         if "band" in schema.names and not pa.types.is_list(schema.field("band").type):
             for record in file.iter_batches(columns=["band"]):
                 counts.update(_tally(record.column(0), "unknown"))
-        elif inside is not None and pa.types.is_struct(inside) and "band" in inside.names:
-            for record in file.iter_batches(columns=["lightcurve.band"], batch_size=2**14):
-                counts.update(_tally(record.column(0).field("band").flatten(), "unknown"))
     return counts
 
 

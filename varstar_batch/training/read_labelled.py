@@ -17,6 +17,7 @@ from varstar_batch.files.parquet import opened_parquet
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.light_curves.rules import Limits, good_observations
+from varstar_batch.survey.bands import FUSE
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.decode import to_float64
 from varstar_batch.survey.open import Partition, Survey, open_survey
@@ -85,6 +86,14 @@ def read_labelled(
         open_survey(url, config) for url, config in zip(urls, configs or [SurveyConfig()] * len(urls), strict=True)
     ]
     names = survey_names(urls)
+    for survey, name in zip(surveys, names, strict=True):
+        if survey.source.bands == FUSE:
+            raise InputError(
+                expected="one band to learn from",
+                got=f"--bands {FUSE}, which combines answers",
+                where=name,
+                fix="name the band, as in --band r",
+            )
     try:
         labels = [
             _read_labels(number, survey, partition, selection.classes)
@@ -121,11 +130,12 @@ def _read_labels(number: int, survey: Survey, partition: Partition, known: tuple
     else:
         with opened_parquet(source.location / partition.key) as parquet:
             there = parquet.schema_arrow.names
-            wanted = [columns.period, *([columns.class_] if columns.class_ else [])]
+            wanted = [name for name in (columns.period, columns.class_) if name is not None]
             wanted += [name for name in DESCRIPTIONS if name in there and name not in wanted]
             for record in parquet.iter_batches(columns=wanted):
                 classes += record.column(columns.class_).to_pylist() if columns.class_ else [None] * len(record)
-                periods.append(to_float64(record.column(columns.period)))
+                none = np.full(len(record), np.nan)
+                periods.append(to_float64(record.column(columns.period)) if columns.period else none)
                 for name, values in texts.items():
                     found = record.column(name).to_pylist() if name in there else [None] * len(record)
                     values += ["" if value is None else str(value) for value in found]

@@ -10,7 +10,9 @@ from varstar_batch.light_curves.kernel.sort import Scratch
 from varstar_batch.light_curves.status import DropReason
 
 # Plain integers compile faster than enumerations.
-_TIME_NOT_FINITE, _TIME_IMPOSSIBLE, _MAG_NOT_FINITE, _MAG_SENTINEL, _MAG_ERR_INVALID, _OUTLIER = map(int, DropReason)
+_TIME_NOT_FINITE, _TIME_IMPOSSIBLE, _MAG_NOT_FINITE, _MAG_SENTINEL, _MAG_ERR_INVALID, _OUTLIER = map(
+    int, tuple(DropReason)[:6]
+)
 
 
 @inlined

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.archives.content import SENTINEL
+SENTINEL = 99.99
+"""Magnitude, and error, of what has none: cleaning drops it and counts it."""
 
 _POGSON = 2.5 / np.log(10.0)
 
