@@ -27,8 +27,9 @@ class Chosen:
     """Of the observations that go on."""
     bands: Bands | None
     """Theirs, where bands are to be folded each by itself."""
-    left_out: npt.NDArray[np.int32]
-    """Int32 (n, 2). Observations that are not good, and of those that are good the ones of other bands."""
+    left_out: npt.NDArray[np.int32] | None
+    """Int32 (n, 2). Observations that are not good, and of those that are good the ones of other bands; None: nothing
+    was left out."""
     by_band: BandCounts | None
     """The observations of each object, before anything was left out; None where nothing says a band."""
 
@@ -87,7 +88,7 @@ def choose(source: Source, light_curves: LightCurves, beside: Mapping[str, pa.Ar
             mag=light_curves.mag[kept],
             mag_err=None if light_curves.mag_err is None else light_curves.mag_err[kept],
         )
-    return Chosen(light_curves, bands if source.bands == FUSE else None, left_out, by_band)
+    return Chosen(light_curves, bands if source.bands == FUSE else None, left_out if left_out.any() else None, by_band)
 
 
 def _code(bands: Bands, name: str | None) -> int:

@@ -29,8 +29,9 @@ class SurveyBatch:
     """Of the same n objects."""
     period: npt.NDArray[np.float64]
     """Float64 array (n,). Days; NaN where missing. Zero, negative and infinite values are kept as they are."""
-    left_out: npt.NDArray[np.int32]
-    """Int32 (n, 2). Observations that are not among the light curves: not good, and good but of other bands."""
+    left_out: npt.NDArray[np.int32] | None = None
+    """Int32 (n, 2). Observations that are not among the light curves: not good, and good but of other bands; None where
+    all are."""
     bands: Bands | None = None
     """Of the observations, where each band is to be folded by itself."""
 
@@ -48,8 +49,9 @@ class SurveyBatch:
         offsets = self.light_curves.offsets
         bands = self.bands and self.bands.take(slice(offsets[start], offsets[stop]))
         light_curves = self.light_curves.slice(start, stop)
+        left_out = None if self.left_out is None else self.left_out[start:stop]
         by_band = self.by_band and self.by_band.slice(start, stop)
-        return SurveyBatch(objects, light_curves, self.period[start:stop], self.left_out[start:stop], bands, by_band)
+        return SurveyBatch(objects, light_curves, self.period[start:stop], left_out, bands, by_band)
 
 
 def decode_lists(source: Source, record: pa.RecordBatch, where: str) -> SurveyBatch:

@@ -29,7 +29,7 @@ def fold_batch(
         light_curves, objects = split(light_curves, batch.bands)
         period = np.repeat(period, np.diff(objects))
     folded = fold(light_curves, period, preprocessing, limits, features=features, n_threads=n_threads)
-    if batch.left_out.any():
+    if batch.left_out is not None:
         first = np.arange(len(folded)) if objects is None else objects[:-1]
         total = batch.left_out.sum(axis=1, dtype=np.int32)
         folded.n_obs[first] += total
