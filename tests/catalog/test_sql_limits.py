@@ -16,6 +16,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
+from tests.makers import s3_server
 from tests.makers.catalogs import RunSpec, in_slices, run_name, sky_rows, write_run
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.catalog.sql import SPILL_AGE, SPILL_PREFIX, spill_folder
@@ -227,6 +228,24 @@ def test_a_query_has_nothing_of_the_environment(reader: CatalogReader, monkeypat
         environment = child.environ()
     assert not {name for name in environment if name.startswith("AWS")}
     assert "HOME" not in environment
+
+
+def test_a_catalog_on_an_object_store_is_read_without_a_credential(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child asks this process for its bytes: it has no credential, and of the store exactly the run's files."""
+    with s3_server.moto_server() as server, s3_server.bucket_of("sql", server, monkeypatch) as store:
+        write_run(f"{store}/catalog", run_name(1), RunSpec(partitions=in_slices(ROWS)))
+        reader = open_catalog(f"{store}/catalog")
+        found = reader.query("SELECT * FROM catalog ORDER BY object_id")
+        assert found.num_rows == ROWS.num_rows
+        assert found.column_names == reader.schema.names
+        assert found["prob_RR"].equals(ROWS.sort_by("object_id")["prob_RR"])
+        for url in (f"{store}/catalog/runs/{run_name(1)}/run.json", f"{store}/other.parquet"):
+            with pytest.raises(InputError, match="nothing but the catalog"):
+                reader.query(f"SELECT * FROM read_text('{url}')")
+        with reader.open_query("SELECT * FROM catalog, range(1000000000)") as answer:
+            next(iter(answer))
+            (child,) = [each for each in psutil.Process().children() if "sql_child" in " ".join(each.cmdline())]
+            assert not {name for name in child.environ() if name.startswith("AWS")}
 
 
 def asking(root: Path, temporary: Path) -> Iterator[subprocess.Popen[str]]:

@@ -57,6 +57,26 @@ def test_a_local_cluster_listens_on_loopback_only(dashboard: bool) -> None:
         assert "127.0.0.1" in listening(os.getpid())
 
 
+def test_nobody_else_on_this_machine_joins_a_local_cluster() -> None:
+    """Without the run's own certificates, which are in no file: neither in the clear nor with others of one's own."""
+    from distributed import Client
+    from distributed.security import Security
+
+    with open_client(1, None) as client:
+        assert client is not None
+        addresses = [client.scheduler.address, *client.scheduler_info()["workers"]]
+        assert len(addresses) == 2
+        for address in addresses:
+            assert address.startswith("tls://")
+            for theirs, place in ((None, address.replace("tls://", "tcp://")), (Security.temporary(), address)):
+                with (
+                    pytest.raises((OSError, TypeError)),
+                    Client(place, security=theirs, timeout=3, set_as_default=False),
+                ):
+                    pass
+        assert client.submit(sum, (1, 2)).result() == 3
+
+
 @pytest.mark.parametrize("address", ["tcp://192.0.2.7:8786", "192.0.2.7:8786", "tcp://scheduler.example:8786"])
 def test_a_scheduler_elsewhere_without_tls_is_refused(address: str) -> None:
     with pytest.raises(InputError, match="without TLS"), open_client(None, address):

@@ -218,8 +218,9 @@ def _local(workers: int, memory: int | None, security: Security | None, dashboar
     import dask
     from distributed import Client, LocalCluster
 
-    # Loopback only: whoever reaches a Dask scheduler can run code on it. One thread each: the kernels and the engine
-    # hold a core for long, and processes survive each other.
+    # Loopback, and certificates that only this run has, in memory: other users of this machine could run code on a
+    # scheduler in the clear. One thread each: the kernels and the engine hold a core for long, and processes survive
+    # each other.
     settings = {
         "distributed.worker.multiprocessing-method": METHOD,
         # Set in this process for good, while the workers have it from what they are forked from.
@@ -241,7 +242,7 @@ def _local(workers: int, memory: int | None, security: Security | None, dashboar
                 memory_limit="auto" if memory is None else memory,
                 # As it is now: what workers are forked from may be older.
                 env=dict(os.environ),
-                security=security,
+                security=security or _temporary_security(),
                 # A port of its own choice, also for the little that is served without a dashboard: 8787 may be taken.
                 dashboard_address="127.0.0.1:0",
                 scheduler_kwargs={"dashboard": dashboard},
@@ -256,6 +257,12 @@ def _local(workers: int, memory: int | None, security: Security | None, dashboar
             ) from None
         with cluster, Client(cluster, set_as_default=False) as client:
             yield client
+
+
+def _temporary_security() -> Security:
+    from distributed.security import Security
+
+    return Security.temporary()
 
 
 @contextmanager
