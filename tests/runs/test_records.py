@@ -40,6 +40,7 @@ def records(number: int, draw: random.Random) -> list[ChunkRecord]:
             classes={draw.choice(["RR", "ECL"]): 3},
             dropped={"outlier": 4},
             labels={},
+            left_out={},
             seconds={"read": 0.5, "write": 0.25},
             started=1.5e9,
             sha256="a" * 64 if chunk == chunks - 1 else "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.status import STATUS_LABELS
 from varstar_batch.model.classify import Classification
 from varstar_batch.sky import HEALPIX_COLUMN, cells_of
+from varstar_batch.survey.labels import LabelReader
 from varstar_batch.survey.read import SurveyBatch
 
 ROW_GROUP_ROWS = 32_768
@@ -32,7 +34,7 @@ def write_options(rows: int) -> dict[str, Any]:
     bloom = {"ndv": min(max(rows, 1), ROW_GROUP_ROWS), "fpp": BLOOM_FALSE_POSITIVES}
     return {
         "compression": "zstd",
-        "use_dictionary": ["status", "class", "second_class", "model_version", "run_id"],
+        "use_dictionary": ["status", "class", "label", "label_class", "second_class", "model_version", "run_id"],
         "write_page_index": True,
         "write_page_checksum": True,
         "bloom_filter_options": {"object_id": bloom},
@@ -61,6 +63,8 @@ _MEANINGS = {
     "amplitude": ColumnMeaning("mag", "src.var.amplitude", "Faintest less brightest used observation"),
     "status": ColumnMeaning("", "meta.code.status", "ok, or why the object was not classified"),
     "class": ColumnMeaning("", "meta.code.class;src.var", "Most probable class"),
+    "label": ColumnMeaning("", "meta.code.class;src.var", "Label of the object, as the survey writes it"),
+    "label_class": ColumnMeaning("", "meta.code.class;src.var", "Class that the label means, null where it names none"),
     "class_prob": ColumnMeaning("", "stat.probability", "Probability of that class"),
     "second_class": ColumnMeaning("", "meta.code.class;src.var", "Second most probable class"),
     "margin": ColumnMeaning("", "stat.probability", "Probability of the first class less that of the second"),
@@ -103,6 +107,8 @@ def catalog_schema(object_id: pa.DataType, classes: tuple[str, ...], *, healpix:
         ("status", pa.string()),
         *((f"prob_{name}", pa.float32()) for name in classes),
         ("class", pa.string()),
+        ("label", pa.string()),
+        ("label_class", pa.string()),
         ("class_prob", pa.float32()),
         ("second_class", pa.string()),
         ("margin", pa.float32()),
@@ -114,14 +120,8 @@ def catalog_schema(object_id: pa.DataType, classes: tuple[str, ...], *, healpix:
     schema = pa.schema([pa.field(name, kind, metadata=_field_metadata(name)) for name, kind in columns])
     # Eight characters at least, since astropy writes a null of a text column as "None".
     longest = max(8, *(len(name) for name in classes))
-    lengths = {
-        "class": longest,
-        "second_class": longest,
-        "status": 32,
-        "model_version": 128,
-        "run_id": 32,
-        "n_obs_by_band": 96,
-    }
+    lengths = dict.fromkeys(("class", "label_class", "second_class"), longest)
+    lengths |= {"label": 64, "status": 32, "model_version": 128, "run_id": 32, "n_obs_by_band": 96}
     vo = voparquet_metadata(schema, table="catalog", description="Class probabilities of variable stars")
     return schema.with_metadata(vo | string_lengths(lengths))
 
@@ -148,6 +148,8 @@ class Provenance:
     classes: tuple[str, ...]
     model_version: str
     run_id: str
+    labels: Mapping[str, str]
+    """Meanings of labels, see `LabelReader`."""
 
 
 def catalog_rows(batch: SurveyBatch, folded: Folded, result: Classification, provenance: Provenance) -> pa.Table:
@@ -168,7 +170,8 @@ def catalog_rows(batch: SurveyBatch, folded: Folded, result: Classification, pro
     healpix = HEALPIX_COLUMN in objects.column_names
     schema = catalog_schema(objects.schema.field("object_id").type, provenance.classes, healpix=healpix)
     rows = objects.num_rows
-    labels = pa.array(provenance.classes, pa.string())
+    names = pa.array(provenance.classes, pa.string())
+    label_codes = LabelReader(provenance.classes, provenance.labels).codes(objects["class"])
     columns: dict[str, pa.Array | pa.ChunkedArray] = {
         name: objects[name] for name in ("object_id", "ra", "dec", "period")
     }
@@ -180,8 +183,10 @@ def catalog_rows(batch: SurveyBatch, folded: Folded, result: Classification, pro
         "n_used": pa.array(folded.n_used),
         "amplitude": _nullable(folded.amplitude),
         "status": pa.array(STATUS_LABELS, pa.string()).take(pa.array(result.status)),
-        "class": labels.take(_codes(result.class_code)),
-        "second_class": labels.take(_codes(result.second_code)),
+        "class": names.take(_codes(result.class_code)),
+        "second_class": names.take(_codes(result.second_code)),
+        "label": objects["class"].cast(pa.string()),
+        "label_class": names.take(_codes(label_codes)),
         "class_prob": _nullable(result.class_prob),
         "margin": _nullable(result.margin),
         "entropy": _nullable(result.entropy),

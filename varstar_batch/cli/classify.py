@@ -10,7 +10,6 @@ import typer
 
 from varstar_batch.api import ClassifyRequest, classify_survey
 from varstar_batch.cli.console import (
-    agreement,
     note,
     print_counts,
     print_fields,
@@ -20,6 +19,7 @@ from varstar_batch.cli.console import (
     warning_line,
 )
 from varstar_batch.cli.options import JsonOption, takes
+from varstar_batch.cli.output import print_labels
 from varstar_batch.errors import ExitCode
 from varstar_batch.progress import Advance, progress
 from varstar_batch.runs.plan import RunPlan
@@ -84,8 +84,7 @@ def print_record(record: dict[str, Any], prepared: Prepared) -> None:
     say(
         f"{record['rows']:,} light curves in, {record['rows']:,} rows out; {rate:,.0f} light curves/s ({seconds:.1f} s)"
     )
-    if record["labels"]:
-        say(agreement(record["labels"]))
+    print_labels(record)
     if record["failed_partitions"]:
         warning_line(
             f"{record['failed_partitions']} partitions failed: see {prepared.context.run / 'failures.parquet'}"

@@ -135,13 +135,3 @@ def _cell(value: object, exact: bool) -> str:
     if exact or not isinstance(value, int):
         return visible(str(value), one_line=True)
     return ("yes" if value else "no") if isinstance(value, bool) else f"{value:,}"
-
-
-def agreement(labels: dict[str, int]) -> str:
-    """Return a line about how often the class agrees with the survey's own label."""
-    # The label is the survey's and may have any letter in it.
-    pairs = [(key.rpartition(">"), count) for key, count in labels.items()]
-    classified = sum(count for (_, _, found), count in pairs if found)
-    right = sum(count for (label, _, found), count in pairs if label == found)
-    share = f"{right / classified:.1%}" if classified else "none"
-    return f"Agreement with the survey's own classes: {share} of {classified:,} classified objects"

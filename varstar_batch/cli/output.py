@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from varstar_batch.cli.console import note, print_table, say, visible
+from varstar_batch.cli.console import note, print_table, say, visible, warning_line
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import locate, writable
+from varstar_batch.survey.labels import LabelReader, agreement
 
 
 class OutputFormat(StrEnum):
@@ -203,3 +204,19 @@ class _Unclosed:
 
     def flush(self) -> None:
         self._sink.flush()
+
+
+def print_labels(record: dict[str, Any]) -> None:
+    """Print how often the class is the one that the survey's label means, and which labels were left out of that."""
+    if record["labels"]:
+        right, classified = agreement(record["labels"])
+        share = f"{right / classified:.1%}" if classified else "none"
+        say(f"Agreement with the survey's own classes: {share} of {classified:,} classified objects")
+    reader = LabelReader(record["model"]["classes"], record["configuration"].get("labels", {}))
+    print_left_out(reader.left_out(record["labels_left_out"]))
+
+
+def print_left_out(lines: dict[str, str]) -> None:
+    """Print what `LabelReader.left_out` says of labels that name no class."""
+    for why, line in lines.items():
+        (warning_line if why == "unknown" else say)(line)

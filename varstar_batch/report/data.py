@@ -35,7 +35,7 @@ STARS = 3
 """Of each class and kind whose light curves are shown."""
 
 CHANGES = 15
-"""Most objects that changed, listed."""
+"""Most objects that changed, listed; and as many whose label means another class."""
 
 
 Ask = Callable[[str], Answer]
@@ -80,6 +80,8 @@ class ReportData:
     """Against the run that was published before."""
     changes: list[dict[str, Any]] = field(default_factory=list)
     """The surest of the objects that changed."""
+    disagreements: list[dict[str, Any]] = field(default_factory=list)
+    """The surest of the objects whose label means another class than was found."""
     failures: list[dict[str, Any]] = field(default_factory=list)
     bundle: Bundle | None = None
 
@@ -100,6 +102,7 @@ def gather(reader: CatalogReader, survey_url: str | None = None) -> ReportData:
         histograms = _histograms(ask, classes)
         points = _period_amplitude(ask, reader)
         stars = _stars(ask)
+        disagreements = _disagreements(ask, reader)
     bundle = _bundle(reader)
     curves, note = _light_curves(reader, stars, bundle, survey_url or reader.record["survey"])
     previous, changes = _changes(reader)
@@ -118,6 +121,7 @@ def gather(reader: CatalogReader, survey_url: str | None = None) -> ReportData:
         light_curves_note=note,
         previous=previous,
         changes=changes,
+        disagreements=disagreements,
         failures=read_table(reader.run / "failures.parquet").to_pylist(),
         bundle=bundle,
     )
@@ -182,6 +186,17 @@ def _stars(ask: Ask) -> list[Star]:
         for kind in ("surest", "doubtful")
         for star in row[kind]
     ]
+
+
+def _disagreements(ask: Ask, reader: CatalogReader) -> list[dict[str, Any]]:
+    if "label_class" not in reader.schema.names:  # a run of a version that did not write it
+        return []
+    found = ask(
+        f"""SELECT object_id, label, "class", class_prob::DOUBLE AS class_prob, period FROM catalog
+        WHERE label_class <> "class" ORDER BY class_prob DESC, object_id LIMIT {CHANGES}"""
+    )
+    rows: list[dict[str, Any]] = found.table().to_pylist()
+    return rows
 
 
 def _light_curves(

@@ -20,6 +20,7 @@ from varstar_batch.report.charts import (
     sky_map,
 )
 from varstar_batch.report.data import ReportData, Star
+from varstar_batch.survey.labels import LabelReader, agreement
 
 SECTIONS = (
     ("counts", "Counts"),
@@ -107,21 +108,28 @@ def _counts(data: ReportData, colours: dict[str, str]) -> str:
 
 def _labels(data: ReportData) -> str:
     """Return the survey's own labels against the classes found, where it has any."""
-    matrix: dict[tuple[str, str], int] = {}
-    for pair, count in data.record["labels"].items():
-        label, _, found = pair.rpartition(">")
-        if found:
-            matrix[label, found] = matrix.get((label, found), 0) + count
+    record = data.record
+    reader = LabelReader(data.classes, record["configuration"].get("labels", {}))
+    left_out = reader.left_out(record.get("labels_left_out", {})).values()
+    notes = "".join(_note(escape(line)) for line in left_out)
+    pairs = [(pair.rpartition(">"), count) for pair, count in record["labels"].items()]
+    matrix = {(label, found): count for (label, _, found), count in pairs if found}
     if not matrix:
-        return ""
+        return _card(notes, "The survey’s own labels") if notes else ""
     labels = [*data.classes, *sorted({label for label, _ in matrix} - set(data.classes))]
-    total = sum(matrix.values())
-    right = sum(count for (label, found), count in matrix.items() if label == found)
+    right, total = agreement(record["labels"])
     note = _note(
-        f"{right / total:.1%} of {total:,} classified objects that have a label. Each row is a label, each column a "
-        "class found."
+        f"{right / total:.1%} of {total:,} classified objects whose label names a class. Each row is the class that a "
+        "label means, each column a class found."
     )
-    return _card(note + matrix_table(matrix, labels, "label \\ class"), "Against the survey’s own labels")
+    card = _card(note + matrix_table(matrix, labels, "label \\ class") + notes, "Against the survey’s own labels")
+    surest = [
+        (str(row["object_id"]), row["label"], row["class"], f"{row['class_prob']:.3f}", f"{row['period']:.6g}")
+        for row in data.disagreements
+    ]
+    listed = _table(surest, ("object_id", "label", "class", "p", "period [d]"), numbers=(3, 4))
+    how = _note("<code>SELECT * FROM catalog WHERE label_class &lt;&gt; class</code> gives all of them.")
+    return card + (_card(listed + how, f"The {len(surest)} surest that disagree") if surest else "")
 
 
 def _sky(data: ReportData, colours: dict[str, str]) -> str:

@@ -47,6 +47,9 @@ from varstar_batch.survey.fold_batch import fold_batch
 from varstar_batch.survey.open import Source
 from varstar_batch.survey.read import SurveyBatch, batch_observations, read_batches
 
+MOST_LABELS = 200
+"""Different labels without a class that a chunk's record names: a column of free texts has one for each object."""
+
 _PROC_STATUS = Path("/proc/self/status")
 
 
@@ -147,6 +150,7 @@ class Tally:
     observations: int = 0
     dropped: np.ndarray = field(default_factory=lambda: np.zeros(len(DropReason), np.int64))
     labels: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     folder: str = field(default_factory=this_worker)
     classifier: str = ""
@@ -165,12 +169,14 @@ class Tally:
         self.observations += int(folded.n_obs.sum())
         self.dropped += folded.dropped.sum(axis=0)
 
-    def count_labels(self, labels: pa.ChunkedArray, classes: pa.ChunkedArray) -> None:
-        """Count objects by the survey's label and the class found."""
+    def count_labels(self, rows: pa.Table) -> None:
+        """Count catalog rows by the class that the survey's label means and the class found; what means none apart."""
+        means = pc.is_valid(rows["label_class"])
         pairs = pc.binary_join_element_wise(
-            labels.cast(pa.string()), classes, ">", null_handling="replace", null_replacement=""
+            rows["label_class"], rows["class"], ">", null_handling="replace", null_replacement=""
         )
-        self.labels.update(_counts(pairs.filter(pc.is_valid(labels))))
+        self.labels.update(_counts(pairs.filter(means)))
+        self.left_out.update(_counts(rows["label"].filter(pc.invert(means))))
 
 
 def folded_batches(context: RunContext, chunk: Chunk, tally: Tally) -> Iterator[tuple[SurveyBatch, Folded]]:
@@ -192,11 +198,15 @@ def batch_rows(
 ) -> pa.Table:
     """Return the catalog rows of a classified batch."""
     contract = load_bundle(context).contract
-    provenance = Provenance(classes=contract.classes, model_version=contract.model_version, run_id=context.run_id)
+    provenance = Provenance(
+        classes=contract.classes,
+        model_version=contract.model_version,
+        run_id=context.run_id,
+        labels=context.config.labels,
+    )
     with tally.timed("write"):
         rows = catalog_rows(batch, folded.of_objects(), result, provenance)
-    if "class" in batch.objects.column_names:
-        tally.count_labels(batch.objects["class"], rows["class"])
+    tally.count_labels(rows)
     return rows
 
 
@@ -283,6 +293,7 @@ def _record(context: RunContext, chunk: Chunk, table: pa.Table, tally: Tally) ->
         classes=_counts(table["class"]),
         dropped={reason.name.lower(): int(tally.dropped[reason]) for reason in DropReason},
         labels=dict(tally.labels),
+        left_out=dict(tally.left_out.most_common(MOST_LABELS)),
         seconds=dict(tally.seconds),
         started=tally.started,
         sha256="",

@@ -32,6 +32,9 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     survey: SurveyConfig = Field(default_factory=SurveyConfig, description="How the survey names its columns")
+    labels: dict[str, str] = Field(
+        default={}, description="Classes that labels of the survey mean, for example EW = 'ECL'; '' leaves one out"
+    )
     preprocessing: dict[str, Any] = Field(default={}, description="What the bundle must agree with, for example sigma")
     engine: EngineName = Field(default="auto", description="Inference engine; auto is OpenVINO on CPUs")
     precision: Precision = Field(default="float32", description="Arithmetic of the CNN")
@@ -46,7 +49,7 @@ class RunConfig(BaseModel):
 
     def result_settings(self) -> dict[str, Any]:
         """Return the settings that the result depends on, JSON-ready."""
-        return self.model_dump(mode="json", by_alias=True, include={"survey", "engine", "precision"})
+        return self.model_dump(mode="json", by_alias=True, include={"survey", "labels", "engine", "precision"})
 
     def check_preprocessing(self, contract: BundleContract) -> None:
         """Refuse a bundle whose preprocessing differs from what the configuration states.

@@ -16,6 +16,7 @@ from varstar_batch._version import __version__
 from varstar_batch.errors import InputError, differences
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.runs.config import RunConfig
+from varstar_batch.survey.labels import LabelReader
 from varstar_batch.survey.open import Partition, Survey
 from varstar_batch.survey.read import BYTES_PER_CURVE, BYTES_PER_OBSERVATION, COPIES, PartitionShape
 
@@ -110,7 +111,7 @@ def make_plan(survey: Survey, bundle: Bundle, config: RunConfig) -> RunPlan:
     RefusedError
         The configuration states a preprocessing that is not the bundle's.
     InputError
-        The survey has no partition.
+        The survey has no partition, or a label means no class of the bundle.
     """
     if not survey.partitions:
         raise InputError(
@@ -118,6 +119,7 @@ def make_plan(survey: Survey, bundle: Bundle, config: RunConfig) -> RunPlan:
         )
     config.check_preprocessing(bundle.contract)
     contract = bundle.contract
+    LabelReader(contract.classes, config.labels)
     model = {
         "name": contract.name,
         "version": contract.model_version,

@@ -46,6 +46,7 @@ TASKS_SCHEMA = pa.schema(
         ("classes", COUNTS),
         ("dropped", COUNTS),
         ("labels", COUNTS),
+        ("left_out", COUNTS),
         ("seconds", pa.map_(pa.string(), pa.float64())),
         ("started", pa.float64()),
         ("sha256", pa.string()),
@@ -82,8 +83,9 @@ class ChunkRecord:
     classes: dict[str, int]
     dropped: dict[str, int]
     labels: dict[str, int]
-    """Objects by status and by class, observations by reason of their removal, and objects by "label>class" where the
-    survey has labels."""
+    left_out: dict[str, int]
+    """Objects by status and by class, observations by reason of their removal, objects by "class of the survey's
+    label>class found", and objects by labels that name no class."""
     seconds: dict[str, float]
     """By stage: read, fold, classify, write."""
     started: float

@@ -209,6 +209,7 @@ def summary(prepared: Prepared, executed: Executed) -> dict[str, Any]:
         "classes": counts(tasks, "classes"),
         "dropped": counts(tasks, "dropped"),
         "labels": counts(tasks, "labels"),
+        "labels_left_out": counts(tasks, "left_out"),
         "seconds": round(executed.seconds, 3),
         "light_curves_per_second": round(executed.classified_now / executed.seconds, 1) if executed.seconds else 0.0,
         "worker_seconds": {name: round(seconds.get(name, 0.0), 3) for name in STAGES},
