@@ -20,7 +20,7 @@ from varstar_batch.requests import ClusterOptions
 from varstar_batch.runs.config import PlanRequest
 from varstar_batch.runs.execute import InProcess, Runner
 from varstar_batch.runs.plan import RunPlan
-from varstar_batch.runs.prepare import Prepared, find_published, plan_run, prepare
+from varstar_batch.runs.prepare import RELEASE, HeldError, Prepared, find_published, plan_run, prepare
 from varstar_batch.runs.stages import RunObserver, execute_run, publish, verify
 from varstar_batch.survey.open import Failure, open_survey
 
@@ -76,11 +76,26 @@ class ClassifiedSurvey:
     prepared: Prepared
     """The run; `up_to_date` where the published one was the same already."""
     failures: tuple[Failure, ...] = ()
-    """Partitions that are not in the catalog, by key."""
+    """Partitions that failed, by key."""
+
+    def held(self) -> HeldError | None:
+        """Return the error that says why the run was not published, or None where it was."""
+        reasons = self.record.get("held")
+        if not reasons:
+            return None
+        catalog, run_id = self.prepared.catalog, self.prepared.run_id
+        return HeldError(
+            expected="a run that passes its gate",
+            got=f"run {run_id}, which is held and not published: " + "; ".join(reasons),
+            where=str(catalog),
+            fix=RELEASE.format(catalog=catalog, run_id=run_id),
+        )
 
 
 def classify_survey(request: ClassifyRequest, observer: RunObserver | None = None) -> ClassifiedSurvey:
     """Classify every light curve of a survey into a published catalog, one row for every object.
+
+    A run that does not pass its gate is complete but not published: `ClassifiedSurvey.held` says why.
 
     What is finished is read from storage: the same request again goes on where a run was cut off.
 
@@ -147,7 +162,7 @@ def _prepare(request: ClassifyRequest, plan: RunPlan, bundle: Bundle, observer: 
         if prepared.up_to_date and request.mode == "full":
             prepared = prepare(plan, bundle, request.catalog, fresh=True)
     except RefusedError as error:
-        if not request.abandon_unfinished:
+        if not request.abandon_unfinished or isinstance(error, HeldError):
             raise
         observer.warn(f"beginning a new run: {error}")
         prepared = prepare(plan, bundle, request.catalog, fresh=True, incremental=incremental)

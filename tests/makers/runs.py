@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from varstar_batch.api import ClassifyRequest, classify_survey
 from varstar_batch.catalog.root import open_catalog_root
-from varstar_batch.runs.config import RunConfig
+from varstar_batch.runs.config import GateConfig, RunConfig
 from varstar_batch.runs.prepare import Prepared, plan_run, prepare
 from varstar_batch.runs.stages import RunObserver
 
@@ -32,6 +32,10 @@ class Hooks(RunObserver):
 
     def partition(self, result: object) -> None:
         self.on_partition(result)
+
+
+OPEN_GATE = GateConfig(max_changed=1, max_gone=1, max_unclassified_growth=1)
+"""For tests in which stars change as no survey's stars do."""
 
 
 def run(

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.makers.failures import fail_calls
-from tests.makers.runs import Hooks, read_rows, run, start, without_run
+from tests.makers.runs import OPEN_GATE, Hooks, read_rows, run, start, without_run
 from tests.makers.surveys import simulated_table, write_partition, write_survey
 from varstar_batch.catalog.compare import open_comparison
 from varstar_batch.catalog.reader import open_catalog
@@ -51,7 +51,7 @@ def test_only_what_changed_is_classified_and_the_rest_keeps_its_run(tmp_path: Pa
     write_partition(survey / "part-00001.parquet", simulated_table(30, 30, seed=8))  # changed
     (survey / "part-00002.parquet").unlink()  # vanished
     write_partition(survey / "part-00009.parquet", simulated_table(900, 25))  # new
-    record, second = run(survey, catalog, incremental=True)
+    record, second = run(survey, catalog, config=RunConfig(gate=OPEN_GATE), incremental=True)
     assert (record["carried_partitions"], record["classified_partitions"], record["rows"]) == (2, 2, 115)
     assert record["rows"] == sum(record["status"].values())
     rows = read_rows(catalog)
@@ -68,7 +68,7 @@ def test_verification_and_comparison_accept_carried_rows(tmp_path: Path) -> None
     survey, catalog = write_survey(tmp_path / "survey", (30, 30)), tmp_path / "catalog"
     _, first = run(survey, catalog)
     write_partition(survey / "part-00001.parquet", simulated_table(30, 30, seed=8))
-    run(survey, catalog, incremental=True)
+    run(survey, catalog, config=RunConfig(gate=OPEN_GATE), incremental=True)
     reader = open_catalog(str(catalog))
     assert verify_catalog(reader) == []
     with open_comparison(reader.at(first.run_id), reader) as comparison:

@@ -17,6 +17,7 @@ import pytest
 from tests.makers.runs import Hooks, read_rows, run, without_run
 from tests.makers.surveys import simulated_table, write_partition, write_survey
 from varstar_batch.catalog.checks import VerificationError
+from varstar_batch.catalog.reader import open_catalog
 from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.light_curves.classes import CLASSES
@@ -238,11 +239,12 @@ def test_the_output_must_be_a_catalog_or_nothing(survey: Path, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_survey_of_no_objects_gives_an_empty_catalog(tmp_path: Path) -> None:
+def test_a_survey_of_no_objects_gives_an_empty_run_that_is_held(tmp_path: Path) -> None:
     write_partition(tmp_path / "survey" / "a.parquet", simulated_table(0, 0))
-    record, _ = run(tmp_path / "survey", tmp_path / "catalog")
+    record, prepared = run(tmp_path / "survey", tmp_path / "catalog")
     assert record["rows"] == 0
-    assert read_rows(tmp_path / "catalog").num_rows == 0
+    assert record["held"] == ["0 of 0 objects were classified, at least 1"]
+    assert open_catalog(str(tmp_path / "catalog"), prepared.run_id).to_arrow().num_rows == 0
 
 
 def test_verification_misses_nothing_that_is_gone(survey: Path, tmp_path: Path) -> None:

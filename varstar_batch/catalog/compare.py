@@ -14,7 +14,7 @@ import pyarrow as pa
 from varstar_batch.catalog.reader import CatalogReader
 from varstar_batch.catalog.root import output_key
 from varstar_batch.catalog.sql import BATCH_ROWS, open_duckdb, quoted, scan
-from varstar_batch.errors import InputError, differences
+from varstar_batch.errors import InputError, differences, one_line
 from varstar_batch.files.parquet import read_table
 
 KINDS = ("class", "status", "appeared", "vanished")
@@ -127,7 +127,7 @@ def open_comparison(a: CatalogReader, b: CatalogReader) -> Iterator[Comparison]:
     Raises
     ------
     InputError
-        It is the same run twice, or the two name their objects in different types.
+        It is the same run twice, the two name their objects in different types, or files of one are lost or damaged.
     """
     if a.run_id == b.run_id:
         raise InputError(
@@ -147,10 +147,18 @@ def open_comparison(a: CatalogReader, b: CatalogReader) -> Iterator[Comparison]:
     carried = _carried(a, b)
     same = {entry["partition"] for entry in carried}
     with open_duckdb() as connection:
-        for name, reader, other in (("a", a, b), ("b", b, a)):
-            _side(connection, name, reader, other, same)
-        connection.execute(f"CREATE VIEW pairs AS {_pairs(a, b)}")
-        yield Comparison(connection, a, b, carried)
+        try:
+            for name, reader, other in (("a", a, b), ("b", b, a)):
+                _side(connection, name, reader, other, same)
+            connection.execute(f"CREATE VIEW pairs AS {_pairs(a, b)}")
+            yield Comparison(connection, a, b, carried)
+        except duckdb.Error as error:
+            raise InputError(
+                expected=f"the files of the runs {a.run_id} and {b.run_id}",
+                got=one_line(error),
+                where=str(a.catalog),
+                fix="`varstar verify CATALOG --run RUN` says what is damaged",
+            ) from None
 
 
 def settings_difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from varstar_batch.catalog.tables import RUN_RECORD
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.files.location import write_once
 
-State = Literal["current", "published", "unfinished"]
+State = Literal["current", "published", "held", "unfinished"]
 
 
 @dataclass(frozen=True)
@@ -21,19 +22,20 @@ class Run:
 
     run_id: str
     state: State
-    """{"current", "published", "unfinished"}. ``unfinished`` is a run that was never published: still going on, cut
-    off, or refused."""
+    """``held``: complete, but its gate was not passed. ``unfinished``: still going on, cut off, or refused."""
     published: str
     """When the catalog's pointer first named it, ISO 8601; empty if it never did."""
     record: dict[str, Any]
     """The content of ``run.json``; of an unfinished run, that of ``plan.json``; may be empty."""
+    why: str = ""
+    """Of a held run: what stopped it, number against limit. Of a released one: who released it, and why."""
 
 
 def list_runs(catalog: Catalog) -> list[Run]:
     """Return the runs that are there, oldest first; those that were pruned are gone."""
     current = catalog.current().run_id
-    times = {pointer.run_id: pointer.time for pointer in reversed(catalog.history())}
-    return [_run(catalog, run_id, current, times) for run_id in catalog.run_ids()]
+    first = {pointer.run_id: pointer for pointer in reversed(catalog.history())}
+    return [_run(catalog, run_id, current, first) for run_id in catalog.run_ids()]
 
 
 def published_runs(catalog: Catalog) -> list[str]:
@@ -42,14 +44,16 @@ def published_runs(catalog: Catalog) -> list[str]:
     return [run_id for run_id in dict.fromkeys(pointer.run_id for pointer in catalog.history()) if run_id in there]
 
 
-def resolve_run(catalog: Catalog, name: str | None) -> str:
-    """Return the identifier of the published run that `name` means.
+def resolve_run(catalog: Catalog, name: str | None, *, held: bool = True) -> str:
+    """Return the identifier of the run that `name` means.
 
     Parameters
     ----------
     catalog : Catalog
     name : str or None
         An identifier or its unambiguous beginning; ``current`` or None; ``previous``, the last one published before.
+    held : bool
+        Whether an identifier may be that of a run that is held, too.
 
     Raises
     ------
@@ -57,30 +61,74 @@ def resolve_run(catalog: Catalog, name: str | None) -> str:
         There is no such run, several begin so, or nothing was published yet.
     """
     current = catalog.current().run_id
-    if not current:
-        raise InputError(
-            expected="a catalog with a published run",
-            got="none yet",
-            where=str(catalog),
-            fix="finish one with `varstar classify SURVEY CATALOG`",
-        )
+    runs = published_runs(catalog)
+    waiting = catalog.held_runs() if held else []
+    if name in {None, "current", "previous"} and not current:
+        fix = "finish one with `varstar classify SURVEY CATALOG`"
+        if waiting := catalog.held_runs():
+            fix = f"run {waiting[-1]} is held: `varstar runs {catalog}` says why, `varstar publish` releases it"
+        raise InputError(expected="a catalog with a published run", got="none yet", where=str(catalog), fix=fix)
     if name in {None, "current"}:
         return current
-    runs = published_runs(catalog)
-    if name == "previous":
-        found = [run for run in runs if run != current][-1:]
-    else:
-        found = [name] if name in runs else [run for run in runs if run.startswith(str(name))]
+    earlier = [run for run in runs if run != current]
+    found = earlier[-1:] if name == "previous" else named(str(name), [*runs, *waiting])
     if len(found) != 1:
-        close = difflib.get_close_matches(str(name), runs, n=1, cutoff=0.3)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise InputError(
-            expected="a published run",
-            got=f"{name!r}, which {len(found)} runs begin with" if found else f"{name!r}, which is none of them",
+        raise _no_such_run(catalog, str(name), found, [*runs, *waiting], "a published run")
+    return found[0]
+
+
+def named(name: str, runs: list[str]) -> list[str]:
+    """Return the runs that `name` may mean: the one that is called so, or those that begin so."""
+    return [name] if name in runs else [run for run in runs if run.startswith(name)]
+
+
+def _no_such_run(catalog: Catalog, name: str, found: list[str], runs: list[str], expected: str) -> InputError:
+    close = difflib.get_close_matches(name, runs, n=1, cutoff=0.3)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return InputError(
+        expected=expected,
+        got=f"{name!r}, which {len(found)} runs begin with" if found else f"{name!r}, which is none of them",
+        where=str(catalog),
+        fix=f"{hint}`varstar runs {catalog}` lists them",
+    )
+
+
+def release_held(catalog: Catalog, name: str, *, because: str, by: str) -> Pointer:
+    """Make a held run the current one, and keep who said so and why.
+
+    Whoever calls this has looked at the run and verified it. It is one atomic step.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    name : str
+        Its identifier, or the unambiguous beginning of it.
+    because, by : str
+        Why, in a person's words, and who that is.
+
+    Raises
+    ------
+    InputError
+        There is no such run that is held, or no reason is given.
+    RefusedError
+        It was published already, or it is cut off, or somebody published meanwhile.
+    """
+    if not because.strip():
+        raise InputError(expected="a reason", got="none", where="--because", fix="say why the run may be published")
+    held = catalog.held_runs()
+    found = named(name, held)
+    if len(found) != 1:
+        others = named(name, [run for run in catalog.run_ids() if run not in held])
+        if found or len(others) != 1:
+            raise _no_such_run(catalog, name, found, held, "a run that is held")
+        was = others[0] in published_runs(catalog)
+        raise RefusedError(
+            expected="a run that is held",
+            got=f"{others[0]}, which {'was published' if was else 'is not finished'}",
             where=str(catalog),
-            fix=f"{hint}`varstar runs {catalog}` lists them",
+            fix="`varstar rollback` goes back to it" if was else "give its `varstar classify` again: it resumes",
         )
-    return str(found[0])
+    return catalog.publish(found[0], based_on=catalog.current().number, because=because.strip(), by=by)
 
 
 def rollback(catalog: Catalog, name: str) -> Pointer:
@@ -93,7 +141,7 @@ def rollback(catalog: Catalog, name: str) -> Pointer:
     RefusedError
         It is the current one already, files of it are lost, or somebody published meanwhile.
     """
-    run_id = resolve_run(catalog, name)
+    run_id = resolve_run(catalog, name, held=False)
     pointer = catalog.current()
     if run_id == pointer.run_id:
         raise RefusedError(
@@ -160,10 +208,14 @@ def prune(catalog: Catalog, run_ids: list[str]) -> None:
         catalog.work(run_id).remove()
 
 
-def _run(catalog: Catalog, run_id: str, current: str, times: dict[str, str]) -> Run:
-    if run_id in times:
+def _run(catalog: Catalog, run_id: str, current: str, first: Mapping[str, Pointer]) -> Run:
+    pointer = first.get(run_id)
+    why = "" if pointer is not None else "; ".join(catalog.gate(run_id)["held"])
+    if pointer is not None:
         state: State = "current" if run_id == current else "published"
-        record = catalog.read_json(run_id, RUN_RECORD)
+        if pointer.because:
+            why = f"released by {pointer.by}: {pointer.because}"
     else:
-        state, record = "unfinished", catalog.read_json(run_id, "plan.json")
-    return Run(run_id, state, times.get(run_id, ""), record or {})
+        state = "held" if why else "unfinished"
+    record = catalog.read_json(run_id, "plan.json" if state == "unfinished" else RUN_RECORD)
+    return Run(run_id, state, "" if pointer is None else pointer.time, record or {}, why)

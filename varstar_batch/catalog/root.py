@@ -3,6 +3,7 @@
     CATALOG/
       varstar-catalog.json        what this folder is
       current/00000007.json       the pointer: the highest number counts; each is created once, exclusively
+      gates/RUN_ID.json           what the gate of a complete run found, and so why a held one is not current
       runs/RUN_ID/plan.json       what the run is about, written first
       runs/RUN_ID/model/          the bundle that classified it
       runs/RUN_ID/dataset/...     one Parquet file for each partition of the survey, mirrored
@@ -24,12 +25,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from varstar_batch.errors import InputError, RefusedError, one_line
-from varstar_batch.files.location import Location, check_reachable, locate, writable
+from varstar_batch.files.location import Location, check_reachable, locate, writable, write_json
 
 MARKER = "varstar-catalog.json"
 FORMAT_VERSION = 1
@@ -45,6 +47,10 @@ class Pointer:
     number: int
     run_id: str
     time: str
+    because: str = ""
+    """Why a person released the run, which its gate had held; empty for one that passed."""
+    by: str = ""
+    """Who that was."""
 
 
 NO_POINTER = Pointer(0, "", "")
@@ -86,7 +92,21 @@ class Catalog:
         numbers = self._numbers()
         return self._pointer(numbers[-1]) if numbers else NO_POINTER
 
-    def publish(self, run_id: str, *, based_on: int) -> Pointer:
+    def gate(self, run_id: str) -> dict[str, Any]:
+        """Return what the gate of a finished run found: ``gate``, each check; ``held``, why it is held; ``limits``."""
+        return self._read_json(f"gates/{run_id}.json") or {"gate": [], "held": [], "limits": {}}
+
+    def write_gate(self, run_id: str, found: Mapping[str, Any]) -> None:
+        """Keep what the gate of a finished run found; where ``held`` is not empty, that holds the run."""
+        write_json(self.root / f"gates/{run_id}.json", found)
+
+    def held_runs(self) -> list[str]:
+        """Return the runs that are held, oldest first; one that was released is not."""
+        published = {pointer.run_id for pointer in self.history()}
+        measured = {name.removesuffix(".json") for name in (self.root / "gates").children()} - published
+        return [run_id for run_id in self.run_ids() if run_id in measured and self.gate(run_id)["held"]]
+
+    def publish(self, run_id: str, *, based_on: int, because: str = "", by: str = "") -> Pointer:
         """Make a run the current one, in one atomic step.
 
         Parameters
@@ -95,6 +115,8 @@ class Catalog:
             A run that is complete and verified.
         based_on : int
             Number of the pointer that the run began from.
+        because, by : str
+            Of a run that was held: why it is released, and who does it.
 
         Raises
         ------
@@ -102,10 +124,11 @@ class Catalog:
             Somebody else moved the pointer meanwhile, or has begun to remove the run.
         """
         self._check_kept(run_id)
-        pointer = Pointer(based_on + 1, run_id, datetime.now(UTC).isoformat(timespec="seconds"))
+        pointer = Pointer(based_on + 1, run_id, datetime.now(UTC).isoformat(timespec="seconds"), because, by)
         target = self.root / f"current/{pointer.number:08d}.json"
         try:
-            target.create(json.dumps({"run_id": run_id, "time": pointer.time}).encode())
+            content = {name: value for name, value in asdict(pointer).items() if value and name != "number"}
+            target.create(json.dumps(content).encode())
         except FileExistsError:
             raise RefusedError(
                 expected=f"the catalog as it was when the run began (pointer {based_on})",
@@ -133,7 +156,10 @@ class Catalog:
 
     def read_json(self, run_id: str, name: str) -> dict[str, Any] | None:
         """Return a JSON file of a run, or None where there is none. Raises InputError where it is damaged."""
-        file = self.run(run_id) / name
+        return self._read_json(f"runs/{run_id}/{name}")
+
+    def _read_json(self, key: str) -> dict[str, Any] | None:
+        file = self.root / key
         try:
             content = json.loads(file.read_bytes())
         except FileNotFoundError:
@@ -149,7 +175,7 @@ class Catalog:
 
     def _pointer(self, number: int) -> Pointer:
         content = json.loads((self.root / f"current/{number:08d}.json").read_bytes())
-        return Pointer(number, content["run_id"], content["time"])
+        return Pointer(number, **content)
 
 
 def _damaged(file: Location, got: str) -> InputError:

@@ -23,12 +23,12 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Reclassify the variable stars of whole sky surveys: Parquet light curves in, a published catalog out.",
-    epilog="Exit codes: 0 done, 1 done with failed partitions, 2 bad usage or input, 3 refused.",
+    epilog="Exit codes: 0 done, 1 done with failed partitions, 2 bad usage or input, 3 refused or held.",
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(surveys.simulate, surveys.fold, surveys.inspect, surveys.plot, ingest.ingest),
     *(models.train, models.evaluate, classify.classify, demo.demo, estimate.estimate),
-    *(runs.runs, runs.rollback, runs.prune, runs.verify, runs.report),
+    *(runs.runs, runs.publish, runs.rollback, runs.prune, runs.verify, runs.report),
     *(queries.query, queries.cone, queries.show, queries.diff),
     *(site.serve, site.deploy, site.doctor, site.release),
 )

@@ -26,7 +26,7 @@ from varstar_batch.runs.plan import RunPlan
 from varstar_batch.runs.prepare import Prepared, expected_objects, plan_run
 from varstar_batch.runs.stages import RunObserver
 
-SETTINGS = ("engine", "precision", "chunk_memory", "max_failed_fraction", "lost_gpus")
+SETTINGS = ("engine", "precision", "chunk_memory", "max_failed_fraction", "lost_gpus", "replace_survey")
 """Of the configuration, what has an option of its own."""
 
 
@@ -57,6 +57,8 @@ def classify(
         say(f"{prepared.catalog} is up to date: run {prepared.run_id} (--fresh classifies again)")
     else:
         print_record(record, prepared)
+    if error := classified.held():
+        raise error
     if record["failed_partitions"]:
         raise typer.Exit(ExitCode.FAILURES)
 
@@ -89,7 +91,8 @@ def print_record(record: dict[str, Any], prepared: Prepared) -> None:
         warning_line(
             f"{record['failed_partitions']} partitions failed: see {prepared.context.run / 'failures.parquet'}"
         )
-    say(f"Published run {prepared.run_id} in {prepared.catalog}")
+    if not record.get("held"):
+        say(f"Published run {prepared.run_id} in {prepared.catalog}")
 
 
 def _print_plan(plan: RunPlan, as_json: bool) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from varstar_batch.catalog import history
+from varstar_batch.catalog.checks import VerificationError
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.catalog.verify import verify_catalog
@@ -38,8 +42,34 @@ def runs(
         return
     columns = ("run", "state", "published", "objects", "classified", "failed partitions", "model", "light curves/s")
     print_table(str(root), columns, [_run_row(entry) for entry in found], exact=True)
+    for entry in found:
+        if entry.why:
+            say(f"{entry.run_id} {'is held: ' if entry.state == 'held' else 'was '}{entry.why}")
     if detail:
         _print_detail(open_catalog(catalog, run))
+
+
+def publish(
+    catalog: CatalogArgument,
+    run: Annotated[str, typer.Argument(help="Run that is held: its identifier, or its beginning.")],
+    because: Annotated[str, typer.Option(help="Why it may be published; kept with your name.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Make a held RUN the current one of CATALOG: it did not pass its gate, and a person knows better."""
+    root = open_catalog_root(catalog)
+    held = history.named(run, root.held_runs())
+    if len(held) == 1 and (findings := verify_catalog(CatalogReader(root, held[0]))):
+        raise VerificationError(
+            expected="the run as it was held",
+            got=f"{len(findings)} findings, the first: {findings[0].file}: {findings[0].message}",
+            where=f"{root} (run {held[0]})",
+            fix="it stays held; classify again with --fresh",
+        )
+    pointer = history.release_held(root, run, because=because, by=_who())
+    if as_json:
+        print_json(asdict(pointer))
+    else:
+        say(f"{root} is at run {pointer.run_id}, released by {pointer.by}: {pointer.because}")
 
 
 def rollback(
@@ -96,6 +126,14 @@ def verify(
         say(f"{reader}: {len(reader):,} objects in {len(reader.files):,} files, all as published")
     if findings:
         raise typer.Exit(ExitCode.FAILURES)
+
+
+def _who() -> str:
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        name = f"uid {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"
 
 
 def _run_row(run: history.Run) -> tuple[object, ...]:

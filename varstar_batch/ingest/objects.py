@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from varstar_batch.archives.input_tables import cast_column, list_files, read_whole, refused
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
-from varstar_batch.ingest.input_tables import cast_column, list_files, read_whole, refused
 from varstar_batch.sky import HEALPIX_COLUMN, cells_of, match_positions
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.schema import SchemaMismatchError, as_spelled, check_scalars, object_id_type

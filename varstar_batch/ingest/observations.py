@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
+from varstar_batch.archives.input_tables import cast_column, list_files, opened
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
-from varstar_batch.ingest.input_tables import cast_column, list_files, opened
 from varstar_batch.ingest.object_lookup import Positions
 from varstar_batch.ingest.plan import IntArray
 from varstar_batch.survey.columns import SurveyConfig

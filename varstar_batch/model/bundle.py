@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -185,7 +186,8 @@ def parse_bundle(contract_json: bytes, keras_file: bytes, card: str, *, where: s
     Raises
     ------
     InputError
-        If it is no bundle or a damaged one: not JSON, missing or mistyped keys, wrong hash, unreadable network.
+        If it is no bundle or a damaged one: not JSON, missing or mistyped keys, wrong hash, unreadable network,
+        weights that are not finite.
     RefusedError
         If it is a sound bundle that does not fit this code: format version, classes, preprocessing, features, layers.
     """
@@ -210,8 +212,24 @@ def parse_bundle(contract_json: bytes, keras_file: bytes, card: str, *, where: s
             where=where,
             fix="copy the bundle again: the file is damaged or was replaced",
         )
-    _check_fit(contract, read_network(keras_file, where=where), where)
+    network = read_network(keras_file, where=where)
+    _check_finite(network, where)
+    _check_fit(contract, network, where)
     return Bundle(contract=contract, keras_file=keras_file, card=card)
+
+
+def _check_finite(network: Network, where: str) -> None:
+    """Refuse weights that are no numbers: whatever they touch has no probabilities, or wrong ones."""
+    for layer in network.layers:
+        for name, array in layer.arrays.items():
+            bad = array.size - np.count_nonzero(np.isfinite(array))
+            if bad:
+                raise InputError(
+                    expected="weights that are finite numbers",
+                    got=f"{bad:,} of {array.size:,} that are NaN or infinite in {layer.name}/{name}",
+                    where=where,
+                    fix="train it again: the training diverged, or the file was made by something else",
+                )
 
 
 def _check_fit(contract: BundleContract, network: Network, where: str) -> None:

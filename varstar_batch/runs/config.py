@@ -22,6 +22,40 @@ from varstar_batch.requests import Bytes, Request
 from varstar_batch.survey.columns import PRESETS, SurveyConfig
 
 
+class GateConfig(BaseModel):
+    """What a complete run must be like to become current; else it is held until a person releases it.
+
+    Shares are from 0 to 1; a run is held where one is beyond its limit. What compares with the current run is passed by
+    the first run of a catalog. A run that classified nothing is held whatever stands here.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_changed: float = Field(
+        default=0.1, ge=0, le=1, description="Share of the objects classified in both runs whose class changed"
+    )
+    max_gone: float = Field(
+        default=0.1, ge=0, le=1, description="Share of the current run's objects that the survey does not have any more"
+    )
+    max_unclassified: float = Field(default=0.8, ge=0, le=1, description="Share of objects that were not classified")
+    max_unclassified_growth: float = Field(
+        default=0.1, ge=0, le=1, description="By how much that share may be above the current run's"
+    )
+    unfamiliar_score: float = Field(default=0.99, ge=0, le=1, description="ood_score above which one is unfamiliar")
+    max_unfamiliar: float = Field(
+        default=0.5, ge=0, le=1, description="Share of the classified objects that are unfamiliar"
+    )
+    max_failed: float = Field(default=0.5, ge=0, le=1, description="Share of partitions that failed")
+    anchors: str | None = Field(
+        default=None,
+        description="Table of objects whose class is known for sure (Parquet, CSV, FITS, ECSV, VOTable; columns "
+        "object_id and class)",
+    )
+    min_anchor_accuracy: float = Field(
+        default=0.8, ge=0, le=1, description="Share of the anchors in the catalog that must be classified right"
+    )
+
+
 class RunConfig(BaseModel):
     """Everything about a run that a person may choose and that its result may depend on.
 
@@ -46,6 +80,10 @@ class RunConfig(BaseModel):
         default="cpu", description="When the last GPU worker is gone: classify on CPU workers, or wait for another"
     )
     lost_gpus_seconds: float = Field(default=30.0, ge=0, description="How long it has to be gone for that")
+    replace_survey: bool = Field(
+        default=False, description="The survey is meant to be another one than the catalog's: nothing is compared"
+    )
+    gate: GateConfig = Field(default_factory=GateConfig, description="What a run must be like to be published")
 
     def result_settings(self) -> dict[str, Any]:
         """Return the settings that the result depends on, JSON-ready."""
@@ -197,9 +235,9 @@ def _first_problem(error: ValidationError, where: str) -> InputError:
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        model: type[BaseModel] = (
-            SurveyConfig if problem["loc"][0] == "survey" and len(problem["loc"]) > 1 else RunConfig
-        )
+        sections: dict[Any, type[BaseModel]] = {"survey": SurveyConfig, "gate": GateConfig}
+        first, *rest = problem["loc"]
+        model = sections.get(first, RunConfig) if rest else RunConfig
         names = [field.alias or name for name, field in model.model_fields.items()]
         return _unknown_key(key, names, where)
     return InputError(

@@ -30,6 +30,7 @@ from varstar_batch.model.bundle_files import read_bundle, write_bundle
 from varstar_batch.runs.chunks import RunContext, this_worker
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.execute import steadfast
+from varstar_batch.runs.gate import limits_of, read_anchors
 from varstar_batch.runs.plan import RunPlan, difference, make_plan
 from varstar_batch.survey.open import Partition, Survey, open_survey
 from varstar_batch.survey.read import PartitionShape, check_bands, partition_shape
@@ -39,6 +40,17 @@ FOOTERS = 1_000
 
 CLAIM = "claim.json"
 """File of a run's folder that is created exclusively: of two runs begun in the same second each gets its own."""
+
+
+RELEASE = (
+    "look at it (varstar report {catalog} --run {run_id}); mend the cause, or release it with: "
+    "varstar publish {catalog} {run_id} --because TEXT"
+)
+"""What to do with a held run."""
+
+
+class HeldError(RefusedError):
+    """A run is complete but is not published: its gate was not passed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +102,8 @@ def plan_run(survey_url: str, model_url: str | None, config: RunConfig) -> tuple
         The survey, the bundle or the configuration does not fit.
     """
     bundle = read_bundle(model_url)
+    if config.gate.anchors is not None:
+        read_anchors(config.gate.anchors)
     survey = open_survey(survey_url, config.survey)
     check_bands(survey)
     return make_plan(survey, bundle, config), bundle
@@ -166,6 +180,8 @@ def prepare(
         The place holds something else or cannot be written.
     RefusedError
         A run of another fingerprint was cut off here, and `fresh` was not given.
+    HeldError
+        The same run is complete, but it is held, by the same limits.
     """
     catalog = check_catalog_root(catalog_url)
     based_on = catalog.current()
@@ -271,6 +287,7 @@ def _find_published(plan: RunPlan, bundle: Bundle, catalog: Catalog) -> Prepared
 def _find_unfinished(catalog: Catalog, plan: RunPlan) -> str | None:
     """Return the newest run that was cut off and is the same as `plan`; refuse to leave another newest one behind."""
     published = {pointer.run_id for pointer in catalog.history()}
+    held = set(catalog.held_runs())
     newest_published = max(published, default="")
     unlike: tuple[str, dict[str, Any]] | None = None
     for run_id in reversed(catalog.run_ids()):
@@ -280,8 +297,10 @@ def _find_unfinished(catalog: Catalog, plan: RunPlan) -> str | None:
         if theirs is None:
             continue  # cut off before it was a run
         if theirs["fingerprint"] == plan.fingerprint:
+            if run_id in held:
+                _check_held(catalog, run_id, plan.config)
             return run_id
-        if run_id > newest_published:
+        if run_id > newest_published and run_id not in held:
             unlike = unlike or (run_id, theirs)
     if unlike is None:
         return None
@@ -294,3 +313,16 @@ def _find_unfinished(catalog: Catalog, plan: RunPlan) -> str | None:
         where=str(catalog),
         fix="start it with the same survey, model and configuration, or give --fresh to begin a new run",
     )
+
+
+def _check_held(catalog: Catalog, run_id: str, config: RunConfig) -> None:
+    """Refuse to go into a held run again unless somebody changed its gate: then it is measured anew."""
+    found = catalog.gate(run_id)
+    if found["limits"] == limits_of(config):
+        raise HeldError(
+            expected="a run that passes its gate",
+            got=f"run {run_id} of the same survey, model and configuration, which is held: "
+            + "; ".join(found["held"]),
+            where=str(catalog),
+            fix=RELEASE.format(catalog=catalog, run_id=run_id) + "; --fresh classifies again",
+        )

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from varstar_batch.catalog.checks import VerificationError, verify_run_files
 from varstar_batch.catalog.finish import finish_run_files, load_ahead
+from varstar_batch.catalog.reader import CatalogReader
 from varstar_batch.catalog.root import output_key
 from varstar_batch.catalog.tables import ACCOUNT, FAILURES_SCHEMA, PARTITIONS_SCHEMA, RUN_RECORD
 from varstar_batch.errors import RefusedError
@@ -25,6 +26,7 @@ from varstar_batch.files.location import Location, json_bytes, write_once
 from varstar_batch.files.object_store import storage_errors
 from varstar_batch.files.parquet import read_table, write_table
 from varstar_batch.runs.execute import PartitionResult, Runner, StorageLostError, execute, steadfast
+from varstar_batch.runs.gate import audit, limits_of
 from varstar_batch.runs.prepare import Prepared
 from varstar_batch.runs.records import STAGES, SYSTEMIC, Ledger, by_partition, counts, rows_by_partition, total
 from varstar_batch.survey.open import Failure
@@ -158,7 +160,9 @@ def verify(prepared: Prepared, executed: Executed) -> None:
 
 @steadfast
 def publish(prepared: Prepared, executed: Executed) -> dict[str, Any]:
-    """Write the run's tables and record, move the catalog's pointer to it, and return the record.
+    """Write the run's tables and record, move the catalog's pointer to it if it passes its gate, and return the record.
+
+    A run that does not pass is held: it stays on storage, complete, and ``held`` of what is returned says why.
 
     Of several processes that finish the same run, at once or one after the other, the first account of it stands, and
     what all of them write is made from it: each file is created once and never written again.
@@ -177,13 +181,34 @@ def publish(prepared: Prepared, executed: Executed) -> dict[str, Any]:
     write_once(run / RUN_RECORD, json_bytes(record))
     finish_run_files(run, prepared.plan.survey, record)
     prepared.context.work.remove()
+    if prepared.catalog.current().run_id == prepared.run_id:
+        return record | prepared.catalog.gate(prepared.run_id)  # by another process, or the answer was lost
+    found = _audit(prepared)
+    prepared.catalog.write_gate(prepared.run_id, found)
+    if not found["held"]:
+        _move_pointer(prepared)
+    return record | found
+
+
+def _move_pointer(prepared: Prepared) -> None:
     try:
         prepared.catalog.publish(prepared.run_id, based_on=prepared.based_on.number)
     except RefusedError:
         # The answer to an earlier try was lost, or another process resumed the same run and was first.
         if prepared.catalog.current().run_id != prepared.run_id:
             raise
-    return record
+
+
+def _audit(prepared: Prepared) -> dict[str, Any]:
+    """Measure the run against its gate, and return what is kept of that: the checks, and why it is held if it is."""
+    catalog, before = prepared.catalog, prepared.based_on.run_id
+    current = CatalogReader(catalog, before) if before in catalog.run_ids() else None
+    checks = audit(CatalogReader(catalog, prepared.run_id), current, prepared.plan.config)
+    return {
+        "gate": [asdict(check) for check in checks],
+        "held": [check.text for check in checks if not check.passed],
+        "limits": limits_of(prepared.plan.config),
+    }
 
 
 def summary(prepared: Prepared, executed: Executed) -> dict[str, Any]:
