@@ -321,8 +321,7 @@ def _check_held(catalog: Catalog, run_id: str, config: RunConfig) -> None:
     if found["limits"] == limits_of(config):
         raise HeldError(
             expected="a run that passes its gate",
-            got=f"run {run_id} of the same survey, model and configuration, which is held: "
-            + "; ".join(found["held"]),
+            got=f"run {run_id} of the same survey, model and configuration, which is held: " + "; ".join(found["held"]),
             where=str(catalog),
             fix=RELEASE.format(catalog=catalog, run_id=run_id) + "; --fresh classifies again",
         )
