@@ -91,6 +91,12 @@ def _rebuild(cls: type[VarstarError], state: dict[str, str]) -> VarstarError:
     return error
 
 
+class NothingMatchedError(VarstarError):
+    """Everything could be read, and none of it belongs together: exit code 1."""
+
+    exit_code = ExitCode.FAILURES
+
+
 class WorkersLostError(VarstarError):
     """Those who did the work are gone. What they have done stays: the same command goes on from there."""
 

@@ -162,7 +162,7 @@ def test_a_star_without_a_catalog_s_magnitude_has_a_light_curve(value: Any) -> N
     _, found = read_file(header_with(kepler("TESS"), TESSMAG=value), "x.fits", ALL)
     rows = found.observations
     np.testing.assert_allclose(rows["mag"].to_numpy(), np.array(MAGS) - np.median(MAGS), atol=2e-6)
-    assert found.notes == {"no TESSMAG: magnitudes are relative, 0 at the median": 5}
+    assert found.notes == {"no catalog magnitude: magnitudes are relative, 0 at the median": 5}
 
 
 @pytest.mark.parametrize("values", [{"RA_OBJ": None}, {"DEC_OBJ": "unknown"}, {"RA_OBJ": "", "DEC_OBJ": None}])
@@ -182,7 +182,7 @@ def test_stars_without_a_name_are_called_as_their_files(tmp_path: Path) -> None:
             == name
         )
     with pytest.raises(UnreadableFileError, match="BJDREFI"):
-        read_file(header_with(kepler("TESS"), BJDREFI=None), "x.fits", ALL)
+        read_file(header_with(kepler("TESS"), BJDREFI=None, TUNIT1="d"), "x.fits", ALL)
 
 
 def empties(kind: str) -> tuple[pa.Table, str]:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.makers.ingest_tables import MJD, expected_rows, make_objects, make_observations, rows_of, run
 from tests.makers.survey_files import write
+from varstar_batch.errors import NothingMatchedError
 from varstar_batch.ingest import observations as ingest_observations
 from varstar_batch.ingest import plan as ingest_plan
 from varstar_batch.ingest.from_tables import REPORT, count_observations, ingest
@@ -39,13 +40,15 @@ def test_real_surveys_need_no_option(shared_data: Path, tmp_path: Path, name: st
     objects, observations, time_system = SURVEYS[name]
     source = shared_data / name
     seen: list[int] = []
-    report = ingest(source / "observations.parquet", source / "objects.parquet", tmp_path / name, progress=seen.append)
+    tables = source / "observations.parquet", source / "objects.parquet"
+    report = ingest(*tables, tmp_path / name, IngestOptions(duplicates="keep"), seen.append)
     assert asdict(report) == {
         "objects": objects,
         "objects_written": objects,
         "objects_without_observations": 0,
         "observations": observations,
         "observations_written": observations,
+        "duplicates": 0,
         "orphans": 0,
         "orphan_ids": (),
         "partitions": 1,
@@ -94,6 +97,10 @@ def test_any_order_any_cut(
     options = IngestOptions(time_system="MJD", partitions=partitions)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ingest_observations, "BATCH_ROWS", 17)
+        if ids and min(ids) >= 10:
+            with pytest.raises(NothingMatchedError):
+                run(tmp_path_factory.mktemp("ingest"), observations, objects, options, row_group)
+            return
         report, survey = run(tmp_path_factory.mktemp("ingest"), observations, objects, options, row_group)
     assert rows_of(survey) == expected_rows(observations, objects)
     counts = {f"s{i}": ids.count(i) for i in range(13)}
@@ -101,7 +108,7 @@ def test_any_order_any_cut(
     assert report.objects_without_observations == sum(counts[f"s{i}"] == 0 for i in order)
     assert report.observations == len(ids)
     assert report.orphans == sum(counts[f"s{i}"] for i in (10, 11, 12))
-    assert report.observations_written == report.observations - report.orphans
+    assert report.observations_written == report.observations - report.orphans - report.duplicates
     assert set(report.orphan_ids) == {f"s{i}" for i in (10, 11, 12) if counts[f"s{i}"]}
     assert report.partitions == len(survey.partitions) <= (partitions or 1)
     assert json.loads((survey.source.location / REPORT).read_bytes())["orphans"] == report.orphans

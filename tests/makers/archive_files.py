@@ -83,11 +83,82 @@ ASAS3 = b"""#ndata= 5
  8001.51020  29.999 29.999 29.999 29.999 29.999 9.999 9.999 9.999 9.999 9.999 D 12347
  8002.51020  14.9  14.814  14.8  14.7  14.6  0.2 0.385 0.1 0.1 0.1  A 12348
 """
+EROS2 = b"""# EROS-2 lm0627m14174
+# HJD-2450000 magR errR magB errB
+ 8000.47009 14.839 0.117 15.1 0.1
+ 8000.47137 14.760 0.090 99.999 9.999
+ 8001.51020 99.999 9.999 15.2 0.1
+ 8002.51020 14.814 0.385 15.3 0.1
+"""
+# In no archive's form.
+PLAIN_TABLE = b"time,mag,mag_err\n2458000.47009,14.839,0.117\n2458000.47137,14.760,0.090\n2458002.51020,14.814,0.385\n"
 
 
 def error_of(mag_err: float, flux: float) -> float:
     """Return the error of the flux that makes this error of the magnitude."""
     return float(mag_err * flux * np.log(10) / 2.5)
+
+
+def atlas() -> bytes:
+    """Fluxes in microjansky: one negative in o, whose magnitude ATLAS writes as negative, one in c, one flagged."""
+    head = "###MJD m dm uJy duJy F err chi/N RA Dec x y maj min phi apfit mag5sig Sky Obs"
+    flux = [10 ** (-0.4 * (mag - 23.9)) for mag in MAGS]
+    rows = [(t, f, error_of(e, f), "o", 0) for t, f, e in zip(HJD, flux, ERRORS, strict=True)]
+    rows += [(2458003.0, -22.0, 9.0, "o", 0), (2458004.0, 500.0, 9.0, "c", 0), (2458005.0, 700.0, 9.0, "o", 1)]
+    lines = (
+        f"{t - 2400000.5:.9f} {-18.3 if f < 0 else 15.0} 0.1 {f!r} {e!r}  {band} {err} 1.1 187.25 -2.5"
+        " 1 1 2.5 2.3 -33 -0.4 14.729 20.5 01a58000o0001o"
+        for t, f, e, band, err in rows
+    )
+    return "\n".join([head, *lines]).encode()
+
+
+def macho() -> bytes:
+    """Lines of a star in red and blue, with 39 fields; -99 is no measurement."""
+    rows = [*zip(HJD, MAGS, ERRORS, strict=True), (2458003.0, -99.0, 9.999)]
+    band = ";1.0;1;0.1;1.0;0;0;1;1;1;500;3.1;1;0"
+    return "".join(
+        f";1;3444;614;{t - 2400000.5:.9f};{i};W;300;1.2;{m};{e}{band};15.5;0.1{band}\n"
+        for i, (t, m, e) in enumerate(rows)
+    ).encode()
+
+
+def tess_by_others(kind: str) -> bytes:
+    """A light curve of TESS as QLP, eleanor, lightkurve or astropy's TimeSeries write it."""
+    from astropy.io import fits
+
+    flux = 10 ** (-0.4 * (np.array([*MAGS, 12.0]) - np.median(MAGS)))
+    error = [*(error_of(e, f) for e, f in zip(ERRORS, flux, strict=False)), 1.0]
+    names = {
+        "tess-qlp": ("SAP_FLUX", "DET_FLUX_ERR"),
+        "tess-eleanor": ("CORR_FLUX", "FLUX_ERR"),
+        "lightkurve": ("FLUX", "FLUX_ERR"),
+    }[kind]
+    columns = [
+        fits.Column(
+            "TIME",
+            "D",
+            unit="btjd" if kind == "lightkurve" else "BJD - 2457000, days",
+            array=np.array([*HJD, 2458003.0]) - 2457000,
+        ),
+        fits.Column(names[0], "E", array=flux),
+        fits.Column(names[1], "E", array=error),
+        fits.Column("QUALITY", "J", array=[0, 0, 0, 4096]),
+        fits.Column("RAW_FLUX" if kind == "tess-eleanor" else "KSPSAP_FLUX", "E", array=flux),
+    ]
+    table = fits.BinTableHDU.from_columns(columns, name="LIGHTCURVE")
+    primary = fits.PrimaryHDU()
+    primary.header["TELESCOP"] = "TESS"
+    primary.header.update(
+        {"TIC_ID": 5, "TMAG": float(np.median(MAGS))}
+        if kind == "tess-eleanor"
+        else {"OBJECT": "TIC 5", "TESSMAG": float(np.median(MAGS))}
+    )
+    if kind == "tess-qlp":
+        table.header.update({"BJDREFI": 2457000, "BJDREFF": 0.0})
+    sink = io.BytesIO()
+    fits.HDUList([primary, table]).writeto(sink)
+    return sink.getvalue()
 
 
 def gaia_rows() -> dict[str, list[Any]]:
@@ -298,6 +369,13 @@ GOLDEN: dict[str, tuple[Any, str, str | None, str, float, dict[str, int]]] = {
             ("arrays-ecsv", "gaia-raw", lambda: gaia_arrays("ecsv")),
             ("arrays-parquet", "gaia-raw", lambda: gaia_arrays("parquet")),
         )
+    },
+    "atlas": (atlas, "atlas", "o", "star", 2400000.5, {"err": 1}),
+    "eros2": (EROS2, "eros2", "R", "star", 2450000, {"no measurement in a band": 2}),
+    "macho": (macho, "macho", "R", "1.3444.614", 2400000.5, {"no measurement in a band": 1}),
+    **{
+        kind: (lambda kind=kind: tess_by_others(kind), kind, "TESS", "TIC 5", 0, {"quality flag": 1})  # type: ignore[misc]
+        for kind in ("tess-qlp", "tess-eleanor", "lightkurve")
     },
     "tess": (lambda: kepler("TESS"), "kepler", "TESS", "TIC 5", 0, {"quality flag": 2}),
     "kepler": (lambda: kepler("Kepler"), "kepler", "Kp", "TIC 5", 0, {"quality flag": 2}),

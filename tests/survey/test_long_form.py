@@ -187,7 +187,7 @@ def is_ingested(folder: Path, rows: int | None) -> bool:
         return False
     if rows is not None:
         assert report.observations == rows
-    assert report.observations == report.observations_written + report.orphans
+    assert report.observations == report.observations_written + report.duplicates + report.orphans
     assert report.objects == report.objects_written
     table = pq.read_table(out / "part-00000.parquet")
     assert table.num_rows == report.objects

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -20,7 +21,11 @@ OBSERVATIONS = pa.schema(
 )
 """Of every archive's observations: times in days, magnitudes; band and camera null where the archive has none."""
 
-_ENDINGS = (".gz", ".csv", ".dat2", ".dat", ".txt", ".tsv", ".fits", ".fit", ".vot", ".xml", ".parquet", ".ecsv")
+# Of names of files, as often as they come: star.csv.gz, star.FITS.
+_ENDINGS = re.compile(
+    r"(\.(gz|bz2|xz|zst|csv|dat2?|data|txt|tsv|tab|tbl|psv|ascii?|fits?|fts|vot|votable|xml|parquet|pq|ecsv|time|mjd|lc))+$",
+    re.IGNORECASE,
+)
 
 Column: TypeAlias = Any
 """An Arrow or NumPy array, a text that stands for all rows, or None for nothing."""
@@ -46,6 +51,8 @@ class FileContent:
     """Right ascension and declination [deg] by object_id, where the file has them."""
     empty_objects: tuple[str, ...] = ()
     """Objects whose arrays are null or empty: they have no observation, and are objects all the same."""
+    repeated: tuple[str, ...] = ()
+    """Of several files that were read in one go: the objects that more than one of them has."""
     notes: Mapping[str, int] = field(default_factory=dict)
     """What was assumed because the file does not say it, with the observations that it concerns."""
 
@@ -70,7 +77,7 @@ class Format:
     optional: Mapping[str, pa.DataType] = field(default_factory=dict)
     """Columns that it may have."""
     separator: str | None = None
-    """{",", " "}. Of texts: commas, or blanks and tabs; None for both and for binary files."""
+    """{",", " ", ";"}. Of texts: blanks include tabs; None for any and for binary files."""
     headerless: tuple[str, ...] = ()
     """Names of the columns where the file names none."""
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -168,7 +175,4 @@ def as_column(column: Column, kind: pa.DataType, n: int) -> pa.Array | pa.Chunke
 
 def stem_of(key: str) -> str:
     """Return the name of a file without folder and endings, which is the object's where nothing else names it."""
-    name = PurePosixPath(key).name
-    for ending in _ENDINGS:
-        name = name.removesuffix(ending)
-    return name.removesuffix("-light-curves")
+    return _ENDINGS.sub("", PurePosixPath(key).name).removesuffix("-light-curves")

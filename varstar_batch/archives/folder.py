@@ -240,6 +240,8 @@ class _Reader:
             raise UnreadableFileError(error.expected, error.got) from error
         except OSError as error:
             raise UnreadableFileError("a file that can be read", one_line(error)) from error
+        # Slices of one file.
+        tally.repeated.clear()
         if not tally.object_ids:
             tally.object_ids[stem_of(name)] = None
 
@@ -255,11 +257,11 @@ class _Reader:
         tally.left_out.update(content.left_out)
         tally.positions.update(content.positions)
         tally.notes.update(content.notes)
-        tally.object_ids.update(dict.fromkeys(content.empty_objects))
         table = content.observations
-        tally.object_ids.update(dict.fromkeys(pc.unique(table["object_id"]).to_pylist()))
-        if not content.rows and not content.empty_objects:
-            tally.object_ids.update(dict.fromkeys(stem_of(key) for key in reading.keys))
+        found = [*content.empty_objects, *pc.unique(table["object_id"]).to_pylist()]
+        found = found if content.rows or found else [stem_of(key) for key in reading.keys]
+        tally.repeated |= {*content.repeated, *(tally.object_ids.keys() & set(found))}
+        tally.object_ids.update(dict.fromkeys(found))
         tally.has_cameras |= table["camera"].null_count < table.num_rows
         bands = _count_values(table["band"])
         tally.bands.update({name or "unknown": count for name, count in bands.items()})

@@ -6,13 +6,14 @@ import io
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from varstar_batch.archives import asas3, asassn, gaia, kepler, ogle, ztf
+from varstar_batch.archives import asas3, asassn, atlas, gaia, kepler, microlensing, ogle, ztf
 from varstar_batch.archives.content import FileContent, Format, UnreadableFileError, stem_of
 from varstar_batch.archives.fits_votable import kind_of, read_with_astropy
 from varstar_batch.archives.parquet import read_parquet
@@ -22,7 +23,9 @@ from varstar_batch.archives.text import Head, find_head, read_text
 from varstar_batch.files.parquet_guard import GuardedParquetFile, OversizedError
 
 FORMATS: Mapping[str, Format] = {
-    form.name: form for module in (asassn, ztf, gaia, asas3, kepler, ogle) for form in module.FORMATS
+    form.name: form
+    for module in (asassn, ztf, gaia, asas3, atlas, kepler, ogle, microlensing)
+    for form in module.FORMATS
 }
 """Formats of archives by the name that the command line has for them."""
 
@@ -119,10 +122,21 @@ def _read_together(group: Sequence[tuple[str, bytes]], formats: Sequence[Format]
         if head.start != start or table.num_rows != sum(lines):
             return None
         names = pa.array([stem_of(key) for key, _ in group], pa.large_string())
-        content = content_of(form, table, names.take(pa.array(np.repeat(np.arange(len(group)), lines))))
+        files = pa.array(np.repeat(np.arange(len(group)), lines))
+        content = content_of(form, table, names.take(files))
+        ids = table[form.object_id] if form.object_id in table.column_names else names.take(files)
+        content = replace(content, repeated=_in_several(ids, files))
     except (UnreadableFileError, pa.ArrowException):
         return None
     return Reading(tuple(key for key, _ in group), form, content)
+
+
+def _in_several(ids: pa.ChunkedArray | pa.Array, files: pa.Array) -> tuple[str, ...]:
+    """Return the identifiers of observations that are in several files."""
+    pairs = pa.table({"id": ids, "file": files}).group_by(["id", "file"], use_threads=False).aggregate([])
+    counts = pc.value_counts(pairs["id"])
+    several = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    return tuple(several.cast(pa.large_string()).drop_null().to_pylist())
 
 
 def _of_text(content: bytes, formats: Sequence[Format]) -> tuple[Head, Format, pa.Table]:
@@ -167,7 +181,7 @@ def _of_parquet(content: bytes, key: str, formats: Sequence[Format]) -> tuple[Fo
     positions = dict(chain.from_iterable(one.positions.items() for one in reversed(contents)))
     empty = tuple(chain.from_iterable(one.empty_objects for one in contents))
     observations = pa.concat_tables([one.observations for one in contents])
-    return forms[0], FileContent(observations, left_out, positions, empty, notes)
+    return forms[0], FileContent(observations, left_out, positions, empty, notes=notes)
 
 
 def _gunzip(content: bytes) -> bytes:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from varstar_batch.archives.content import Column, FileContent, Format, make_content, numbers
-from varstar_batch.light_curves.times import FIRST_JD
+from varstar_batch.archives.content import Column, FileContent, Format, UnreadableFileError, make_content, numbers
+from varstar_batch.light_curves.times import FIRST_JD, parse_time_system
 
 _OFFSET = 2450000.0
 _COLUMNS = ("HJD-2450000", "mag", "mag_err")
@@ -19,6 +19,13 @@ _COLUMNS = ("HJD-2450000", "mag", "mag_err")
 def _build(table: pa.Table, name: Column) -> FileContent:
     time = numbers(table[_COLUMNS[0]])
     time = np.where(time >= FIRST_JD, time - _OFFSET, time)
+    first, last = parse_time_system("HJD-2450000").limits
+    lost = time[(time < first) | (time > last)]
+    if len(lost) == len(time) > 0:
+        # Three columns without names are no proof.
+        raise UnreadableFileError(
+            "times in HJD-2450000, or --format table --columns time,mag,err with the --time-system", f"{lost[0]}"
+        )
     return make_content(name, {"time": time, "mag": table["mag"], "mag_err": table["mag_err"]})
 
 

@@ -98,9 +98,14 @@ def find_format(names: Sequence[str], formats: Sequence[Format]) -> tuple[Format
             return form, found
     pairs = ((form, _as_named(form, names, ignore_case=True)) for form in formats)
     loose = [(form, found) for form, found in pairs if found is not None]
-    if len(loose) == 1:
+    if loose and not any(_alike(loose[0][0], form) for form, _ in loose[1:]):
         return loose[0]
     raise unknown_format(tuple(names), formats)
+
+
+def _alike(form: Format, other: Format) -> bool:
+    """Whether capitals alone tell two formats apart."""
+    return {name.casefold() for name in form.columns} == {name.casefold() for name in other.columns}
 
 
 def _as_named(form: Format, names: Sequence[str], *, ignore_case: bool = False) -> tuple[str, ...] | None:

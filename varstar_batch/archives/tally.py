@@ -54,6 +54,8 @@ class Tally:
     time_systems: set[str] = field(default_factory=set)
     object_ids: dict[str, None] = field(default_factory=dict)
     """All that were met, also of files without observations."""
+    repeated: set[str] = field(default_factory=set)
+    """Those that are in several files."""
     positions: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Right ascension and declination [deg] by object_id."""
     has_cameras: bool = False
@@ -68,6 +70,7 @@ class Tally:
         for name in COUNTED:
             getattr(self, name).update(getattr(other, name))
         self.time_systems |= other.time_systems
+        self.repeated |= other.repeated | (self.object_ids.keys() & other.object_ids.keys())
         self.object_ids |= other.object_ids
         self.positions |= other.positions
         self.has_cameras |= other.has_cameras
@@ -76,6 +79,7 @@ class Tally:
         """Return all of it as a text."""
         rejected = [asdict(one) for one in self.rejected]
         listed = {"rejected": rejected, "time_systems": sorted(self.time_systems), "object_ids": list(self.object_ids)}
+        listed["repeated"] = sorted(self.repeated)
         return json.dumps(vars(self) | listed)
 
     @classmethod
@@ -86,6 +90,7 @@ class Tally:
         for name in COUNTED:
             said[name] = Counter(said[name])
         said["time_systems"] = set(said["time_systems"])
+        said["repeated"] = set(said["repeated"])
         said["object_ids"] = dict.fromkeys(said["object_ids"])
         said["positions"] = {name: (ra, dec) for name, (ra, dec) in said["positions"].items()}
         return cls(**said)

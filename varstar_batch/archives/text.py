@@ -15,6 +15,9 @@ from varstar_batch.archives.content import UnreadableFileError
 _HEAD_LINES = 1000
 _HEAD_BYTES = 2**16
 
+# Lines with so many are values without names.
+_LONG_LINE = 30
+
 _SEPARATORS = (",", "\t", ";", "|")
 
 # What is left out of texts with blanks, so that one of them stands between two fields.
@@ -38,7 +41,7 @@ class Head:
     names: tuple[str, ...]
     """Of the columns; empty where the text names none."""
     separator: str
-    """{",", " "}; of a table of objects also a tab, ";" or "|"."""
+    """{",", " "}, and ";" in long lines without names; of a table of objects also a tab, ";" or "|"."""
     start: int
     """Where the values begin."""
     width: int
@@ -61,6 +64,8 @@ def find_head(content: bytes) -> Head:
         is_comment = line.startswith("#")
         separator = "," if "," in line else " "
         fields = _fields(line, separator)
+        if not is_comment and line.count(";") >= _LONG_LINE:
+            return Head((), ";", place, len(_fields(line, ";")))
         if not is_comment and fields and _is_number(fields[0]):
             return Head(_names_above(above, separator, fields), separator, place, len(fields))
         if not is_comment and separator == ",":

@@ -18,6 +18,9 @@ from varstar_batch.progress import progress
 SHOWN = 10
 """Files that were set aside; the survey lists all."""
 
+SHOWN_OBJECTS = 5
+"""Objects that several files have."""
+
 
 @takes(IngestRequest, arguments=("observations", "out"))
 def ingest(request: IngestRequest, as_json: JsonOption = False) -> None:
@@ -50,6 +53,11 @@ def tell_ingested(report: IngestReport, out: str) -> None:
                 f"{found['ambiguous']:,} objects have several rows of periods in the radius: the nearest was taken;"
                 f" {found['shared']:,} rows belong to several objects"
             )
+    if report.duplicates:
+        warning_line(
+            f"{report.duplicates:,} observations left out, since another one of the object has the same time, magnitude"
+            " and error (--duplicates keep takes them)"
+        )
     if report.orphans:
         examples = ", ".join(report.orphan_ids)
         warning_line(f"{report.orphans:,} observations left out: no object has their object_id ({examples}, ...)")
@@ -62,6 +70,9 @@ def _tell(report: ArchiveReport, out: str) -> None:
     tell_ingested(report.ingest, out)
     if tally.left_out:
         warning_line(f"{sum(tally.left_out.values()):,} observations left out: {_counts(tally.left_out)}")
+    if tally.repeated:
+        shown = ", ".join(sorted(tally.repeated)[:SHOWN_OBJECTS]) + (", ..." if report.joined > SHOWN_OBJECTS else "")
+        warning_line(f"{report.joined:,} objects are in several files, now one light curve each: {shown}")
     for note, count in sorted(tally.notes.items()):
         warning_line(f"{note} ({count:,} observations)")
     if tally.unknown_cameras:

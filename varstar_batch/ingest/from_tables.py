@@ -19,11 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.errors import InputError
+from varstar_batch.errors import InputError, NothingMatchedError
 from varstar_batch.files.hats_write import finish_hats
 from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.files.new_folder import new_folder
 from varstar_batch.files.parquet import one_chunk
+from varstar_batch.ingest.duplicates import count_written, find_repeated
 from varstar_batch.ingest.object_lookup import Positions
 from varstar_batch.ingest.objects import read_objects, with_cells, with_periods
 from varstar_batch.ingest.observations import Observations
@@ -120,6 +121,7 @@ def write_survey(
         time_system = options.correct_to
     positions = Positions(objects["object_id"])
     plan = _count(observations, positions, _widths(observations, objects), target.work, options, crew)
+    _check_matched(plan, objects)
     keys = [f"part-{number:05d}.parquet" for number in range(plan.partitions)]
     if options.hats:
         objects = with_cells(objects)
@@ -140,11 +142,12 @@ def write_survey(
             for rows in crew.in_order(shuffle.scatter, range(len(observations.units)), target.work.folder):
                 if progress is not None:
                     progress(rows)
-            writer = _Writer(folder, objects, shuffle, shuffle.pieces(), plan, keys, schema, search)
+            writer = _Writer(folder, objects, shuffle, shuffle.pieces(), plan, keys, schema, search, options.duplicates)
             at_once = max(1, options.memory // largest)
-            written = sum(crew.in_order(writer, range(plan.partitions), target.work.folder, at_once))
+            pairs = crew.in_order(writer, range(plan.partitions), target.work.folder, at_once)
+            written = np.sum([(0, 0), *pairs], axis=0)
             _check_written(folder, keys)
-            report = _report(plan, written, schema, matched)
+            report = _report(plan, int(written[0]), int(written[1]), schema, matched)
             (folder / REPORT).write_bytes(json.dumps(asdict(report), indent=1).encode())
             if target.finish is not None:
                 target.finish(folder, report)
@@ -189,6 +192,19 @@ def _count(
         plan = make_plan(chain.from_iterable(counted), len(positions), options.partitions, widths)
         work.save_plan(plan)
     return plan
+
+
+def _check_matched(plan: IngestPlan, objects: pa.Table) -> None:
+    """Refuse observations none of which belongs to an object."""
+    if plan.observations and plan.orphans == plan.observations:
+        ids = [str(each) for each in objects["object_id"].slice(0, 3).to_pylist()]
+        raise NothingMatchedError(
+            expected="observations of the table's objects (" + ", ".join(ids) + ", ...)",
+            got=f"{plan.observations:,} observations of others ({', '.join(plan.orphan_ids[:3])}, ...)",
+            where="object_id",
+            fix="say which column holds the identifiers (--set survey.object_id=...), or, where objects have positions "
+            "and other names, --radius ARCSECONDS",
+        )
 
 
 def _check_written(folder: Location, keys: Sequence[str]) -> None:
@@ -248,22 +264,42 @@ class _Writer:
     keys: Sequence[str]
     schema: pa.Schema
     search: PeriodSearch | None
+    duplicates: str
 
-    def __call__(self, number: int) -> int:
-        """Write the partition of this number, unless it is there, and return its objects."""
+    def __call__(self, number: int) -> tuple[int, int]:
+        """Write the partition of this number, unless it is there, and return its objects and observations."""
         members = self.plan.members(number)
         file = self.folder / self.keys[number]
         if file.is_file():
-            return len(members)
+            return len(members), count_written(file, int((self.plan.counts[members] == 0).sum()))
         rows = self.shuffle.gather(self.pieces, number)
         offsets = np.concatenate([[0], np.cumsum(self.plan.counts[members])])
         objects = self.objects.take(pa.array(members))
+        if self.duplicates != "keep":
+            rows, offsets = self._once_each(rows, offsets, objects)
         if self.search is not None:
             objects = self.search(objects, offsets, rows)
         light_curves = nested_light_curves(offsets, _columns(rows))
         table = pa.Table.from_arrays([*objects.columns, light_curves], schema=self.schema)
         write_survey_file(file, self.schema, [table])
-        return int(table.num_rows)
+        return int(table.num_rows), int(rows.num_rows)
+
+    def _once_each(self, rows: pa.Table, offsets: IntArray, objects: pa.Table) -> tuple[pa.Table, IntArray]:
+        """Return the observations without those that say what another one has said, and where each object's begin."""
+        repeated = find_repeated(rows, offsets)
+        if not repeated.any():
+            return rows, offsets
+        if self.duplicates == "refuse":
+            first = int(np.searchsorted(offsets, np.flatnonzero(repeated)[0], side="right")) - 1
+            raise InputError(
+                expected="every observation once",
+                got=f"{int(repeated.sum()):,} with the time, magnitude and error of another one of their object, the "
+                f"first of {objects['object_id'][first].as_py()!r}",
+                where="observations",
+                fix="see whether a file is there twice, or say --duplicates drop",
+            )
+        kept = np.append(0, np.cumsum(~repeated))
+        return rows.filter(pa.array(~repeated)), kept[offsets]
 
 
 def _widths(observations: Observations, objects: pa.Table) -> Widths:
@@ -273,14 +309,17 @@ def _widths(observations: Observations, objects: pa.Table) -> Widths:
     return Widths(observation=observation, object=max(1, objects.nbytes // len(objects)))
 
 
-def _report(plan: IngestPlan, written: int, schema: pa.Schema, periods: dict[str, int] | None) -> IngestReport:
+def _report(
+    plan: IngestPlan, written: int, observations: int, schema: pa.Schema, periods: dict[str, int] | None
+) -> IngestReport:
     return IngestReport(
         objects=len(plan.order),
         objects_written=written,
         objects_without_observations=int((plan.counts == 0).sum()),
         observations=plan.observations,
-        # Every partition's were checked against the plan before it was written.
-        observations_written=int(plan.counts.sum()),
+        # Every partition's were checked against the plan before those that are there twice were left out.
+        observations_written=observations,
+        duplicates=int(plan.counts.sum()) - observations,
         orphans=plan.orphans,
         orphan_ids=plan.orphan_ids,
         partitions=plan.partitions,

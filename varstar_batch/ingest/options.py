@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -36,6 +36,9 @@ class IngestOptions(Request):
     )
     hats: bool = Field(False, description="Write a HATS catalog; every object needs a position")
     find_periods: bool = Field(False, description="Search periods for objects without one; marked as found")
+    duplicates: Literal["drop", "keep", "refuse"] = Field(
+        "drop", description="What becomes of observations with the object, time, magnitude and error of another one"
+    )
     partitions: int | None = Field(None, ge=1, description="Files; by default one for 4 million observations")
     memory: Bytes = Field(512 * 2**20, ge=2**20, description="Bytes of partitions that are sorted at the same time")
     scratch: str | None = Field(
@@ -139,8 +142,11 @@ class IngestReport:
     """Read."""
     observations_written: int
     """Written; all objects, with or without observations."""
+    duplicates: int
+    """Observations left out, since another one says the same."""
     orphans: int
-    """Observations left out, since no object has their object_id: observations - observations_written."""
+    """Observations left out, since no object has their object_id. observations = observations_written + duplicates +
+    orphans."""
     orphan_ids: tuple[str, ...]
     """A few of their identifiers."""
     partitions: int
@@ -168,6 +174,11 @@ class ArchiveReport:
     shared: int = 0
     """Rows of the table of objects to which several objects of the files belong; their light curves are joined."""
 
+    @property
+    def joined(self) -> int:
+        """Objects that several files have, whose observations are now one light curve."""
+        return len(self.tally.repeated)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the counts as plain values."""
         tally = self.tally
@@ -181,4 +192,5 @@ class ArchiveReport:
             "unmatched": self.unmatched,
             "ambiguous": self.ambiguous,
             "shared": self.shared,
+            "joined": self.joined,
         }
