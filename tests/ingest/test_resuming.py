@@ -17,9 +17,11 @@ from varstar_batch.errors import InputError
 from varstar_batch.files.parquet import UNFINISHED
 from varstar_batch.ingest import observations as ingest_observations
 from varstar_batch.ingest import shuffle as ingest_shuffle
+from varstar_batch.ingest.from_archive import ingest_archive
 from varstar_batch.ingest.from_tables import ingest
-from varstar_batch.ingest.options import IngestOptions
+from varstar_batch.ingest.options import ArchiveOptions, IngestOptions
 from varstar_batch.parallel import Threads
+from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.open import open_survey
 
 
@@ -46,10 +48,11 @@ def test_an_interrupted_ingest_is_no_survey_and_goes_on(tmp_path: Path) -> None:
 
 INGEST = """
 import sys
+from varstar_batch.ingest.from_archive import ingest_archive
 from varstar_batch.ingest.from_tables import ingest
 from varstar_batch.ingest import observations as ingest_observations
 from varstar_batch.ingest import shuffle as ingest_shuffle
-from varstar_batch.ingest.options import IngestOptions
+from varstar_batch.ingest.options import ArchiveOptions, IngestOptions
 from varstar_batch.parallel import Threads
 ingest_observations.UNIT_ROWS = 1000
 done = 0
@@ -158,3 +161,88 @@ def test_on_an_object_store(tmp_path: Path) -> None:
         assert not memory.exists(f"/test-ingest/killed/{UNFINISHED}")
     finally:
         memory.rm("/test-ingest", recursive=True)
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut_short(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def zeroed(path: Path) -> None:
+    """Leave the size and take the content of a run of blocks, as a power cut does to what was not synced."""
+    content = bytearray(path.read_bytes())
+    start = len(content) // 3
+    content[start : start + 2**16] = bytes(len(content[start : start + 2**16]))
+    path.write_bytes(content)
+
+
+def interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch, options: IngestOptions) -> tuple[Path, Path]:
+    """Leave an ingest of a table that was killed when half of its partitions were written; return its inputs."""
+    ids = np.random.default_rng(7).integers(0, 50, 4000).tolist()
+    observations = write(folder / "observations.parquet", make_observations(ids), 1000)
+    objects = write(folder / "objects.parquet", make_objects(list(range(50))))
+    gather, gathered = ingest_shuffle.Shuffle.gather, []
+
+    def killed(self: Any, pieces: Any, number: int) -> Any:
+        gathered.append(number)
+        if len(gathered) == 4:
+            raise Killed
+        return gather(self, pieces, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest_observations, "UNIT_ROWS", 1000)
+        patch.setattr(ingest_shuffle.Shuffle, "gather", killed)
+        with pytest.raises(Killed):
+            ingest(observations, objects, folder / "survey", options, crew=Threads(1))
+    return observations, objects
+
+
+@pytest.mark.parametrize("harm", [emptied, cut_short, zeroed])
+def test_what_a_power_cut_took_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Any) -> None:
+    """Every file that an interrupted ingest has left is harmed once: the survey comes out the same."""
+    monkeypatch.setattr(ingest_observations, "UNIT_ROWS", 1000)
+    options = IngestOptions(time_system="MJD", partitions=6)
+    observations, objects = interrupted(tmp_path / "count", monkeypatch, options)
+    left = [path for top in (tmp_path / "count").glob(".tmp-*") for path in top.rglob("*") if path.is_file()]
+    ingest(observations, objects, tmp_path / "whole", options)
+    assert len(left) >= 10  # 4 units of rows and their index, 3 partitions and their digests, the plan
+    for number in range(len(left)):
+        folder = tmp_path / str(number)
+        observations, objects = interrupted(folder, monkeypatch, options)
+        there = [path for top in folder.glob(".tmp-*") for path in top.rglob("*") if path.is_file()]
+        victim = sorted(there, key=lambda path: (path.suffix, path.name))[number % len(there)]
+        harm(victim)
+        ingest(observations, objects, folder / "survey", options, crew=Threads(1))
+        same_files(tmp_path / "whole", folder / "survey")
+
+
+@pytest.mark.parametrize("harm", [emptied, cut_short, zeroed])
+def test_what_a_power_cut_took_of_an_archive_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Any
+) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    rows = make_observations(np.repeat(np.arange(6), 60).tolist()).to_pandas()
+    for name, star in rows.groupby("object_id"):
+        lines = ["hjd,mag,mag_err"] + [f"{t},{m},{e}" for t, m, e in star[["time", "mag", "mag_err"]].to_numpy()]
+        (archive / f"{name}.csv").write_text("\n".join(lines))
+    options = ArchiveOptions(format="table", time_system="HJD", columns=SurveyConfig(time="hjd"))
+    ingest_archive(archive, None, tmp_path / "whole", options)
+
+    def left_in(folder: Path) -> list[Path]:
+        with monkeypatch.context() as patch:
+            patch.setattr(ingest_shuffle.Shuffle, "pieces", lambda _: (_ for _ in ()).throw(Killed()))
+            with pytest.raises(Killed):
+                ingest_archive(archive, None, folder / "survey", options, crew=Threads(1))
+        return sorted(path for path in folder.glob(".tmp-*/files/*") if path.is_file())
+
+    count = len(left_in(tmp_path / "count"))
+    assert count >= 2
+    for number in range(count):
+        harm(left_in(tmp_path / str(number))[number])
+        ingest_archive(archive, None, tmp_path / str(number) / "survey", options, crew=Threads(1))
+        same_files(tmp_path / "whole", tmp_path / str(number) / "survey")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import uuid
@@ -21,8 +22,9 @@ from varstar_batch.archives.formats import MAX_BYTES, Reading, read_files
 from varstar_batch.archives.parquet import read_parquet
 from varstar_batch.archives.tally import Rejected, Tally
 from varstar_batch.errors import InputError, PartitionError, one_line
+from varstar_batch.files.digests import HashingSink, digest_of, read_sealed, write_sealed
 from varstar_batch.files.local_write import TEMPORARY_PREFIX
-from varstar_batch.files.location import Location, locate
+from varstar_batch.files.location import Location
 from varstar_batch.files.parquet import opened_parquet
 from varstar_batch.parallel import Crew
 
@@ -163,10 +165,11 @@ class _Reader:
         """Read a unit into Parquet files, unless it has been, and return its tally."""
         stem = f"part-{number:06d}"
         done = self.target / f"{stem}.json"
-        if done.exists():
-            return Tally.from_json(done.read_text())
+        if (whole := self._read_done(done)) is not None:
+            return whole
         tally = Tally(files=len(self.units[number]))
-        with self._writer(f"{stem}.parquet") as writer:
+        digests: dict[str, str] = {}
+        with self._writer(f"{stem}.parquet", digests) as writer:
             plain = [key for key in self.units[number] if not self._name(key).endswith(_STREAMED)]
             for keys in _split(plain, _BATCH_FILES):
                 tables = [self._count(reading, tally) for reading in self._read_batch(keys)]
@@ -174,19 +177,35 @@ class _Reader:
                 if rows:
                     writer.write_table(pa.concat_tables(rows))
             for place, key in enumerate(self.units[number][len(plain) :]):
-                tally.add(self._read_streamed(key, writer, f"{stem}-{place:04d}.parquet"))
-        # The tally comes last: with it the unit is complete.
-        locate(done, what="tally").write_bytes(tally.to_json().encode())
+                tally.add(self._read_streamed(key, writer, f"{stem}-{place:04d}.parquet", digests))
+        # The tally comes last: with it the unit is complete. What a power cut takes of the files, their digests tell.
+        write_sealed(done, json.dumps([digests, tally.to_json()]).encode())
         return tally
 
+    def _read_done(self, done: Path) -> Tally | None:
+        """Return the tally of a unit that is done, and whole."""
+        content = read_sealed(done)
+        if content is None:
+            return None
+        digests, tally = json.loads(content)
+        whole = all(digest_of(self.target / name) == digest for name, digest in digests.items())
+        return Tally.from_json(tally) if whole else None
+
     @contextmanager
-    def _writer(self, name: str) -> Iterator[pq.ParquetWriter]:
+    def _writer(self, name: str, digests: dict[str, str]) -> Iterator[pq.ParquetWriter]:
+        """Open a file for observations; when it is complete its digest is in `digests`."""
         # Names of its own: a worker that is taken for dead may still be writing when another one does the same.
         temporary = self.target / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{name}"
         try:
-            with pq.ParquetWriter(temporary, OBSERVATIONS, compression="lz4", write_statistics=False) as writer:
+            with (
+                temporary.open("wb") as file,
+                pq.ParquetWriter(
+                    hashing := HashingSink(file.write), OBSERVATIONS, compression="lz4", write_statistics=False
+                ) as writer,
+            ):
                 yield writer
             temporary.replace(self.target / name)
+            digests[name] = hashing.hexdigest()
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -208,7 +227,7 @@ class _Reader:
                 files = []
         yield from read_files(files, self.formats)
 
-    def _read_streamed(self, key: str, writer: pq.ParquetWriter, name: str) -> Tally:
+    def _read_streamed(self, key: str, writer: pq.ParquetWriter, name: str, digests: dict[str, str]) -> Tally:
         """Read a Parquet file in slices: a small one is written with the others, a large one to a file of its own.
 
         A file that turns out to be damaged leaves nothing, whatever was good in it.
@@ -220,7 +239,7 @@ class _Reader:
             if second is None:
                 writer.write_table(first)
                 return tally
-            with self._writer(name) as apart:
+            with self._writer(name, digests) as apart:
                 for table in chain((first, second), tables):
                     apart.write_table(table)
         except UnreadableFileError as error:

@@ -57,7 +57,10 @@ def check_vacant(out: Location, resume: str | None = None) -> None:
 
 
 def _is_mine(mark: Location, resume: str | None) -> bool:
-    return resume is not None and json.loads(mark.read_bytes()).get("resume") == resume
+    try:
+        return resume is not None and json.loads(mark.read_bytes()).get("resume") == resume
+    except ValueError:  # cut short: nothing tells whose it is
+        return False
 
 
 @contextmanager

@@ -14,12 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from varstar_batch.errors import InputError, NothingMatchedError
+from varstar_batch.files.digests import digest_of, read_sealed, write_sealed
 from varstar_batch.files.hats_write import finish_hats
 from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.files.new_folder import new_folder
@@ -142,7 +144,9 @@ def write_survey(
             for rows in crew.in_order(shuffle.scatter, range(len(observations.units)), target.work.folder):
                 if progress is not None:
                     progress(rows)
-            writer = _Writer(folder, objects, shuffle, shuffle.pieces(), plan, keys, schema, search, options.duplicates)
+            done = target.work.folder / "done"
+            copies = options.duplicates
+            writer = _Writer(folder, objects, shuffle, shuffle.pieces(), plan, keys, schema, search, copies, done)
             at_once = max(1, options.memory // largest)
             pairs = crew.in_order(writer, range(plan.partitions), target.work.folder, at_once)
             written = np.sum([(0, 0), *pairs], axis=0)
@@ -265,12 +269,15 @@ class _Writer:
     schema: pa.Schema
     search: PeriodSearch | None
     duplicates: str
+    done: Path
+    """Folder of the digests of those that are written."""
 
     def __call__(self, number: int) -> tuple[int, int]:
         """Write the partition of this number, unless it is there, and return its objects and observations."""
         members = self.plan.members(number)
-        file = self.folder / self.keys[number]
-        if file.is_file():
+        file, done = self.folder / self.keys[number], self.done / str(number)
+        # What is on an object store was whole when it appeared, and no power cut of this machine changes it.
+        if file.is_file() and (not file.is_local or _is_whole(Path(file.path), done)):
             return len(members), count_written(file, int((self.plan.counts[members] == 0).sum()))
         rows = self.shuffle.gather(self.pieces, number)
         offsets = np.concatenate([[0], np.cumsum(self.plan.counts[members])])
@@ -281,7 +288,7 @@ class _Writer:
             objects = self.search(objects, offsets, rows)
         light_curves = nested_light_curves(offsets, _columns(rows))
         table = pa.Table.from_arrays([*objects.columns, light_curves], schema=self.schema)
-        write_survey_file(file, self.schema, [table])
+        write_sealed(done, write_survey_file(file, self.schema, [table]).encode())
         return int(table.num_rows), int(rows.num_rows)
 
     def _once_each(self, rows: pa.Table, offsets: IntArray, objects: pa.Table) -> tuple[pa.Table, IntArray]:
@@ -300,6 +307,12 @@ class _Writer:
             )
         kept = np.append(0, np.cumsum(~repeated))
         return rows.filter(pa.array(~repeated)), kept[offsets]
+
+
+def _is_whole(file: Path, done: Path) -> bool:
+    """Whether a partition that an earlier ingest has written is still what it was."""
+    digest = read_sealed(done)
+    return digest is not None and digest_of(file) == digest.decode()
 
 
 def _widths(observations: Observations, objects: pa.Table) -> Widths:

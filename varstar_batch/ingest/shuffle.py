@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from varstar_batch.files.digests import HashingSink, digest_of, read_sealed, write_sealed
 from varstar_batch.files.local_write import TEMPORARY_PREFIX
 from varstar_batch.ingest.object_lookup import Positions
 from varstar_batch.ingest.observations import Observations, changed_meanwhile
@@ -25,6 +26,9 @@ from varstar_batch.ingest.plan import IngestPlan, IntArray
 
 # Of a row: the place of its object in its partition. No column of a survey has a name like this.
 _SLOT = "\0slot"
+
+_DIGEST = 64
+"""Characters of the digest of a unit's rows, before its index."""
 
 
 @dataclass(frozen=True)
@@ -69,31 +73,31 @@ class Shuffle:
         folder.mkdir(exist_ok=True)
 
     def scatter(self, number: int) -> int:
-        """Write the file of a unit, unless an earlier ingest has; return its number of observations."""
+        """Write the file of a unit, unless there is a whole one already; return its number of observations."""
         unit = self._observations.units[number]
-        index_file = self._index_file(number)
-        if index_file.exists():
+        done = read_sealed(self._index_file(number))
+        if done is not None and digest_of(self._rows_file(number)) == done[:_DIGEST].decode():
             return unit.rows
         pieces: list[tuple[int, int]] = []
         types = self._observations.types
         schema = pa.schema([*types.items(), (_SLOT, pa.int32())])
         # Names of its own: a worker that is taken for dead may still be writing when another one does the same.
-        temporary = self._folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}.npy"
-        with pa.ipc.new_file(str(temporary.with_suffix(".arrow")), schema) as sink:
+        temporary = self._folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}.arrow"
+        with temporary.open("wb") as file, pa.ipc.new_file(hashing := HashingSink(file.write), schema) as sink:
             for index, read in self._observations.rows(self._positions, unit):
                 partition, rows = self._grouped(index, read)
                 for start, stop in _runs(partition):
                     sink.write_table(rows.slice(start, stop - start))
                     pieces.append((int(partition[start]), stop - start))
-        # The index comes last: with it the unit is complete.
-        temporary.with_suffix(".arrow").replace(self._rows_file(number))
-        np.save(temporary, np.array(pieces, np.int64).reshape(-1, 2))
-        temporary.replace(index_file)
+        # The index comes last: with it the unit is complete. What a power cut takes of the rows, their digest tells.
+        temporary.replace(self._rows_file(number))
+        content = np.array(pieces, np.int64).reshape(-1, 2).tobytes()
+        write_sealed(self._index_file(number), hashing.hexdigest().encode() + content)
         return unit.rows
 
     def pieces(self) -> Pieces:
         """Return where the rows of each partition are, once all units are scattered."""
-        indices = [np.load(self._index_file(number)) for number in range(len(self._observations.units))]
+        indices = [self._index(number) for number in range(len(self._observations.units))]
         counts = [len(index) for index in indices]
         unit = np.repeat(np.arange(len(indices)), counts)
         record = np.arange(sum(counts)) - np.repeat(np.cumsum([0, *counts])[:-1], counts)
@@ -138,11 +142,17 @@ class Shuffle:
             partition, rows = partition[order], rows.take(pa.array(order))
         return partition, rows.combine_chunks()
 
+    def _index(self, number: int) -> IntArray:
+        content = read_sealed(self._index_file(number))
+        if content is None:
+            raise changed_meanwhile()
+        return np.frombuffer(content, np.int64, offset=_DIGEST).reshape(-1, 2)
+
     def _rows_file(self, number: int) -> Path:
         return self._folder / f"{number}.arrow"
 
     def _index_file(self, number: int) -> Path:
-        return self._folder / f"{number}.npy"
+        return self._folder / f"{number}.index"
 
 
 def _runs(values: npt.NDArray[np.integer[Any]]) -> list[tuple[int, int]]:

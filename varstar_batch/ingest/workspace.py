@@ -11,12 +11,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 from varstar_batch._version import __version__
 from varstar_batch.errors import InputError, VarstarError, WorkersLostError
+from varstar_batch.files.digests import read_sealed, write_sealed
 from varstar_batch.files.local_write import TEMPORARY_PREFIX
 from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.files.new_folder import check_vacant
@@ -34,18 +36,18 @@ class Workspace:
 
     def load_plan(self) -> IngestPlan | None:
         """Return the plan of an ingest that was interrupted after it had counted; None where there is none."""
-        path = self.folder / "plan.npz"
-        if not path.exists():
+        content = read_sealed(self.folder / "plan.npz")
+        if content is None:
             return None
-        with np.load(path, allow_pickle=False) as saved:
+        with np.load(BytesIO(content), allow_pickle=False) as saved:
             ids = tuple(json.loads(str(saved["orphan_ids"])))
             return IngestPlan(saved["counts"], saved["order"], saved["bounds"], int(saved["observations"]), ids)
 
     def save_plan(self, plan: IngestPlan) -> None:
         """Keep a plan."""
-        temporary = self.folder / f"{TEMPORARY_PREFIX}plan.npz"
-        np.savez(temporary, **(vars(plan) | {"orphan_ids": json.dumps(plan.orphan_ids)}))
-        temporary.replace(self.folder / "plan.npz")
+        content = BytesIO()
+        np.savez(content, **(vars(plan) | {"orphan_ids": json.dumps(plan.orphan_ids)}))
+        write_sealed(self.folder / "plan.npz", content.getvalue())
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from varstar_batch.catalog.root import output_key
 from varstar_batch.catalog.schema import ROW_GROUP_ROWS, write_options
 from varstar_batch.errors import PartitionError
+from varstar_batch.files.digests import HashingSink
 from varstar_batch.files.location import Location
 from varstar_batch.model.classify import classify
 from varstar_batch.runs.chunks import (
@@ -31,7 +32,6 @@ from varstar_batch.runs.chunks import (
 from varstar_batch.runs.plan import Chunk, split
 from varstar_batch.runs.records import ChunkRecord, Outcome, count_partition
 from varstar_batch.runs.written import (
-    HashingSink,
     check_open,
     combined,
     new_catalog_file,

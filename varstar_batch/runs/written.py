@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from varstar_batch.catalog.tables import ACCOUNT, RECORDS_KEY, add_counts
 from varstar_batch.errors import PartitionError
+from varstar_batch.files.digests import HashingSink
 from varstar_batch.files.location import Location, write_json
 from varstar_batch.runs.records import ChunkRecord
 
@@ -33,38 +34,6 @@ _MEASURED: dict[str, Any] = {
 
 _OF_FILE: dict[str, Any] = {"bytes_out": 0, "sha256": ""}
 """Fields of a record that only the finished file tells."""
-
-
-class HashingSink:
-    """A writable stream that hashes and counts what passes through."""
-
-    def __init__(self, write: Callable[[bytes], Any]) -> None:
-        self._write = write
-        self._digest = hashlib.sha256()
-        self.size = 0
-        self.closed = False
-
-    def write(self, content: bytes) -> int:
-        """Hand `content` on."""
-        self._digest.update(content)
-        self.size += len(content)
-        self._write(content)
-        return len(content)
-
-    def hexdigest(self) -> str:
-        """Return the SHA-256 of what passed so far."""
-        return self._digest.hexdigest()
-
-    def tell(self) -> int:
-        """Return how much passed so far."""
-        return self.size
-
-    def flush(self) -> None:
-        """Nothing is held back here."""
-
-    def close(self) -> None:
-        """Take note; whoever opened the stream below closes it."""
-        self.closed = True
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from varstar_batch.files.digests import HashingSink
 from varstar_batch.files.location import Location
 from varstar_batch.survey.decode import bounded_runs
 
@@ -82,8 +83,8 @@ def nested_light_curves(offsets: npt.NDArray[np.integer[Any]], columns: Mapping[
     return pa.StructArray.from_arrays(lists, fields=fields)
 
 
-def write_survey_file(target: Location, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
-    """Write one partition of a survey atomically, cut into row groups of bounded size.
+def write_survey_file(target: Location, schema: pa.Schema, tables: Iterable[pa.Table]) -> str:
+    """Write one partition of a survey atomically, cut into row groups of bounded size, and return its SHA-256.
 
     Parameters
     ----------
@@ -95,8 +96,8 @@ def write_survey_file(target: Location, schema: pa.Schema, tables: Iterable[pa.T
         Consecutive rows. No row group spans two tables.
     """
     with (
-        target.atomic_output() as sink,
-        pq.ParquetWriter(sink, schema, **survey_write_options(schema)) as writer,
+        target.atomic_output() as stream,
+        pq.ParquetWriter(sink := HashingSink(stream.write), schema, **survey_write_options(schema)) as writer,
     ):
         for table in tables:
             # The first list of the light curves tells how many observations an object has.
@@ -104,6 +105,7 @@ def write_survey_file(target: Location, schema: pa.Schema, tables: Iterable[pa.T
             offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
             for start, stop in bounded_runs(offsets, ROW_GROUP_OBSERVATIONS, ROW_GROUP_ROWS):
                 writer.write_table(table.slice(start, stop - start), row_group_size=stop - start)
+    return sink.hexdigest()
 
 
 def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:

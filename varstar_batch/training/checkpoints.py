@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from varstar_batch.errors import RefusedError
+from varstar_batch.files.digests import sealed, unsealed
 from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.model.bundle_files import check_folder
 
@@ -25,16 +26,16 @@ class WorkFolder:
     """Whether some were there already."""
 
     def read(self, name: str) -> bytes | None:
-        """Return a checkpoint, None if there is none."""
+        """Return a checkpoint, None if there is none that is whole."""
         try:
-            return (self.folder / name).read_bytes()
+            return unsealed((self.folder / name).read_bytes())
         except FileNotFoundError:
             return None
 
     def write(self, name: str, content: bytes) -> None:
         """Write a checkpoint, whole or not at all."""
         target = self.folder / name
-        writable(str(target), "checkpoint", lambda: target.write_bytes(content))
+        writable(str(target), "checkpoint", lambda: target.write_bytes(sealed(content)))
 
     def remove(self) -> None:
         """Remove it with all that is in it."""
@@ -82,7 +83,9 @@ def open_work(
         writable(str(folder), "work folder", folder.remove)
     try:
         there = json.loads((folder / _PLAN).read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        if isinstance(error, ValueError):  # cut short: nothing tells whose checkpoints these are
+            writable(str(folder), "work folder", folder.remove)
         plan = {"fingerprint": fingerprint, **description}
         writable(str(folder), "work folder", lambda: (folder / _PLAN).write_bytes(json.dumps(plan, indent=1).encode()))
         return WorkFolder(folder, resumed=False)
