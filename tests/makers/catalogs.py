@@ -205,6 +205,7 @@ def _write_partition(catalog: Catalog, run_id: str, spec: RunSpec, key: str) -> 
     healpix = HEALPIX_COLUMN in rows.column_names
     schema = catalog_schema(rows.schema.field("object_id").type, CLASSES, healpix=healpix)
     rows = rows.append_column("model_version", pa.repeat(spec.model_version, rows.num_rows))
+    rows = rows.append_column("carried", pa.repeat(False, rows.num_rows))
     rows = sort_rows(rows.append_column("run_id", pa.repeat(run_id, rows.num_rows)).select(schema.names).cast(schema))
     location = catalog.run(run_id) / output_key(spec.layout, key)
     with location.atomic_output() as sink:

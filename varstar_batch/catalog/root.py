@@ -100,6 +100,10 @@ class Catalog:
         """Keep what the gate of a finished run found; where ``held`` is not empty, that holds the run."""
         write_json(self.root / f"gates/{run_id}.json", found)
 
+    def forget_gate(self, run_id: str) -> None:
+        """Remove what the gate of a run found, with the run."""
+        (self.root / f"gates/{run_id}.json").remove()
+
     def held_runs(self) -> list[str]:
         """Return the runs that are held, oldest first; one that was released is not."""
         published = {pointer.run_id for pointer in self.history()}

@@ -72,6 +72,7 @@ _MEANINGS = {
     "ood_score": ColumnMeaning("", "stat.rank", "Share of held-out training stars that look more familiar, 0 to 1"),
     "model_version": ColumnMeaning("", "meta.version", "Version of the model bundle"),
     "run_id": ColumnMeaning("", "meta.id;meta.dataset", "Run that classified the object"),
+    "carried": ColumnMeaning("", "meta.code", "Whether the row is an earlier run's: its partition failed in this one"),
     HEALPIX_COLUMN: ColumnMeaning("", "pos.healpix", "HEALPix cell of order 29, nested numbering"),
 }
 
@@ -116,6 +117,7 @@ def catalog_schema(object_id: pa.DataType, classes: tuple[str, ...], *, healpix:
         ("ood_score", pa.float32()),
         ("model_version", pa.string()),
         ("run_id", pa.string()),
+        ("carried", pa.bool_()),
     ]
     schema = pa.schema([pa.field(name, kind, metadata=_field_metadata(name)) for name, kind in columns])
     # Eight characters at least, since astropy writes a null of a text column as "None".
@@ -193,6 +195,7 @@ def catalog_rows(batch: SurveyBatch, folded: Folded, result: Classification, pro
         "ood_score": _nullable(result.ood_score),
         "model_version": pa.repeat(provenance.model_version, rows),
         "run_id": pa.repeat(provenance.run_id, rows),
+        "carried": pa.repeat(False, rows),
     }
     for index, name in enumerate(provenance.classes):
         columns[f"prob_{name}"] = _nullable(result.probabilities[:, index])

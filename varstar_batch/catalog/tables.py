@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pyarrow as pa
 
@@ -42,3 +43,17 @@ def add_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     for count in counts:
         total.update(count)
     return dict(total.most_common())
+
+
+def objects_line(record: Mapping[str, Any]) -> str:
+    """Return how many objects of the survey are in a run, and what became of the others; `record` is its ``run.json``.
+
+    Everybody who tells of a run says it with this line.
+    """
+    rows, failed = record["rows"], record["failed_partitions"]
+    objects, kept = record.get("objects", rows), record.get("kept_rows", 0)
+    about = "about " if record.get("objects_estimated") else ""
+    line = f"{rows:,} of {about}{objects:,} objects in"
+    if kept:
+        line += f", {kept:,} of them carried over from the run before"
+    return f"{line}; {failed:,} partition{'' if failed == 1 else 's'} failed" if failed else line

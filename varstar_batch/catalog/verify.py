@@ -21,6 +21,7 @@ from varstar_batch.files.location import Location
 from varstar_batch.files.parquet import opened_parquet, read_table
 from varstar_batch.parallel import in_order
 from varstar_batch.survey.open import Partition, Survey
+from varstar_batch.survey.read import partition_shape
 
 _READERS = 8
 
@@ -61,8 +62,7 @@ def verify_catalog(reader: CatalogReader, survey: Survey | None = None) -> list[
     found = dataset_findings(run, {key: entry["rows"] for key, entry in keys.items()})
     findings += [finding for finding in found if finding.kind != "lost"]  # told by its checksum already
     if survey is not None:
-        written = keys.keys() - {output_key(record["layout"], partition) for partition in failures}
-        findings += _against_survey(reader, survey, plan, written)
+        findings += _against_survey(reader, survey, plan, keys)
     return findings
 
 
@@ -98,7 +98,9 @@ def _unexpected(reader: CatalogReader, expected: Mapping[str, Any], keys: Mappin
 def _totals(
     record: Mapping[str, Any], partitions: list[dict[str, Any]], plan: Iterable[str], failures: list[str]
 ) -> Iterator[Finding]:
-    accounted = Counter([entry["partition"] for entry in partitions] + failures)
+    written = [entry["partition"] for entry in partitions]
+    # One that failed may be there all the same, with the rows of the run before.
+    accounted = Counter([*written, *({*failures} - {*written})])
     for key in plan:
         if accounted[key] != 1:
             yield Finding("partition", key, f"planned once, accounted for {accounted[key]} times")
@@ -121,8 +123,19 @@ def _against_survey(
             yield Finding("survey", partition.key, "in the survey, but not in the run: it came later")
         elif key in written:
             yield from _objects(reader, survey, partition, key, plan[partition.key])
+        else:
+            rows = _rows(survey, partition)
+            count = "the objects" if rows is None else f"all {rows:,} objects"
+            yield Finding("objects", key, f"{count} of the survey are not in the catalog: the partition failed")
     for name in sorted(plan.keys() - {partition.key for partition in survey.partitions}):
         yield Finding("survey", name, "in the run, but no longer in the survey")
+
+
+def _rows(survey: Survey, partition: Partition) -> int | None:
+    try:
+        return partition_shape(survey.source, partition).rows
+    except (PartitionError, OSError):
+        return None
 
 
 def _objects(

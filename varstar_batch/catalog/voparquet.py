@@ -24,6 +24,7 @@ _DATATYPES = {
     pa.float32(): "float",
     pa.int64(): "long",
     pa.int32(): "int",
+    pa.bool_(): "boolean",
     pa.string(): "char",
     pa.large_string(): "char",
 }
@@ -72,6 +73,8 @@ def astropy_table(table: pa.Table) -> Table:
         values, said = table[field.name], _meaning(field)
         if pa.types.is_integer(field.type) or pa.types.is_floating(field.type):
             data = values.fill_null(0).to_numpy()
+        elif pa.types.is_boolean(field.type):
+            data = values.fill_null(False).to_numpy()
         else:
             data = np.asarray(values.fill_null("").to_pylist(), dtype=str)
         columns.append(

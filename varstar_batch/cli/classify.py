@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from varstar_batch.api import ClassifyRequest, classify_survey
+from varstar_batch.catalog.tables import objects_line
 from varstar_batch.cli.console import (
     note,
     print_counts,
@@ -83,9 +84,10 @@ def print_record(record: dict[str, Any], prepared: Prepared) -> None:
     print_counts("Status", record["status"], "status")
     print_counts("Class", record["classes"], "class")
     rate, seconds = record["light_curves_per_second"], record["seconds"]
-    say(
-        f"{record['rows']:,} light curves in, {record['rows']:,} rows out; {rate:,.0f} light curves/s ({seconds:.1f} s)"
-    )
+    rows = f"{record['rows']:,}"
+    conserved = f"{rows} light curves in, {rows} rows out"
+    counted = objects_line(record) if record["failed_partitions"] else conserved
+    say(f"{counted}; {rate:,.0f} light curves/s ({seconds:.1f} s)")
     print_labels(record)
     if record["failed_partitions"]:
         warning_line(

@@ -14,6 +14,7 @@ from varstar_batch.catalog import history
 from varstar_batch.catalog.checks import VerificationError
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.catalog.root import open_catalog_root
+from varstar_batch.catalog.tables import objects_line
 from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.cli.console import note, print_json, print_table, say
 from varstar_batch.cli.options import CatalogArgument, JsonOption, RunOption
@@ -121,9 +122,11 @@ def verify(
         print_json({"run_id": reader.run_id, "findings": [asdict(finding) for finding in findings]})
     elif findings:
         rows = [(finding.kind, finding.file, finding.message) for finding in findings]
-        print_table(f"{reader}: {len(findings)} findings", ("kind", "file", "what is off"), rows)
+        print_table(
+            f"{reader}: {objects_line(reader.record)}; {len(findings)} findings", ("kind", "file", "what is off"), rows
+        )
     else:
-        say(f"{reader}: {len(reader):,} objects in {len(reader.files):,} files, all as published")
+        say(f"{reader}: {objects_line(reader.record)}; {len(reader.files):,} files, all as published")
     if findings:
         raise typer.Exit(ExitCode.FAILURES)
 

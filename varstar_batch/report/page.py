@@ -10,6 +10,7 @@ from importlib.resources import files
 import numpy as np
 
 from varstar_batch._version import __version__
+from varstar_batch.catalog.tables import objects_line
 from varstar_batch.report.charts import (
     PALETTE,
     bars,
@@ -78,7 +79,7 @@ def _header(data: ReportData, name: str) -> str:
     record, model = data.record, data.record["model"]
     rows, classified = record["rows"], record["status"].get("ok", 0)
     tiles = {
-        "objects": f"{rows:,}",
+        "objects in": objects_line(record).partition(" objects in")[0],
         f"classified ({classified:,})": f"{classified / rows:.1%}" if rows else "none",
         "light curves per second": f"{record['light_curves_per_second']:,.0f}",
         "failed partitions": f"{record['failed_partitions']:,}",
@@ -242,6 +243,7 @@ def _run(data: ReportData) -> str:
     facts = {
         "Survey": record["survey"],
         "Partitions": f"{record['partitions']:,}, {record['resumed_partitions']:,} of them found done",
+        "Objects": objects_line(record),
         "Observations": f"{record['observations']:,}",
         "Time": f"{record['seconds']:,.1f} s",
         "Throughput": f"{record['light_curves_per_second']:,.0f} light curves/s",

@@ -234,10 +234,12 @@ def _carried(plan: RunPlan, catalog: Catalog, follows: str) -> dict[str, str]:
     try:
         planned = read_table(catalog.run(follows) / "plan.parquet")
         finished = read_table(catalog.run(follows) / "partitions.parquet")
+        failed = set(read_table(catalog.run(follows) / "failures.parquet")["partition"].to_pylist())
     except FileNotFoundError:
         return {}  # pruned since, or never finished: everything is classified
     fingerprints = dict(zip(planned["partition"].to_pylist(), planned["fingerprint"].to_pylist(), strict=True))
     hashes = dict(zip(finished["partition"].to_pylist(), finished["sha256"].to_pylist(), strict=True))
+    hashes = {key: sha256 for key, sha256 in hashes.items() if key not in failed}
     return {
         partition.key: hashes[partition.key]
         for partition in plan.survey.partitions

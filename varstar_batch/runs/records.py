@@ -55,6 +55,7 @@ TASKS_SCHEMA = pa.schema(
         ("peak_memory", pa.int64()),
         ("retries", pa.int32()),
         ("run_id", pa.string()),
+        ("kept", pa.string()),
     ]
 )
 
@@ -101,6 +102,8 @@ class ChunkRecord:
     """Tries that failed before this one: storage that did not answer, workers that died."""
     run_id: str
     """Run that classified the chunk; another run than the one it is in where it was carried over."""
+    kept: str = ""
+    """Kind and message of the failure because of which these are the rows of an earlier run."""
 
 
 Outcome = ChunkRecord | Failure | tuple[Chunk, ...]

@@ -27,6 +27,7 @@ from varstar_batch.files.object_store import storage_errors
 from varstar_batch.files.parquet import read_table, write_table
 from varstar_batch.runs.execute import PartitionResult, Runner, StorageLostError, execute, steadfast
 from varstar_batch.runs.gate import audit, limits_of
+from varstar_batch.runs.keep import keep_failed, objects_of_survey
 from varstar_batch.runs.prepare import Prepared
 from varstar_batch.runs.records import STAGES, SYSTEMIC, Ledger, by_partition, counts, rows_by_partition, total
 from varstar_batch.survey.open import Failure
@@ -110,6 +111,8 @@ def execute_run(prepared: Prepared, runner: Runner, observer: RunObserver) -> Ex
                 ledger.add(result)
                 if result[0].run_id == prepared.run_id and result[0].partition not in prepared.done:
                     classified_now += sum(record.rows for record in result)
+                if result[0].kept:  # by an earlier try, after everything else
+                    failures.append(Failure(result[0].partition, *result[0].kept.split(": ", 1)))
                 in_a_row = 0
                 continue
             observer.warn(f"partition failed ({result.kind}): {result.message}")
@@ -126,6 +129,10 @@ def execute_run(prepared: Prepared, runner: Runner, observer: RunObserver) -> Ex
             if in_a_row == SYSTEMIC_FAILURES:
                 break
     _check_system(prepared, failures)
+    done = set(ledger.table()["partition"].to_pylist())
+    left = [failure for failure in failures if failure.partition not in done]
+    for result in keep_failed(prepared, left, sorted(done), runner):
+        ledger.add(result)
     return Executed(
         tasks=ledger.table(),
         failures=tuple(sorted(failures, key=lambda failure: failure.partition)),
@@ -154,7 +161,7 @@ def verify(prepared: Prepared, executed: Executed) -> None:
     layout = survey.source.layout
     rows = {output_key(layout, key): count for key, count in rows_by_partition(executed.tasks).items()}
     failed = {failure.partition for failure in executed.failures}
-    expected = {output_key(layout, p.key) for p in survey.partitions if p.key not in failed}
+    expected = {output_key(layout, p.key) for p in survey.partitions if p.key not in failed} | rows.keys()
     verify_run_files(prepared.context.run, rows, expected)
 
 
@@ -218,16 +225,22 @@ def summary(prepared: Prepared, executed: Executed) -> dict[str, Any]:
     mine = tasks.filter(is_mine)
     firsts = is_mine.filter(pc.equal(tasks["chunk"], 0))
     classified = pc.sum(firsts, min_count=0).as_py()
+    kept = tasks.filter(pc.not_equal(tasks["kept"], ""))
+    objects, estimated = objects_of_survey(prepared, rows_by_partition(tasks), failures)
     seconds = counts(mine, "seconds")
     return {
         "run_id": prepared.run_id,
         **prepared.plan.describe(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "rows": total(tasks, "rows"),
+        "objects": objects,
+        "objects_estimated": estimated,
+        "kept_rows": total(kept, "rows"),
         "observations": total(tasks, "observations"),
         "failed_partitions": len(failures),
         "resumed_partitions": len(prepared.done),
-        "carried_partitions": len(firsts) - classified,
+        "kept_partitions": len(kept),
+        "carried_partitions": len(firsts) - classified - len(kept),
         "classified_partitions": classified,
         "retries": total(mine, "retries"),
         "status": counts(tasks, "status"),
