@@ -45,6 +45,7 @@ def make_set(n: int) -> TrainingSet:
         ra=simulated.ra,
         dec=simulated.dec,
         class_original=texts,
+        label=texts,
         band=texts,
         period_source=texts,
     )

@@ -81,6 +81,7 @@ def labelled_sines(n=240, seed=3, others=0, survey="sines", classes=CLASSES):
         class_original=texts(["known"] * n + ["spotted"] * others),
         band=texts(["V"] * total),
         period_source=texts(["made"] * total),
+        label=texts([""] * total),
         classes=classes,
     )
 

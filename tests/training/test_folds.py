@@ -29,6 +29,7 @@ def stars(ra, dec, names=None, code=None, survey=None):
         ra=np.asarray(ra, np.float64),
         dec=np.asarray(dec, np.float64),
         class_original=texts([""] * n),
+        label=texts([""] * n),
         band=texts([""] * n),
         period_source=texts([""] * n),
     )

@@ -181,10 +181,35 @@ def test_objects_of_other_kinds(made):
     made.class_original[120:125] = "spotted"
 
 
+def test_labels_of_catalogs_are_read_as_the_classes_that_they_mean(made, tmp_path):
+    labels = ["DCEP", "RRab:", "mira", "EW|RRC", "odd", "ROT"] * 25
+    path = write_labelled(tmp_path / "vsx", made, **{"class": labels, "class_original": None})
+    got = read_labelled([path], None, Selection(others=True))
+    assert dict(zip(labels, got.class_code.tolist(), strict=True)) == {
+        **{"DCEP": 0, "RRab:": 4, "mira": 3},
+        **dict.fromkeys(("EW|RRC", "odd", "ROT"), -1),
+    }
+    assert got.label.tolist() == labels
+    assert got.left_out == {"EW|RRC": 25, "odd": 25, "ROT": 25}
+    # What an out-of-distribution score should find is what is known to be of another kind.
+    assert {got.label[k] for k in np.flatnonzero(got.other_kinds())} == {"ROT"}
+    own = read_labelled([path], None, Selection(labels={"odd": "ECL", "DCEP": ""}))
+    assert dict(zip(own.label.tolist(), own.class_code.tolist(), strict=True)) == {"RRab:": 4, "mira": 3, "odd": 2}
+
+
+def test_labels_that_are_numbers_mean_what_the_configuration_says(made, tmp_path):
+    path = write_labelled(tmp_path / "codes", made, **{"class": pa.array(["1", "2.0", None] * 50)})
+    with pytest.raises(InputError, match=r"nobody knows what their labels mean: 100 objects \('1' 50, '2' 50\)"):
+        read_labelled([path])
+    got = read_labelled([path], None, Selection(labels={"1": "ECL", "2": "RR"}))
+    assert got.class_code.tolist() == [2, 4] * 50
+    assert got.left_out == {}
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"class": ["CEP", "RRab", "Mira"] * 50}, "got 'Mira', 'RRab' for 100 objects; map the labels"),
+        ({"class": ["odd", "ROT", "RRABB"] * 50}, r"none among 150 objects; .*'ROT' 50.*'RRABB' \(like RRAB\?\) 50"),
         ({"class": pa.nulls(150, pa.string())}, "expected objects with a class, got none among 150 objects"),
         ({"class": None}, "expected objects with a class, got none among 150 objects"),
         ({"period": pa.nulls(150, pa.float64())}, "expected periods of the labelled objects, got none"),

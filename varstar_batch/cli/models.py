@@ -10,8 +10,9 @@ import typer
 from varstar_batch import api
 from varstar_batch.cli.console import note, print_counts, print_json, print_table, say, warning_line
 from varstar_batch.cli.options import ConfigOption, JsonOption, takes
+from varstar_batch.cli.output import print_left_out
 from varstar_batch.progress import progress
-from varstar_batch.runs.config import load_config
+from varstar_batch.runs.config import RunConfig, load_config
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.training.options import TrainingRequest, survey_names
 
@@ -24,7 +25,7 @@ SurveySet = Annotated[
 ]
 
 
-@takes(TrainingRequest, arguments=("surveys",), leave_out=("columns", "own_columns"))
+@takes(TrainingRequest, arguments=("surveys",), leave_out=("columns", "own_columns", "labels"))
 def train(
     request: TrainingRequest, config: ConfigOption = None, set_: SurveySet = None, as_json: JsonOption = False
 ) -> None:
@@ -34,8 +35,9 @@ def train(
     """
     from varstar_batch.training.card import UNSEEN
 
-    columns, own_columns = columns_of(request.surveys, config, set_ or [])
-    request = request.model_copy(update={"columns": columns, "own_columns": own_columns})
+    common, own_columns = configs_of(request.surveys, config, set_ or [])
+    said = {"columns": common.survey, "own_columns": own_columns, "labels": common.labels}
+    request = request.model_copy(update=said)
     trained = api.train(request, progress, note)
     metrics: dict[str, Any] = trained.bundle.contract.metrics
     measures = metrics["held_out"]
@@ -56,7 +58,8 @@ def evaluate(
     bundle: Annotated[str, typer.Argument(help="Folder or URL of a model bundle; `-` for the one that ships.")],
     surveys: Annotated[list[str], typer.Argument(help="Folders or URLs of surveys with labels (column class).")],
     out: Annotated[
-        str | None, typer.Option(help="Folder for metrics.json, metrics.md and figures; must not hold anything yet.")
+        str | None,
+        typer.Option(help="Folder for metrics.json, metrics.md, stars.csv and figures; must not hold anything yet."),
     ] = None,
     max_per_class: Annotated[int, typer.Option(min=1, help="Most light curves of a class, drawn at random.")] = 5000,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of that choice.")] = 1,
@@ -68,32 +71,36 @@ def evaluate(
     from varstar_batch.files.location import locate
     from varstar_batch.files.new_folder import check_vacant
     from varstar_batch.model.bundle_files import read_bundle
+    from varstar_batch.survey.labels import LabelReader
     from varstar_batch.training.evaluate import gather_evidence
     from varstar_batch.training.measures import judge
     from varstar_batch.training.read_labelled import Selection, read_labelled
-    from varstar_batch.training.results import write_report_of
+    from varstar_batch.training.results import write_report_of, write_stars
 
     model = read_bundle(None if bundle == SHIPPED else bundle)
     folder = None if out is None else locate(out, what="report")
     if folder is not None:
         check_vacant(folder)
-    columns, own_columns = columns_of(surveys, config, set_ or [])
-    configs = [own_columns.get(name, columns) for name in survey_names(surveys)]
-    selection = Selection(max_per_class=max_per_class, seed=seed, others=True, classes=model.contract.classes)
+    common, own_columns = configs_of(surveys, config, set_ or [])
+    configs = [own_columns.get(name, common.survey) for name in survey_names(surveys)]
+    classes = model.contract.classes
+    selection = Selection(max_per_class=max_per_class, seed=seed, others=True, classes=classes, labels=common.labels)
     with progress("Reading", None, "light curves") as advance:
         data = read_labelled(surveys, configs, selection, advance)
-    evidence, unusable = gather_evidence(model, data)
-    measures: dict[str, Any] = judge(evidence, model.contract.classes)
-    measures["unusable"] = dict(unusable)
+    evidence, unusable, stars = gather_evidence(model, data)
+    measures: dict[str, Any] = judge(evidence, classes)
+    measures |= {"unusable": dict(unusable), "labels_left_out": dict(data.left_out)}
     trained_on: Any = model.contract.training.get("surveys", {})
     if seen := sorted(set(data.survey) & set(trained_on)):
         warning_line(f"the model was trained on a survey of this name ({', '.join(seen)}): these measures flatter it")
     if folder is not None:
         write_report_of(evidence, measures, model.contract, folder)
+        write_stars(stars, folder)
     if as_json:
         print_json(measures)
         return
     print_measures(measures)
+    print_left_out(LabelReader(classes, common.labels).left_out(data.left_out))
     if len(measures["by_survey"]) > 1:
         rows = [
             (name, part["n_objects"], part["accuracy"], part["macro"]["f1"])
@@ -129,10 +136,10 @@ def print_measures(measures: dict[str, Any]) -> None:
         )
 
 
-def columns_of(
+def configs_of(
     surveys: Sequence[str], config: str | None, texts: Sequence[str]
-) -> tuple[SurveyConfig, dict[str, SurveyConfig]]:
-    """Return the configuration of all surveys, and, by name, of those of which something was said on top."""
+) -> tuple[RunConfig, dict[str, SurveyConfig]]:
+    """Return the configuration of all surveys, and, by name, the columns of those that have their own."""
     names = survey_names(surveys)
     common = [text for text in texts if text.partition(".")[0] not in names]
     own = {name: [text for text in texts if text.startswith(f"{name}.")] for name in names}
@@ -141,4 +148,4 @@ def columns_of(
         for name, mine in own.items()
         if mine
     }
-    return load_config(config, common).survey, own_columns
+    return load_config(config, common), own_columns

@@ -124,10 +124,10 @@ def decode_objects(source: Source, record: pa.RecordBatch) -> tuple[pa.Table, np
     period = to_float64(record.column(columns.period)) if there else np.full(record.num_rows, np.nan)
     arrays = {
         "object_id": _decoded(record.column(columns.object_id)).cast(getattr(pa, source.object_id_type)()),
-        "ra": _optional(record, columns.ra, pa.float64()),
-        "dec": _optional(record, columns.dec, pa.float64()),
+        "ra": optional_column(record, columns.ra, pa.float64()),
+        "dec": optional_column(record, columns.dec, pa.float64()),
         "period": pa.array(period, mask=np.isnan(period)),
-        "class": _optional(record, columns.class_, pa.large_string()),
+        "class": optional_column(record, columns.class_, pa.large_string()),
     }
     if columns.healpix is not None:
         arrays[HEALPIX_COLUMN] = record.column(columns.healpix).cast(pa.int64())
@@ -165,7 +165,8 @@ def to_float64(array: pa.Array) -> npt.NDArray[np.float64]:
     return values
 
 
-def _optional(record: pa.RecordBatch, name: str | None, kind: pa.DataType) -> pa.Array:
+def optional_column(record: pa.RecordBatch, name: str | None, kind: pa.DataType) -> pa.Array:
+    """Return a column as values of a type, nulls where there is no such column."""
     return pa.nulls(record.num_rows, kind) if name is None else _decoded(record.column(name)).cast(kind, safe=False)
 
 

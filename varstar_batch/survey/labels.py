@@ -189,7 +189,8 @@ class LabelReader:
         return lines
 
     def _named(self, label: str, why: str) -> str:
-        near = _nearest(key_of(label), self._kinds) if why == "unknown" else None
+        said = [key for key, kind in self._kinds.items() if kind != UNSAID]
+        near = _nearest(key_of(label), said) if why == "unknown" else None
         return f"{label!r} (like {near}?)" if near else repr(label)
 
     def _meaning(self, text: str) -> Meaning:

@@ -135,6 +135,7 @@ def _purpose(contract: BundleContract) -> str:
 
 def _left_out(training: Mapping[str, Any]) -> str:
     told = [f"{count:,} {label.replace('_', ' ')}" for label, count in training["unusable"].items()]
+    told += [f"{count:,} labelled {label}" for label, count in training.get("labels_left_out", {}).items()]
     return f"Left out of the labelled light curves read: {', '.join(told)}." if told else ""
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from varstar_batch.errors import InputError
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.light_curves.rules import Limits
-from varstar_batch.light_curves.status import Status, count_statuses
+from varstar_batch.light_curves.status import STATUS_LABELS, Status, count_statuses
 from varstar_batch.model.bundle import Bundle
-from varstar_batch.model.classify import classify
+from varstar_batch.model.classify import Classification, classify
 from varstar_batch.model.engines.open import open_engine
 from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves
 from varstar_batch.training.measures import Evidence
 
 
-def gather_evidence(bundle: Bundle, data: LabelledLightCurves) -> tuple[Evidence, dict[str, int]]:
+def gather_evidence(bundle: Bundle, data: LabelledLightCurves) -> tuple[Evidence, dict[str, int], pa.Table]:
     """Classify labelled light curves as a run would.
 
     Parameters
@@ -32,6 +36,8 @@ def gather_evidence(bundle: Bundle, data: LabelledLightCurves) -> tuple[Evidence
         Of all that could be classified, as one fold.
     unusable : dict of str to int
         Labelled light curves that could not, by status.
+    stars : pa.Table
+        A row for each light curve: what is known of it, what was found, and whether that is its label's class.
 
     Raises
     ------
@@ -68,4 +74,34 @@ def gather_evidence(bundle: Bundle, data: LabelledLightCurves) -> tuple[Evidence
         other_probabilities=result.probabilities[None, others].astype(np.float64),
         other_score=result.ood_score[None, others].astype(np.float64),
     )
-    return evidence, unusable
+    return evidence, unusable, _stars(data, result)
+
+
+def _stars(data: LabelledLightCurves, result: Classification) -> pa.Table:
+    names = pa.array(data.classes)
+
+    def class_of(codes: npt.NDArray[np.int8]) -> pa.Array:
+        return names.take(pa.array(codes, mask=codes < 0))
+
+    def number(values: npt.NDArray[Any]) -> pa.Array:
+        return pa.array(values, from_pandas=True)
+
+    label_class, found = class_of(data.class_code), class_of(result.class_code)
+    return pa.table(
+        {
+            "survey": pa.array(data.survey),
+            "object_id": pa.array(data.object_id),
+            "ra": number(data.ra),
+            "dec": number(data.dec),
+            "period": number(data.period),
+            "label": pa.array(np.where(data.label == "", data.class_original, data.label)),
+            "label_class": label_class,
+            "status": pa.array(STATUS_LABELS).take(pa.array(result.status)),
+            "class": found,
+            "right": pc.equal(label_class, found),
+            "class_prob": number(result.class_prob),
+            "second_class": class_of(result.second_code),
+            "ood_score": number(result.ood_score),
+            **{f"prob_{name}": number(result.probabilities[:, k]) for k, name in enumerate(data.classes)},
+        }
+    )

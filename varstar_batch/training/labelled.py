@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -49,9 +49,13 @@ class LabelledLightCurves:
     class_original: Texts
     band: Texts
     period_source: Texts
-    """Texts (n,), as `band` and `class_original`: "" where the survey does not say."""
+    label: Texts
+    """Texts (n,), as `band` and `class_original`: "" where the survey does not say. `label` is what it has for a class.
+    """
     classes: tuple[str, ...] = CLASSES
     """Their names, in the order of the codes."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Objects of the surveys, also of those that were not taken, by label that means no class."""
 
     def __post_init__(self) -> None:
         n = len(self.light_curves)
@@ -69,7 +73,7 @@ class LabelledLightCurves:
 
     def _columns(self) -> dict[str, Any]:
         """Return what has a value for each object, besides the light curves."""
-        return {each.name: getattr(self, each.name) for each in fields(self)[1:-1]}
+        return {each.name: getattr(self, each.name) for each in fields(self)[1:-2]}
 
     def take(self, rows: Rows) -> LabelledLightCurves:
         """Return the given rows, in that order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from varstar_batch.progress import ShowProgress
+from varstar_batch.survey.labels import LabelReader
 from varstar_batch.training.checkpoints import check_output, open_work
 from varstar_batch.training.options import TrainingRequest
 from varstar_batch.training.plan import plan_training
@@ -34,9 +35,17 @@ def make_bundle(request: TrainingRequest, progress: ShowProgress, tell: Callable
     options = request.options()
     options.recipe()
     check_output(request.out, replace=request.replace)
-    selection = Selection(max_per_class=options.max_per_class, seed=options.seed, others=True, classes=request.classes)
+    selection = Selection(
+        max_per_class=options.max_per_class,
+        seed=options.seed,
+        others=True,
+        classes=request.classes,
+        labels=request.labels,
+    )
     with progress("Reading", None, "light curves") as advance:
         data = read_labelled(request.surveys, request.configs(), selection, advance)
+    for line in LabelReader(request.classes, request.labels).left_out(data.left_out).values():
+        tell(line)
     plan = plan_training(data, options)
     work = open_work(request.out, plan.fingerprint, plan.describe(), fresh=request.fresh)
     counts = ", ".join(f"{label} {count:,}" for label, count in plan.counts.items() if count)

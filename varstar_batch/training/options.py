@@ -64,6 +64,9 @@ class TrainingRequest(TrainingOptions, _Places):
     """What somebody wants trained."""
 
     classes: tuple[str, ...] = Field(CLASSES, description="Labels to learn, in the order of the answers")
+    labels: dict[str, str] = Field(
+        default={}, description="Classes that labels of the surveys mean, before those of all known catalogs"
+    )
     columns: SurveyConfig = Field(default_factory=SurveyConfig, description="Column names of the surveys")
     own_columns: dict[str, SurveyConfig] = Field(
         default={}, description="By the name of a survey: its column names, where they are not those of the others"

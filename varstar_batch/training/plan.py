@@ -40,6 +40,8 @@ class TrainingPlan:
     """Of the cross-validation."""
     unseen: tuple[Split, ...]
     """Of surveys; empty where the options do not ask for them."""
+    left_out: dict[str, int]
+    """Objects of the surveys by label that means no class."""
     unusable: dict[str, int]
     """Labelled light curves that could not be folded, by status."""
     dropped_classes: tuple[str, ...]
@@ -111,6 +113,7 @@ def plan_training(data: LabelledLightCurves, options: TrainingOptions) -> Traini
         splits=fold_splits(training_set.objects, options.folds, options.seed),
         unseen=survey_splits(training_set.objects, _together(options, training_set.objects)) if options.unseen else (),
         unusable=count_statuses(status[labelled & ~usable]),
+        left_out=dict(data.left_out),
         dropped_classes=tuple(rare),
         fingerprint=_fingerprint(training_set, recipe, options),
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +20,8 @@ from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.light_curves.rules import Limits, good_observations
 from varstar_batch.survey.bands import FUSE
 from varstar_batch.survey.columns import SurveyConfig
-from varstar_batch.survey.decode import to_float64
+from varstar_batch.survey.decode import optional_column, to_float64
+from varstar_batch.survey.labels import LabelReader
 from varstar_batch.survey.open import Partition, Survey, open_survey
 from varstar_batch.survey.read import partition_shape, read_batches
 from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves, Rows, take_light_curves
@@ -42,7 +44,9 @@ class Selection:
     others: bool = False
     """Also take objects without a class that have a period: at most as many as of a class."""
     classes: tuple[str, ...] = CLASSES
-    """Labels that a survey's column of classes may have."""
+    """What labels are read as."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Meanings of labels, before those of all known catalogs; see `LabelReader`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +59,8 @@ class _Labels:
     class_code: npt.NDArray[np.int8]
     period: npt.NDArray[np.float64]
     texts: Mapping[str, Any]
+    left_out: Counter[str]
+    """Objects by label that means no class."""
 
 
 def read_labelled(
@@ -79,9 +85,10 @@ def read_labelled(
     Raises
     ------
     InputError
-        A survey that is not there or cannot be read, a class that is none of the selection's, no labelled object.
+        A survey that is not there or cannot be read, no object with a label that means a class.
     """
     selection = selection or Selection()
+    reader = LabelReader(selection.classes, selection.labels)
     surveys = [
         open_survey(url, config) for url, config in zip(urls, configs or [SurveyConfig()] * len(urls), strict=True)
     ]
@@ -96,11 +103,12 @@ def read_labelled(
             )
     try:
         labels = [
-            _read_labels(number, survey, partition, selection.classes)
+            _read_labels(number, survey, partition, reader)
             for number, survey in enumerate(surveys)
             for partition in survey.partitions
         ]
-        _check_labelled(labels, names, selection.classes)
+        left_out = sum((each.left_out for each in labels), Counter[str]())
+        _check_labelled(labels, names, reader, left_out)
         chosen = _choose(labels, selection)
         parts = [
             part
@@ -111,65 +119,65 @@ def read_labelled(
     except PartitionError as error:
         # Nobody can say which objects the partition holds, so whatever was trained would not be what was asked for.
         raise InputError(expected=error.expected, got=error.got, where=error.where, fix=error.fix) from error
-    return LabelledLightCurves.concat(parts)
+    return replace(LabelledLightCurves.concat(parts), left_out=dict(left_out))
 
 
-def _read_labels(number: int, survey: Survey, partition: Partition, known: tuple[str, ...]) -> _Labels:
+def _read_labels(number: int, survey: Survey, partition: Partition, reader: LabelReader) -> _Labels:
     source = survey.source
     columns = source.columns
-    where = str(source.location / partition.key)
-    classes: list[Any] = []
+    labels: list[pa.Array] = []
     periods: list[npt.NDArray[np.float64]] = []
     texts: dict[str, list[Any]] = {name: [] for name in DESCRIPTIONS}
     if source.form == "long":
         # One object is many rows there, so that only reading tells the objects apart.
         for batch in read_batches(source, partition, None, BATCH_OBSERVATIONS):
-            classes += batch.objects["class"].to_pylist()
+            labels += batch.objects["class"].chunks
             periods.append(batch.period)
-        texts = {name: [""] * len(classes) for name in DESCRIPTIONS}
+        texts = {name: [""] * sum(map(len, labels)) for name in DESCRIPTIONS}
     else:
         with opened_parquet(source.location / partition.key) as parquet:
             there = parquet.schema_arrow.names
             wanted = [name for name in (columns.period, columns.class_) if name is not None]
             wanted += [name for name in DESCRIPTIONS if name in there and name not in wanted]
             for record in parquet.iter_batches(columns=wanted):
-                classes += record.column(columns.class_).to_pylist() if columns.class_ else [None] * len(record)
+                labels.append(optional_column(record, columns.class_, pa.large_string()))
                 none = np.full(len(record), np.nan)
                 periods.append(to_float64(record.column(columns.period)) if columns.period else none)
                 for name, values in texts.items():
                     found = record.column(name).to_pylist() if name in there else [None] * len(record)
                     values += ["" if value is None else str(value) for value in found]
+    label = pa.chunked_array(labels, pa.large_string())
+    codes = reader.codes(label)
+    known = {name: np.array(values, np.object_) for name, values in texts.items()}
+    known["label"] = np.array(label.fill_null("").to_pylist(), np.object_)
+    known["class_original"] = _originals(known["label"], known["class_original"], reader)
     return _Labels(
         number,
         partition,
-        known,
-        _class_codes(classes, known, where),
+        reader.classes,
+        codes,
         np.concatenate([np.zeros(0), *periods]),
-        {name: np.array(values, np.object_) for name, values in texts.items()},
+        known,
+        Counter(text for text in known["label"][codes == NO_CLASS] if text.strip()),
     )
 
 
-def _class_codes(classes: list[Any], known: tuple[str, ...], where: str) -> npt.NDArray[np.int8]:
-    codes: dict[Any, int] = {None: NO_CLASS, "": NO_CLASS, **{label: code for code, label in enumerate(known)}}
-    unknown = sorted({str(label) for label in classes if label not in codes})
-    if unknown:
-        count = sum(label not in codes for label in classes)
-        raise InputError(
-            expected=f"classes {', '.join(known)}, or null",
-            got=f"{', '.join(map(repr, unknown[:5]))}{', ...' if len(unknown) > 5 else ''} for {count:,} objects",
-            where=where,
-            fix="map the labels to these classes, or to null, and keep class_original; or name others with --classes",
-        )
-    return np.array([codes[label] for label in classes], np.int8)
+def _originals(label: Any, given: Any, reader: LabelReader) -> Any:
+    """Return what tells other kinds of stars: also a label that means one, and none where a label says too little."""
+    why = np.array([reader.read(text).why for text in label], np.object_)
+    given = np.where((why == "other") & (given == ""), label, given)
+    return np.where((why == "unsaid") | (why == "unknown"), "", given)
 
 
-def _check_labelled(labels: list[_Labels], names: list[str], known: tuple[str, ...]) -> None:
+def _check_labelled(labels: list[_Labels], names: list[str], reader: LabelReader, left_out: Mapping[str, int]) -> None:
     if not any((each.class_code != NO_CLASS).any() for each in labels):
+        told = "; ".join(reader.left_out(left_out).values())
         raise InputError(
             expected="objects with a class",
-            got=f"none among {sum(len(each.class_code) for each in labels):,} objects",
+            got=f"none among {sum(len(each.class_code) for each in labels):,} objects" + (f"; {told}" if told else ""),
             where=", ".join(names),
-            fix=f"give the objects a column class with {', '.join(known)}, or name it: --set survey.class=COLUMN",
+            fix=f"give the objects a column class with {', '.join(reader.classes)}, or name it: "
+            "--set survey.class=COLUMN; what other labels mean is said in [labels]",
         )
     usable = [(each.class_code != NO_CLASS) & _has_period(each.period) for each in labels]
     if not any(mask.any() for mask in usable):
@@ -236,7 +244,7 @@ def _read_rows(
             ra=to_float64(objects["ra"].combine_chunks()),
             dec=to_float64(objects["dec"].combine_chunks()),
             classes=labels.classes,
-            **{key: labels.texts[key][at] for key in DESCRIPTIONS},
+            **{key: values[at] for key, values in labels.texts.items()},
         )
         if progress is not None:
             progress(len(wanted))

@@ -7,6 +7,9 @@ import os
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
 from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.model.bundle import BundleContract
 from varstar_batch.model.bundle_files import REPORT_FOLDER, write_bundle
@@ -17,6 +20,7 @@ from varstar_batch.training.train import Trained
 
 METRICS_JSON = "metrics.json"
 METRICS_TABLE = "metrics.md"
+STARS = "stars.csv"
 
 
 def write_trained(trained: Trained, out: str | os.PathLike[str], *, replace: bool = False) -> None:
@@ -51,6 +55,14 @@ def write_report_of(evidence: Evidence, measures: dict[str, Any], contract: Bund
     }
     for name, bytes_ in files.items():
         writable(str(folder), "report", partial((folder / name).write_bytes, bytes_))
+
+
+def write_stars(stars: pa.Table, folder: Location) -> None:
+    """Write ``stars.csv``, a row for each star that was judged. Raises InputError where it cannot be written."""
+    sink = pa.BufferOutputStream()
+    pa_csv.write_csv(stars, sink)
+    content = sink.getvalue().to_pybytes()
+    writable(str(folder), "report", lambda: (folder / STARS).write_bytes(content))
 
 
 def measures_page(measures: dict[str, Any], contract: BundleContract, figures: list[str]) -> str:

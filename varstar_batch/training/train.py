@@ -116,6 +116,7 @@ def _training_record(plan: TrainingPlan) -> dict[str, JsonValue]:
         "surveys": surveys,
         "bands": [*bands],
         "unusable": dict(plan.unusable),
+        "labels_left_out": dict(plan.left_out),
         "dropped_classes": list(plan.dropped_classes),
         "options": plan.options.model_dump(mode="json", exclude_none=True),
         "recipe": {key: value for key, value in recipe.items() if key not in ("preprocessing", "features")},
