@@ -18,7 +18,7 @@ from astropy.time import Time, TimeDelta
 from astropy.utils.masked import Masked
 
 from tests.makers.archive_files import ALL, ERRORS, HJD, MAGS, SKYPATROL_V1, kepler, pyasassn
-from varstar_batch.archives.any_table import table_format
+from varstar_batch.archives.any_table import table_formats
 from varstar_batch.archives.content import FileContent, UnreadableFileError
 from varstar_batch.archives.formats import FORMATS, read_file
 from varstar_batch.ingest.from_archive import ingest_archive
@@ -37,7 +37,7 @@ def written(table: QTable, kind: str) -> bytes:
 
 
 def as_table(content: bytes, time_system: str = "MJD", **names: str) -> FileContent:
-    return read_file(content, "star.dat", [table_format(SurveyConfig(**names), time_system, None)])[1]
+    return read_file(content, "star.dat", table_formats(SurveyConfig(**names), time_system, None))[1]
 
 
 @pytest.mark.parametrize("kind", MIXIN_FORMATS)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 from tests.makers.archive_files import ALL, ERRORS, GOLDEN, HJD, MAGS, OGLE, SKYPATROL_V1, VARIABLES, gaia_raw
-from varstar_batch.archives.any_table import table_format
+from varstar_batch.archives.any_table import table_formats
 from varstar_batch.archives.asassn import CAMERA_BANDS
 from varstar_batch.archives.content import UnreadableFileError
 from varstar_batch.archives.formats import FORMATS, Reading, read_file, read_files
@@ -93,7 +93,7 @@ def test_what_is_no_light_curve(content: bytes, expected: str, got: str) -> None
 def test_any_table_by_its_columns_and_fluxes() -> None:
     content = b"star,t,F,dF\n007,8000.5,3630.7805,3.0\n007,8001.5,-1,3.0\n"
     config = SurveyConfig(object_id="star", time="t", mag="F", mag_err="dF")
-    form, found = read_file(content, "x.csv", [table_format(config, "HJD-2450000", "Jy")])
+    form, found = read_file(content, "x.csv", table_formats(config, "HJD-2450000", "Jy"))
     assert form.time_system == "HJD-2450000"
     assert found.observations["object_id"].to_pylist() == ["007", "007"]
     np.testing.assert_allclose(found.observations["mag"].to_numpy(), [0.0, 99.99], atol=1e-5)

@@ -51,6 +51,7 @@ def test_real_surveys_need_no_option(shared_data: Path, tmp_path: Path, name: st
         "duplicates": 0,
         "orphans": 0,
         "orphan_ids": (),
+        "left_out": 0,
         "partitions": 1,
         "time_system": time_system,
         "has_mag_err": True,

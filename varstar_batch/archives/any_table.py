@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from varstar_batch.archives.content import (
@@ -18,13 +19,15 @@ from varstar_batch.archives.content import (
 from varstar_batch.archives.fits_votable import time_system_key
 from varstar_batch.light_curves.fluxes import magnitudes_of
 from varstar_batch.light_curves.times import parse_time_system
-from varstar_batch.survey.columns import SurveyConfig
+from varstar_batch.survey.bands import Bands
+from varstar_batch.survey.columns import SurveyConfig, first_of
+from varstar_batch.survey.good import Good
 
 NAME = "table"
 
 
-def table_format(config: SurveyConfig, time_system: str, flux_unit: str | None) -> Format:
-    """Return the format of tables with these column names.
+def table_formats(config: SurveyConfig, time_system: str, flux_unit: str | None) -> list[Format]:
+    """Return the formats of tables with these column names: with magnitudes, and with fluxes where they are named.
 
     Parameters
     ----------
@@ -35,6 +38,22 @@ def table_format(config: SurveyConfig, time_system: str, flux_unit: str | None) 
     flux_unit : str or None
         Says that the columns `mag` and `mag_err` hold fluxes and their errors, and in which unit.
     """
+    formats = [_table_format(config, time_system, flux_unit)]
+    if config.flux is not None:
+        fluxes = config.model_copy(update={"mag": config.flux, "mag_err": config.flux_err})
+        formats.append(_table_format(fluxes, time_system, config.flux_unit))
+    return formats
+
+
+def _table_format(chosen: SurveyConfig, time_system: str, flux_unit: str | None) -> Format:
+    roles = ("object_id", "ra", "dec", "time", "mag", "mag_err")
+    choices = {role: getattr(chosen, role).split("|") for role in roles if getattr(chosen, role)}
+    config = chosen.model_copy(update={role: names[0] for role, names in choices.items()})
+    aliases = {name: names[0] for names in choices.values() for name in names[1:] if name}
+    # ATLAS calls its band F, others a flux.
+    taken = {getattr(config, role) for role in roles}
+    bands = [name for name in (config.band or "").split("|") if name not in taken]
+    good = None if config.good is None else Good(config.good)
 
     def build(table: pa.Table, name: Column) -> FileContent:
         there = table.column_names
@@ -46,20 +65,34 @@ def table_format(config: SurveyConfig, time_system: str, flux_unit: str | None) 
             mag, mag_err = magnitudes_of(numbers(mag), errors, flux_unit)
         time = _in_system(table[config.time], table.schema.metadata, config.time, time_system)
         columns = {"time": time, "mag": mag, "mag_err": mag_err}
-        columns |= {key: table[key] for key in ("band", "camera") if key in there}
-        return make_content(ids, columns)
+        columns |= {"camera": table["camera"]} if "camera" in there else {}
+        band = first_of([*bands, ""], there)
+        if band is not None:
+            columns["band"] = Bands.read(table[band].combine_chunks(), band).texts()
+        return make_content(ids, columns, None if good is None else _flagged(good, table))
 
     number, text = pa.float64(), pa.string()
-    optional = {config.object_id: text, "band": text, "camera": text}
+    optional = dict.fromkeys((config.object_id, "camera", *filter(None, bands)), text)
+    flags = {} if good is None else good.kinds()
+    needed = {name: flags[name] for name in (() if good is None else good.needed)}
+    named = {config.band: text} if config.band and "|" not in config.band else {}
+    own = {name: number for name in (config.time, config.mag, config.mag_err) if name}
     return Format(
         name=NAME,
         time_system=time_system,
-        columns={name: number for name in (config.time, config.mag, config.mag_err) if name},
-        optional=optional | {name: number for name in (config.ra, config.dec) if name},
+        columns=needed | named | own,
+        optional=flags | optional | {name: number for name in (config.ra, config.dec) if name},
+        aliases=aliases,
         build=build,
         object_id=config.object_id,
         position=(config.ra, config.dec) if config.ra and config.dec else (),
+        band_folders=("U", "B", "V", "R", "I"),
     )
+
+
+def _flagged(good: Good, table: pa.Table) -> dict[str, npt.NDArray[np.bool_]]:
+    there = {name: table[name] for name in good.columns if name in table.column_names}
+    return {f"not good: {good.text}": ~good.evaluate(there, table.num_rows)}
 
 
 def _in_system(times: Column, metadata: Mapping[bytes, bytes] | None, name: str, wanted: str) -> Column:

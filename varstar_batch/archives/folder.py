@@ -27,9 +27,10 @@ from varstar_batch.files.local_write import TEMPORARY_PREFIX
 from varstar_batch.files.location import Location
 from varstar_batch.files.parquet import opened_parquet
 from varstar_batch.parallel import Crew
+from varstar_batch.survey.bands import FUSE
 
-ALL_BANDS = "all"
-"""Instead of a band: all of them in one light curve."""
+ALL_BANDS = (FUSE, "all")
+"""Instead of a band: all of them, each observation with its own, which are to be chosen or fused later."""
 
 # Files whose names end like this are read in slices, so that they may be of any size.
 _STREAMED = ".parquet"
@@ -286,7 +287,7 @@ class _Reader:
         tally.bands.update({name or "unknown": count for name, count in bands.items()})
         if None in bands:
             tally.unknown_cameras.update(_count_values(table.filter(pc.is_null(table["band"]))["camera"].drop_null()))
-        if band not in (None, ALL_BANDS):
+        if band not in (None, *ALL_BANDS):
             tally.left_out.update({f"band {name or 'unknown'}": count for name, count in bands.items() if name != band})
             table = table.filter(pc.equal(table["band"], band))
         tally.kept += table.num_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
 
@@ -84,21 +84,40 @@ def read_files(files: Sequence[tuple[str, bytes]], formats: Sequence[Format]) ->
 
     Every file is in exactly one of the results.
     """
-    for group in _alike(files):
+    for group in _alike(files, formats):
         together = _read_together(group, formats) if len(group) > 1 else None
         if together is not None:
-            yield together
+            yield _in_band(together)
             continue
         for key, content in group:
             try:
-                yield Reading((key,), *read_file(content, key, formats))
+                yield _in_band(Reading((key,), *read_file(content, key, formats)))
             except UnreadableFileError as error:
                 yield Rejected.make(key, error)
 
 
-def _alike(files: Sequence[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
-    """Yield runs of files with the same names in their first line, and each other file by itself."""
-    for line, group in groupby(files, lambda file: _first_line(file[1])):
+def _in_band(reading: Reading) -> Reading:
+    """Return a reading of files of one folder in the band that the folder says, where nothing in them does."""
+    table = reading.content.observations
+    band = _band_folder(reading.keys[0], reading.form.band_folders)
+    if band is None or table["band"].null_count < table.num_rows:
+        return reading
+    place = table.schema.get_field_index("band")
+    table = table.set_column(
+        place, table.schema.field(place), pa.repeat(pa.scalar(band, pa.large_string()), len(table))
+    )
+    return replace(reading, content=replace(reading.content, observations=table))
+
+
+def _band_folder(key: str, bands: Collection[str]) -> str | None:
+    """Return the innermost folder of a file that is called as a band."""
+    return next((name for name in reversed(key.split("/")[:-1]) if name in bands), None)
+
+
+def _alike(files: Sequence[tuple[str, bytes]], formats: Sequence[Format]) -> Iterator[list[tuple[str, bytes]]]:
+    """Yield runs of files of a band with the same names in their first line, and each other file by itself."""
+    bands = {name for form in formats for name in form.band_folders}
+    for (line, _), group in groupby(files, lambda file: (_first_line(file[1]), _band_folder(file[0], bands))):
         if line:
             yield list(group)
         else:

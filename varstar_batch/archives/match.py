@@ -96,7 +96,7 @@ def match_objects(objects: pa.Table, tally: Tally, radius: float | None, where: 
 
 def with_band(objects: pa.Table, tally: Tally, band: str | None) -> pa.Table:
     """Say of every object which band its light curve is of, where there is just one."""
-    bands = [band] if band not in (None, ALL_BANDS) else [name for name, count in tally.bands.items() if count]
+    bands = [band] if band not in (None, *ALL_BANDS) else [name for name, count in tally.bands.items() if count]
     if len(bands) > 1 or "band" in objects.column_names:
         return objects
     known = None if not bands or bands[0] == "unknown" else bands[0]

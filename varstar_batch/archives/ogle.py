@@ -37,5 +37,7 @@ FORMATS = (
         build=_build,
         separator=" ",
         headerless=_COLUMNS,
+        # phot/I and phot/V of the Collection of Variable Stars hold files of the same names.
+        band_folders=("I", "V"),
     ),
 )

@@ -58,6 +58,8 @@ def tell_ingested(report: IngestReport, out: str) -> None:
             f"{report.duplicates:,} observations left out, since another one of the object has the same time, magnitude"
             " and error (--duplicates keep takes them)"
         )
+    if report.left_out:
+        warning_line(f"{report.left_out:,} observations left out: not good, or of another band")
     if report.orphans:
         examples = ", ".join(report.orphan_ids)
         warning_line(f"{report.orphans:,} observations left out: no object has their object_id ({examples}, ...)")

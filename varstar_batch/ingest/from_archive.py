@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from varstar_batch.archives.any_table import NAME as TABLE
-from varstar_batch.archives.any_table import table_format
+from varstar_batch.archives.any_table import table_formats
 from varstar_batch.archives.content import Format
 from varstar_batch.archives.folder import ALL_BANDS, list_archive, read_archive
 from varstar_batch.archives.formats import FORMATS
@@ -27,6 +27,7 @@ from varstar_batch.ingest.workspace import open_workspace
 from varstar_batch.light_curves.times import parse_time_system
 from varstar_batch.parallel import Crew
 from varstar_batch.progress import ShowProgress
+from varstar_batch.survey.bands import choice_of, shown
 from varstar_batch.survey.columns import SurveyConfig
 
 REJECTED = "_rejected.parquet"
@@ -132,7 +133,7 @@ def _formats(options: ArchiveOptions) -> list[Format]:
                 fix="say it, as in --time-system HJD-2450000",
             )
         system = options.time_system or options.columns.time_system or ""
-        return [table_format(options.columns, system, options.flux_unit)]
+        return table_formats(options.columns, system, options.flux_unit)
     if options.format == AUTO:
         return list(FORMATS.values())
     if options.format not in FORMATS:
@@ -166,14 +167,14 @@ def _check(tally: Tally, options: ArchiveOptions, where: str) -> str:
     if options.band is None and len(known) > 1:
         raise InputError(
             expected="observations of one band, or a choice",
-            got=", ".join(f"{name} ({count:,})" for name, count in sorted(known.items())),
+            got=shown(known),
             where=where,
-            fix=f"say --band {max(known, key=lambda name: known[name])}, or --band {ALL_BANDS} to join them",
+            fix=choice_of(known),
         )
-    if options.band not in (None, ALL_BANDS) and tally.bands and not tally.kept:
+    if options.band not in (None, *ALL_BANDS) and tally.bands and not tally.kept:
         raise InputError(
             expected=f"observations of band {options.band}",
-            got=", ".join(f"{name} ({count:,})" for name, count in sorted(known.items())) or "none",
+            got=shown(known) or "none",
             where=where,
             fix="choose one of these bands with --band",
         )

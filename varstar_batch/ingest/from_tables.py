@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from varstar_batch.archives.input_tables import refused
 from varstar_batch.errors import InputError, NothingMatchedError
 from varstar_batch.files.digests import digest_of, read_sealed, write_sealed
 from varstar_batch.files.hats_write import finish_hats
@@ -86,7 +87,7 @@ def ingest(
     out = locate(out_url, what="survey")
     inputs = {"observations": observations_url, "objects": objects_url, "periods": options.periods}
     with open_workspace(out, options.scratch, inputs, repr(options.lasting())) as work:
-        observations = Observations.open(observations_url, options.columns)
+        observations = replace(Observations.open(observations_url, options.columns), band=options.band)
         objects = read_objects(objects_url, options.columns)
         time_system = options.time_system or _declared_time_system(objects, str(objects_url))
         return write_survey(observations, objects, Target(out, work, time_system), options, progress, crew)
@@ -122,6 +123,8 @@ def write_survey(
         correct = partial(_correct, TimeCorrection.make(time_system, options.correct_to, objects))
         time_system = options.correct_to
     positions = Positions(objects["object_id"])
+    with refused(observations.files[0]):
+        observations.check_bands(positions)
     plan = _count(observations, positions, _widths(observations, objects), target.work, options, crew)
     _check_matched(plan, objects)
     keys = [f"part-{number:05d}.parquet" for number in range(plan.partitions)]
@@ -151,7 +154,7 @@ def write_survey(
             pairs = crew.in_order(writer, range(plan.partitions), target.work.folder, at_once)
             written = np.sum([(0, 0), *pairs], axis=0)
             _check_written(folder, keys)
-            report = _report(plan, int(written[0]), int(written[1]), schema, matched)
+            report = _report(plan, observations.total, written, schema, matched)
             (folder / REPORT).write_bytes(json.dumps(asdict(report), indent=1).encode())
             if target.finish is not None:
                 target.finish(folder, report)
@@ -323,18 +326,19 @@ def _widths(observations: Observations, objects: pa.Table) -> Widths:
 
 
 def _report(
-    plan: IngestPlan, written: int, observations: int, schema: pa.Schema, periods: dict[str, int] | None
+    plan: IngestPlan, read: int, written: IntArray, schema: pa.Schema, periods: dict[str, int] | None
 ) -> IngestReport:
     return IngestReport(
         objects=len(plan.order),
-        objects_written=written,
+        objects_written=int(written[0]),
         objects_without_observations=int((plan.counts == 0).sum()),
-        observations=plan.observations,
+        observations=read,
         # Every partition's were checked against the plan before those that are there twice were left out.
-        observations_written=observations,
-        duplicates=int(plan.counts.sum()) - observations,
+        observations_written=int(written[1]),
+        duplicates=int(plan.counts.sum() - written[1]),
         orphans=plan.orphans,
         orphan_ids=plan.orphan_ids,
+        left_out=read - plan.observations,
         partitions=plan.partitions,
         time_system=schema.metadata[TIME_SYSTEM_KEY.encode()].decode(),
         has_mag_err="mag_err" in schema.field("lightcurve").type.names,

@@ -53,6 +53,9 @@ def read_objects(url: str | os.PathLike[str], config: SurveyConfig, *, by_positi
 def _read_file(file: Location, config: SurveyConfig, by_position: bool) -> pa.Table:
     table = read_whole(file, [name for name in (config.object_id, config.class_) if name])
     config = as_spelled(config, table.column_names)
+    if config.period is None:  # the survey has none, as the configuration says
+        table = table.append_column("period", pa.nulls(table.num_rows, pa.float64()))
+        config = config.model_copy(update={"period": "period"})
     if by_position and config.object_id not in table.column_names:
         table = table.append_column(config.object_id, pa.array(range(table.num_rows), pa.int64()))
     with refused(file):

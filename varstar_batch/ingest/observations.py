@@ -6,19 +6,27 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from varstar_batch.archives.folder import ALL_BANDS
 from varstar_batch.archives.input_tables import cast_column, list_files, opened
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
 from varstar_batch.ingest.object_lookup import Positions
 from varstar_batch.ingest.plan import IntArray
+from varstar_batch.survey.bands import Bands
+from varstar_batch.survey.choose import check_one_band
 from varstar_batch.survey.columns import SurveyConfig
+from varstar_batch.survey.good import Good, GoodError
 from varstar_batch.survey.schema import (
     SchemaMismatchError,
     as_spelled,
     check_observed,
+    find_band_column,
     find_mag_err,
+    flags_of,
     get_type,
     object_id_type,
 )
@@ -60,6 +68,14 @@ class Observations:
     """All row groups of all files, in the order they are read in."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Identifiers that the table of objects calls by another name."""
+    band_column: str | None = None
+    """In the files."""
+    flags: tuple[str, ...] = ()
+    """Columns that say which observations are good."""
+    good: str | None = None
+    """How, as `Good` has it; the others are left out."""
+    band: str | None = None
+    """The only band that is not left out, or `FUSE`; None where nobody chose."""
 
     @classmethod
     def open(cls, url: str | os.PathLike[str], config: SurveyConfig) -> Observations:
@@ -89,12 +105,26 @@ class Observations:
     def _open_one(cls, file: Location, config: SurveyConfig) -> Observations:
         with opened(file) as parquet:
             schema = parquet.schema_arrow
+            is_chosen = "|" not in (config.band or "")
             config = as_spelled(config, schema.names)
             id_type = object_id_type(schema, config.object_id)
             columns = _observed_columns(schema, config)
             types = {field: _stored_type(field, schema.field(name).type) for field, name in columns.items()}
             counts = [parquet.metadata.row_group(i).num_rows for i in range(parquet.metadata.num_row_groups)]
-            return cls((file,), config.object_id, id_type, columns, types, _units(file, counts))
+            band = None if config.band is None else find_band_column(schema, "long", config.band, is_chosen=is_chosen)
+            if band is not None:
+                get_type(schema, "band", band)
+            return cls(
+                (file,),
+                config.object_id,
+                id_type,
+                columns,
+                types,
+                _units(file, counts),
+                band_column=band,
+                flags=flags_of(config, schema.names),
+                good=config.good,
+            )
 
     @property
     def total(self) -> int:
@@ -135,7 +165,7 @@ class Observations:
 
     def positions(self, positions: Positions, unit: Unit) -> list[tuple[IntArray, tuple[str, ...]]]:
         """Return, of consecutive observations, the index of their object and some identifiers that have none."""
-        return [positions.find(self._ids(record)) for record in _stream(unit, [self.object_id])]
+        return [positions.find(self._ids(record)) for record, _ in self._chosen(unit, [self.object_id])]
 
     def rows(self, positions: Positions, unit: Unit) -> Iterator[tuple[IntArray, pa.Table]]:
         """Yield, of consecutive observations, the index of their object and the columns of the light curves.
@@ -146,13 +176,56 @@ class Observations:
             There are fewer or more of them than there were.
         """
         met = 0
-        for record in _stream(unit, [self.object_id, *self.columns.values()]):
+        for record, rows in self._chosen(unit, [self.object_id, *self.columns.values()]):
             index, _ = positions.find(self._ids(record))
             columns = {name: cast_column(record.column(self.columns[name]), kind) for name, kind in self.types.items()}
-            met += len(index)
+            met += rows
             yield index, pa.table(columns)
         if met != unit.rows:
             raise changed_meanwhile()
+
+    def check_bands(self, positions: Positions) -> None:
+        """Refuse light curves in several bands where none was chosen, by the first observations.
+
+        Raises
+        ------
+        InputError
+            There are some.
+        """
+        if self.band_column is None or self.band is not None or not self.units:
+            return
+        record, _ = next(self._chosen(self.units[0], [self.object_id]))
+        index, _ = positions.find(self._ids(record))
+        known = index >= 0
+        order = np.argsort(index[known], kind="stable")
+        bands = Bands.read(record.column(self.band_column), self.band_column).take(known).take(order)
+        starts = np.flatnonzero(np.diff(index[known][order], prepend=-1))
+        check_one_band(bands, np.append(starts, len(order)), str(self.files[0]))
+
+    def _chosen(self, unit: Unit, columns: Sequence[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
+        """Yield the observations of a unit that are not left out, and how many there were with the others."""
+        asked = self.good is not None or self.band_column is not None
+        beside = [name for name in (self.band_column, *self.flags) if name is not None] if asked else []
+        for record in _stream(unit, list(dict.fromkeys([*columns, *beside]))):
+            kept = np.ones(record.num_rows, np.bool_)
+            if self.good is not None:
+                kept = self._good(record)
+            if self.band_column is not None and self.band not in (None, *ALL_BANDS):
+                bands = Bands.read(record.column(self.band_column), self.band_column)
+                kept &= bands.codes == (bands.names.index(self.band) if self.band in bands.names else -1)
+            yield record if kept.all() else record.filter(pa.array(kept)), record.num_rows
+
+    def _good(self, record: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+        good = Good(self.good or "")
+        try:
+            return good.evaluate({name: record.column(name) for name in self.flags}, record.num_rows)
+        except GoodError as error:
+            raise InputError(
+                expected="observations that good = ... can be asked of",
+                got=str(error),
+                where=str(self.files[0]),
+                fix="correct it, or leave it out with --set survey.good=''",
+            ) from None
 
     def _ids(self, record: pa.RecordBatch) -> pa.Array:
         ids = record.column(self.object_id)

@@ -41,6 +41,11 @@ class IngestOptions(Request):
     )
     partitions: int | None = Field(None, ge=1, description="Files; by default one for 4 million observations")
     memory: Bytes = Field(512 * 2**20, ge=2**20, description="Bytes of partitions that are sorted at the same time")
+    band: str | None = Field(
+        None,
+        description="Of several bands the one to take, such as r; fuse keeps each observation with its band, for "
+        "`classify --bands fuse`",
+    )
     scratch: str | None = Field(
         None, description="Folder for unfinished work, which workers see too; by default beside the survey"
     )
@@ -70,7 +75,6 @@ class ArchiveOptions(IngestOptions):
     """How to ingest the files of an archive; `columns` are those of the table of objects and of the format `TABLE`."""
 
     format: str = Field(AUTO, description="auto, table, or an archive's: asassn-skypatrol-v1, ztf, ...")
-    band: str | None = Field(None, description="Of an archive's several bands the one to take; all joins them")
     radius: float | None = Field(
         None, ge=0.001, le=3600, description="Arcseconds: an archive's objects are matched by position"
     )
@@ -108,7 +112,7 @@ class IngestRequest(ArchiveOptions, _Places):
     def _fits(self) -> Self:
         if self.format != LONG:
             return self
-        for name in ("band", "radius", "flux_unit"):
+        for name in ("radius", "flux_unit"):
             if getattr(self, name) is not None:
                 raise InputError(
                     expected="an archive's files",
@@ -146,13 +150,15 @@ class IngestReport:
     """Observations left out, since another one says the same."""
     orphans: int
     """Observations left out, since no object has their object_id. observations = observations_written + duplicates +
-    orphans."""
+    orphans + left_out."""
     orphan_ids: tuple[str, ...]
     """A few of their identifiers."""
     partitions: int
     """Files written."""
     time_system: str
     """As stored."""
+    left_out: int
+    """Observations left out, since they are not good (`SurveyConfig.good`) or of another band than the one chosen."""
     has_mag_err: bool
     """Whether the observations have magnitude errors."""
     periods: dict[str, int] | None = None

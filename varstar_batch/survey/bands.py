@@ -92,6 +92,11 @@ class Bands:
         places = encoded.indices.fill_null(len(said) - 1).to_numpy(zero_copy_only=False)
         return cls(tuple(names.tolist()), of_said[places].astype(np.int16))
 
+    def texts(self) -> pa.Array:
+        """Return the band of each observation as text, null where it is unknown."""
+        names = [None if name == UNKNOWN else name for name in self.names]
+        return pa.array(names, pa.large_string()).take(pa.array(self.codes))
+
     def counts(self) -> dict[str, int]:
         """Return the observations of each band that has any."""
         found = np.bincount(self.codes, minlength=len(self.names)).tolist()
@@ -105,7 +110,7 @@ class Bands:
             table[:, code] = np.diff(seen[offsets])
         return BandCounts(self.names, table)
 
-    def take(self, kept: npt.NDArray[np.bool_] | slice) -> Bands:
+    def take(self, kept: npt.NDArray[np.bool_ | np.intp] | slice) -> Bands:
         """Return the bands of some of the observations."""
         return replace(self, codes=self.codes[kept])
 

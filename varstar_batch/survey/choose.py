@@ -74,7 +74,7 @@ def choose(source: Source, light_curves: LightCurves, beside: Mapping[str, pa.Ar
             ) from None
         left_out[:, 0] = _count(~kept, light_curves.offsets)
     if bands is not None and source.bands is None:
-        _check_one_band(bands.take(kept), _cut(light_curves.offsets, kept), where)
+        check_one_band(bands.take(kept), _cut(light_curves.offsets, kept), where)
     if bands is not None and source.bands not in (None, FUSE):
         is_other = kept & (bands.codes != _code(bands, source.bands))
         left_out[:, 1] = _count(is_other, light_curves.offsets)
@@ -114,7 +114,23 @@ def _check_number(bands: Bands, column: str, where: str) -> None:
         )
 
 
-def _check_one_band(bands: Bands, offsets: npt.NDArray[np.int64], where: str) -> None:
+def check_one_band(bands: Bands, offsets: npt.NDArray[np.int64], where: str) -> None:
+    """Refuse light curves of which one has several bands.
+
+    Parameters
+    ----------
+    bands : Bands
+        Of m observations.
+    offsets : int64 array (n + 1,)
+        Where the observations of n objects begin and end.
+    where : str
+        For the error.
+
+    Raises
+    ------
+    PartitionError
+        Kind ``"bands"``, with the observations by band.
+    """
     several = (bands.by_object(offsets).table > 0).sum(axis=1) > 1
     if several.any():
         counts = bands.counts()

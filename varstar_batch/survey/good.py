@@ -46,6 +46,9 @@ _OF_BOOLEANS: Mapping[type[ast.operator], Callable[..., Any]] = MappingProxyType
 )
 _LANGUAGE = "comparisons of columns with numbers or texts, joined by and, or, not, as in catflags == 0 and chi < 4"
 
+_NOT_SET = ("", "0", "0.0", "f", "false", "n", "no")
+"""Texts of a flag that is not set."""
+
 _Value = Any
 """An Arrow array, one value for each observation, or an Arrow scalar."""
 
@@ -78,6 +81,12 @@ class Good:
     def needed(self) -> tuple[str, ...]:
         """Of these, those that must be there: those that are named outside of ``flag``."""
         return tuple(dict.fromkeys(_names(self._tree(), needed=True)))
+
+    def kinds(self) -> dict[str, pa.DataType]:
+        """Return as what a file of texts has to be read: whole numbers, numbers, texts, or true and false."""
+        kinds: dict[str, pa.DataType] = {}
+        _find_kinds(self._tree(), pa.bool_(), kinds)
+        return kinds
 
     def evaluate(self, columns: Mapping[str, pa.Array], n: int) -> npt.NDArray[np.bool_]:
         """Return which of `n` observations are good.
@@ -154,6 +163,23 @@ def _names(node: ast.expr, *, needed: bool = False) -> list[str]:
     return [name for part in _parts(node) for name in _names(part, needed=needed)]
 
 
+def _find_kinds(node: ast.expr, expected: pa.DataType, kinds: dict[str, pa.DataType]) -> None:
+    if isinstance(node, ast.Name):
+        kinds.setdefault(node.id, expected)
+        return
+    if isinstance(node, ast.Call):
+        expected = pa.string()
+    elif isinstance(node, ast.BinOp):
+        of_bits = isinstance(node.op, ast.BitAnd | ast.BitOr | ast.BitXor) and not pa.types.is_boolean(expected)
+        expected = pa.int64() if of_bits or isinstance(node.op, ast.BitAnd) else pa.float64()
+    elif isinstance(node, ast.Compare):
+        constants = [part.value for part in _parts(node) if isinstance(part, ast.Constant)]
+        texts, truths = ([isinstance(one, kind) for one in constants] for kind in (str, bool))
+        expected = pa.string() if any(texts) else pa.bool_() if any(truths) else pa.float64()
+    for part in _parts(node):
+        _find_kinds(part, expected, kinds)
+
+
 def _evaluate(node: ast.expr, columns: Mapping[str, pa.Array]) -> _Value:
     if isinstance(node, ast.Name):
         return _column(node.id, columns)
@@ -208,7 +234,12 @@ def _flag(node: ast.expr, columns: Mapping[str, pa.Array]) -> _Value:
     if not set(_names(node)) <= set(columns):
         return pa.scalar(False)
     value = _evaluate(node, columns)
-    is_set = value if pa.types.is_boolean(value.type) else pc.not_equal(value, pa.scalar(0).cast(value.type))
+    if pa.types.is_string(value.type) or pa.types.is_large_string(value.type):
+        is_set = pc.invert(pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(value)), pa.array(_NOT_SET, value.type)))
+    elif pa.types.is_boolean(value.type):
+        is_set = value
+    else:
+        is_set = pc.not_equal(value, pa.scalar(0).cast(value.type))
     return pc.coalesce(is_set, pa.scalar(False))
 
 

@@ -92,7 +92,7 @@ def find_columns(schema: pa.Schema, chosen: SurveyConfig) -> tuple[Form, Columns
         time=config.time,
         mag=config.flux if is_flux and config.flux else config.mag,
         mag_err=config.flux_err if is_flux else find_mag_err(config, inside.names),
-        band=_band_column(inside, form, config.band, is_chosen="|" not in (chosen.band or "")),
+        band=find_band_column(inside, form, config.band, is_chosen="|" not in (chosen.band or "")),
         flags=flags_of(config, inside.names),
         is_flux=is_flux,
     )
@@ -304,7 +304,7 @@ def flags_of(config: SurveyConfig, there: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in good.columns if name in there)
 
 
-def _band_column(inside: pa.Schema, form: Form, name: str | None, *, is_chosen: bool) -> str | None:
+def find_band_column(inside: pa.Schema, form: Form, name: str | None, *, is_chosen: bool) -> str | None:
     """Return the column of the observations' bands: one that nobody chose has to look like it, too."""
     if name is None or is_chosen:
         return name
