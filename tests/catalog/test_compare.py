@@ -56,6 +56,26 @@ def test_nothing_changed(tmp_path: Path) -> None:
     assert all(old == new for old, new in difference.matrix)
 
 
+def test_probabilities_that_moved_without_a_change_of_class(tmp_path: Path) -> None:
+    names = [f"prob_{name}" for name in CLASSES]
+    before = np.stack([ROWS[name].to_numpy(zero_copy_only=False).astype(float) for name in names])
+    softer = before ** (1 / 3)
+    softer /= softer.sum(axis=0)
+    after = replaced(
+        ROWS,
+        class_prob=[None if np.isnan(p) else p for p in softer.max(axis=0).astype(np.float32)],
+        **{name: [None if np.isnan(p) else p for p in row] for name, row in zip(names, softer, strict=True)},
+    )
+    difference, rows = compared(
+        tmp_path, RunSpec(partitions=in_slices(ROWS)), RunSpec(partitions=in_slices(after), model_version="2")
+    )
+    moved = int((np.abs(softer - before).max(axis=0) > 0.1).sum())
+    assert moved > 100
+    assert difference.changed == {"class": 0, "status": 0, "appeared": 0, "vanished": 0, "moved": moved}
+    assert difference.causes == {"new_model": moved}
+    assert {(row["kind"], row["cause"]) for row in rows} == {("moved", "new_model")}
+
+
 def test_causes_are_told_apart(tmp_path: Path) -> None:
     """Four files: new observations, a new period, both, and a file that was only written again."""
     slices = list(in_slices(ROWS).items())
@@ -128,7 +148,7 @@ def test_objects_that_appear_vanish_and_change_status(tmp_path: Path) -> None:
         RunSpec(partitions=in_slices(ROWS.slice(0, 790))),
         RunSpec(partitions=in_slices(after.slice(20)), model_version="2"),
     )
-    assert difference.changed == {"class": 0, "status": 10, "appeared": 10, "vanished": 20}
+    assert difference.changed == {"class": 0, "status": 10, "appeared": 10, "vanished": 20, "moved": 0}
     kinds = {row["kind"]: row for row in rows}
     assert kinds["appeared"]["label_a"] is None
     assert kinds["vanished"]["label_b"] is None

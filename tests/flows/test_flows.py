@@ -180,7 +180,7 @@ def test_a_summary_says_what_changed_and_what_failed() -> None:
         run_b="B",
         rows_a=100,
         rows_b=100,
-        changed={"class": 7, "status": 0, "appeared": 0, "vanished": 0},
+        changed={"class": 7, "status": 0, "appeared": 0, "vanished": 0, "moved": 0},
         causes={"new_model": 7},
         matrix={("RR", "RR"): 83, ("RR", "ECL"): 7},
         settings=["model.version: 1 -> 2"],

@@ -12,7 +12,7 @@ from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.light_curves.rules import Limits
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.runs.config import RunConfig
-from varstar_batch.runs.plan import RunPlan, difference, make_plan, projected_memory, split
+from varstar_batch.runs.plan import RunPlan, code_digests, difference, make_plan, projected_memory, split
 from varstar_batch.survey.open import Columns, Partition, Source, Survey
 from varstar_batch.survey.read import PartitionShape, RowGroupShape, batch_observations
 
@@ -43,7 +43,7 @@ MODEL = {"name": "m", "version": "1", "hash": "a" * 64}
 
 
 def plan(survey: Survey = SURVEY, config: RunConfig | None = None, **changes: str) -> RunPlan:
-    return RunPlan(survey=survey, config=config or RunConfig(), model=MODEL | changes)
+    return RunPlan(survey=survey, config=config or RunConfig(), model=MODEL | changes, code=code_digests())
 
 
 def test_the_fingerprint_is_the_same_for_the_same_and_differs_with_each_ingredient() -> None:

@@ -17,11 +17,19 @@ from varstar_batch.catalog.sql import BATCH_ROWS, open_duckdb, quoted, scan
 from varstar_batch.errors import InputError, differences, one_line
 from varstar_batch.files.parquet import read_table
 
-KINDS = ("class", "status", "appeared", "vanished")
-"""What can have happened to an object: another class, another status, or it is in one of the runs only."""
+MOVED = 0.1
+"""By how much a probability has to differ between two runs to be told of where the class is the same."""
 
-RUN_CAUSES = {"new_model": "model", "new_configuration": "configuration", "new_code": "code_version"}
-"""Causes that hold for a run as a whole, and the key of its record that tells."""
+KINDS = ("class", "status", "appeared", "vanished", "moved")
+"""What can have happened to an object: another class, another status, it is in one of the runs only, or a probability
+moved by more than `MOVED` and the class is the same."""
+
+RUN_CAUSES = {
+    "new_model": ("model",),
+    "new_configuration": ("configuration",),
+    "new_code": ("code_version", "code"),
+}
+"""Causes that hold for a run as a whole, and the keys of its record that tell."""
 
 # Of the objects that changed; where several causes hold they are joined with "+", since nothing tells them apart.
 _OBJECT_CAUSES = {
@@ -40,7 +48,7 @@ class Difference:
     rows_b: int
     """Objects in each."""
     changed: dict[str, int]
-    """Objects by what happened to them: class, status, appeared, vanished."""
+    """Objects by what happened to them, as `KINDS` has it."""
     causes: dict[str, int]
     """The same objects by cause. Several causes of one object are joined with ``+``."""
     matrix: dict[tuple[str, str], int]
@@ -165,7 +173,7 @@ def settings_difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]
     """Return one line for each setting in which two runs' records differ: survey, model, configuration, code."""
     return [
         f"{key}: {old} -> {new}"
-        for name in ("survey", "model", "configuration", "code_version")
+        for name in ("survey", "model", "configuration", "code_version", "code")
         for key, old, new in differences({name: a.get(name)}, {name: b.get(name)})
     ]
 
@@ -213,22 +221,28 @@ def _side(
 
 
 def _pairs(a: CatalogReader, b: CatalogReader) -> str:
-    run_causes = [cause for cause, key in RUN_CAUSES.items() if _setting(a, key) != _setting(b, key)]
+    run_causes = [
+        cause for cause, keys in RUN_CAUSES.items() if any(_setting(a, key) != _setting(b, key) for key in keys)
+    ]
     listed = [f"CASE WHEN {condition} THEN '{cause}' END" for cause, condition in _OBJECT_CAUSES.items()]
     listed += [quoted(cause) for cause in run_causes]
     # What is left: the survey's file was written again with as many observations, or nothing that is recorded changed.
     rest = "CASE WHEN a_version IS DISTINCT FROM b_version THEN 'revised_observations' ELSE 'unexplained' END"
     cause = f"coalesce(nullif(concat_ws('+', {', '.join(listed)}), ''), {rest})"
+    shared = [name for name in a.classes if name in b.classes]
+    moved = " OR ".join(f'abs("a_prob_{name}" - "b_prob_{name}") > {MOVED}' for name in shared) or "false"
+    moved = f"({moved})"
     return f"""
         SELECT *, coalesce(a_object_id, b_object_id) AS object_id, a_label AS label_a, b_label AS label_b,
         CASE WHEN a_object_id IS NULL THEN 'appeared' WHEN b_object_id IS NULL THEN 'vanished'
-             WHEN a_status <> b_status THEN 'status' WHEN a_class <> b_class THEN 'class' END AS kind,
+             WHEN a_status <> b_status THEN 'status' WHEN a_class <> b_class THEN 'class'
+             WHEN {moved} THEN 'moved' END AS kind,
         CASE WHEN a_object_id IS NULL THEN if(b_elsewhere, 'partition_failed_before', 'new_in_survey')
              WHEN b_object_id IS NULL THEN if(a_elsewhere, 'partition_failed_now', 'gone_from_survey')
-             WHEN a_label <> b_label THEN {cause} END AS cause
+             WHEN a_label <> b_label OR {moved} THEN {cause} END AS cause
         FROM a FULL JOIN b ON a_object_id = b_object_id"""
 
 
 def _setting(reader: CatalogReader, key: str) -> Any:
-    value = reader.record[key]
-    return value["hash"] if key == "model" else value
+    value = reader.record.get(key)
+    return value["hash"] if key == "model" and value else value

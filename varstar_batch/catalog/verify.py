@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from varstar_batch.catalog.checks import Finding, dataset_findings
 from varstar_batch.catalog.finish import MANIFEST, fingerprint_file
+from varstar_batch.catalog.identity import with_known_versions
 from varstar_batch.catalog.reader import CatalogReader
 from varstar_batch.catalog.root import output_key
 from varstar_batch.catalog.tables import RUN_RECORD, add_counts
@@ -117,6 +118,7 @@ def _totals(
 def _against_survey(
     reader: CatalogReader, survey: Survey, plan: Mapping[str, Mapping[str, Any]], written: Collection[str]
 ) -> Iterator[Finding]:
+    survey = with_known_versions(survey, reader.run)
     for partition in survey.partitions:
         key = output_key(reader.record["layout"], partition.key)
         if partition.key not in plan:

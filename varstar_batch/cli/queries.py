@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 import typer
 
-from varstar_batch.catalog.compare import Comparison, Difference, open_comparison
+from varstar_batch.catalog.compare import MOVED, Comparison, Difference, open_comparison
 from varstar_batch.catalog.cone import Cone, cone_schema, cone_tables
 from varstar_batch.catalog.history import list_runs
 from varstar_batch.catalog.reader import open_catalog, star_history
@@ -135,8 +135,9 @@ def _print_difference(difference: Difference) -> None:
         say(f"  {line}")
     if difference.carried:
         say(f"  {difference.carried:,} objects in files that both runs share")
-    changed = {f"changed {name}" if name in {"class", "status"} else name: n for name, n in difference.changed.items()}
-    print_table("What happened", ("", "objects"), list(changed.items()))
+    said = {"class": "changed class", "status": "changed status", "moved": f"same class, moved by more than {MOVED}"}
+    changed = [(said.get(name, name), count) for name, count in difference.changed.items()]
+    print_table("What happened", ("", "objects"), changed)
     if difference.causes:
         print_table("Why", ("cause", "objects"), list(difference.causes.items()))
     labels = sorted({label for pair in difference.matrix for label in pair}, key=lambda name: (name.islower(), name))

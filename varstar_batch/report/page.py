@@ -10,6 +10,7 @@ from importlib.resources import files
 import numpy as np
 
 from varstar_batch._version import __version__
+from varstar_batch.catalog.compare import MOVED
 from varstar_batch.catalog.tables import objects_line
 from varstar_batch.report.charts import (
     PALETTE,
@@ -42,7 +43,13 @@ MOST_FAILURES = 20
 GOOD, COOL, WARM = "#009e73", "#6a7fd8", "#d08a2e"
 """Colours of bars that stand for no class."""
 
-KINDS = {"class": "changed class", "status": "changed status", "appeared": "appeared", "vanished": "vanished"}
+KINDS = {
+    "class": "changed class",
+    "status": "changed status",
+    "appeared": "appeared",
+    "vanished": "vanished",
+    "moved": f"a probability moved by more than {MOVED}",
+}
 
 
 def build_page(data: ReportData) -> str:
@@ -85,7 +92,8 @@ def _header(data: ReportData, name: str) -> str:
         "failed partitions": f"{record['failed_partitions']:,}",
     }
     if data.previous is not None:
-        tiles["changed since the last run"] = f"{sum(data.previous.changed.values()):,}"
+        changed = sum(count for kind, count in data.previous.changed.items() if kind != "moved")
+        tiles["changed since the last run"] = f"{changed:,}"
     alarms = {"failed partitions"} if record["failed_partitions"] else set()
     shown = "".join(
         f'<div class="tile{" alarm" if text in alarms else ""}"><b>{value}</b><span>{text}</span></div>'

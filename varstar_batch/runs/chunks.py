@@ -31,6 +31,7 @@ from varstar_batch.catalog.schema import (
     write_options,
 )
 from varstar_batch.errors import InputError, PartitionError
+from varstar_batch.files.digests import digest_of
 from varstar_batch.files.location import Location
 from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.status import DropReason
@@ -288,6 +289,7 @@ def _record(context: RunContext, chunk: Chunk, table: pa.Table, tally: Tally) ->
         rows=table.num_rows,
         observations=tally.observations,
         bytes_in=chunk.partition.size if chunk.index == 0 else 0,
+        input_sha256=_input_digest(context, chunk),
         bytes_out=0,
         status=_counts(table["status"]),
         classes=_counts(table["class"]),
@@ -302,6 +304,11 @@ def _record(context: RunContext, chunk: Chunk, table: pa.Table, tally: Tally) ->
         peak_memory=peak_memory(),
         run_id=context.run_id,
     )
+
+
+def _input_digest(context: RunContext, chunk: Chunk) -> str:
+    file = context.source.location / chunk.partition.key
+    return (digest_of(Path(file.path)) or "") if chunk.index == 0 and file.is_local else ""
 
 
 def _within(batches: Iterator[SurveyBatch], rows: tuple[int, int] | None) -> Iterator[SurveyBatch]:

@@ -10,6 +10,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from varstar_batch._version import __version__
@@ -26,6 +28,18 @@ WORKER_MEMORY = 450 * 2**20
 CHUNK_OVERHEAD = 24 * 2**20
 """Bytes of a chunk whatever its size: of Arrow and of the engine. Source: up to 16 MiB
 (tests/runs/test_bounded_memory.py)."""
+
+CODE = (
+    "light_curves",
+    "survey",
+    "model",
+    "catalog/schema.py",
+    "runs/chunks.py",
+    "runs/tasks.py",
+    "runs/gpu_tasks.py",
+    "runs/written.py",
+)
+"""Packages and modules on the way from a survey's file to a catalog's: other source may be another result."""
 
 BYTES_PER_ROW = 512
 """Of a catalog row until it is written: the row, sorted and unsorted, and its encoding."""
@@ -66,6 +80,8 @@ class RunPlan:
     """Name, version, hash and preprocessing of the bundle."""
     code_version: str = __version__
     """Version of this package."""
+    code: Mapping[str, str]
+    """Digests of its source, by part."""
 
     @property
     def ingredients(self) -> dict[str, Any]:
@@ -75,6 +91,7 @@ class RunPlan:
             "configuration": self.config.result_settings(),
             "model": dict(self.model),
             "code_version": self.code_version,
+            "code": dict(self.code),
         }
 
     @property
@@ -103,6 +120,20 @@ class RunPlan:
         }
 
 
+@lru_cache(maxsize=1)
+def code_digests() -> Mapping[str, str]:
+    """Return 12 characters of the SHA-256 of the source that decides what a catalog's bytes are, by its part."""
+    package = Path(__file__).parents[1]
+    found = {}
+    for part in CODE:
+        place = package / part
+        digest = hashlib.sha256()
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+        found[part.removesuffix(".py")] = digest.hexdigest()[:12]
+    return found
+
+
 def make_plan(survey: Survey, bundle: Bundle, config: RunConfig) -> RunPlan:
     """Return the plan of classifying `survey` with `bundle`.
 
@@ -127,7 +158,7 @@ def make_plan(survey: Survey, bundle: Bundle, config: RunConfig) -> RunPlan:
         "architecture": contract.architecture,
         "classes": list(contract.classes),
     }
-    return RunPlan(survey=survey, config=config, model=model)
+    return RunPlan(survey=survey, config=config, model=model, code=code_digests())
 
 
 def split(partition: Partition, shape: PartitionShape, memory: int, max_rows: int | None = None) -> tuple[Chunk, ...]:

@@ -9,10 +9,11 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from varstar_batch.catalog.identity import changed_files, with_known_versions
 from varstar_batch.catalog.root import (
     Catalog,
     Pointer,
@@ -154,7 +155,8 @@ def find_published(plan: RunPlan, bundle: Bundle, catalog_url: str) -> Prepared 
     InputError
         The place holds something else.
     """
-    return _find_published(plan, bundle, check_catalog_root(catalog_url))
+    catalog = check_catalog_root(catalog_url)
+    return _find_published(_settled(plan, catalog), bundle, catalog)
 
 
 @steadfast
@@ -185,6 +187,7 @@ def prepare(
     """
     catalog = check_catalog_root(catalog_url)
     based_on = catalog.current()
+    plan = _settled(plan, catalog)
     published = None if fresh else _find_published(plan, bundle, catalog)
     if published is not None:
         return published
@@ -194,6 +197,15 @@ def prepare(
         follows = based_on.run_id if incremental else ""
         run_id = writable(str(catalog), "run", lambda: _begin(plan, bundle, catalog, based_on, follows))
     return _prepared(plan, bundle, catalog, run_id, based_on)
+
+
+def _settled(plan: RunPlan, catalog: Catalog) -> RunPlan:
+    """Return a plan in which files with the same bytes as in the newest runs are the same files."""
+    survey = plan.survey
+    for run_id in dict.fromkeys([*catalog.run_ids()[-1:], catalog.current().run_id]):
+        if run_id:
+            survey = with_known_versions(survey, catalog.run(run_id))
+    return replace(plan, survey=survey)
 
 
 def _prepared(
@@ -308,7 +320,9 @@ def _find_unfinished(catalog: Catalog, plan: RunPlan) -> str | None:
         return None
     run_id, theirs = unlike
     names = plan.ingredients
-    what = difference(names, {name: theirs.get(name) for name in names}) or ["the survey's files changed"]
+    what = difference(names, {name: theirs.get(name) for name in names})
+    if changed := changed_files(plan.survey, catalog.run(run_id)):
+        what.append(changed)
     raise RefusedError(
         expected=f"what the unfinished run {run_id} was started with",
         got="; ".join(what),

@@ -98,6 +98,8 @@ class ChunkRecord:
     """Host and process that folded and that classified; the same unless GPU workers take part."""
     peak_memory: int
     """Largest resident size of the process so far, bytes."""
+    input_sha256: str = ""
+    """Of the partition in the survey, in its first chunk; empty on an object store, whose versions tell the content."""
     retries: int = 0
     """Tries that failed before this one: storage that did not answer, workers that died."""
     run_id: str
