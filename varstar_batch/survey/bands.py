@@ -87,7 +87,7 @@ class Bands:
         encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
         spellings = _SPELLINGS.get(name, {})
         said = [UNKNOWN if one is None else str(one).strip() or UNKNOWN for one in encoded.dictionary.to_pylist()]
-        said = [spellings.get(one, one) for one in said] + [UNKNOWN]
+        said = [spellings.get(one, one) for one in said] + [UNKNOWN] * (encoded.indices.null_count > 0)
         names, of_said = np.unique(np.array(said, np.object_), return_inverse=True)
         places = encoded.indices.fill_null(len(said) - 1).to_numpy(zero_copy_only=False)
         return cls(tuple(names.tolist()), of_said[places].astype(np.int16))
