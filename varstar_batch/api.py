@@ -22,6 +22,7 @@ from varstar_batch.runs.execute import InProcess, Runner
 from varstar_batch.runs.plan import RunPlan
 from varstar_batch.runs.prepare import RELEASE, HeldError, Prepared, find_published, plan_run, prepare
 from varstar_batch.runs.stages import RunObserver, execute_run, publish, verify
+from varstar_batch.survey.labels import LabelReader
 from varstar_batch.survey.open import Failure, open_survey
 
 if TYPE_CHECKING:
@@ -132,6 +133,9 @@ def classify_survey(request: ClassifyRequest, observer: RunObserver | None = Non
         executed = observer.stage("classify", execute_run, prepared, runner, observer)
         observer.stage("verify", verify, prepared, executed)
         record = observer.stage("publish", publish, prepared, executed)
+    reader = LabelReader(plan.model["classes"], plan.config.labels)
+    for why, line in reader.left_out(record["labels_left_out"]).items():
+        (observer.warn if why == "unknown" else observer.note)(line)
     return ClassifiedSurvey(record=record, prepared=prepared, failures=executed.failures)
 
 

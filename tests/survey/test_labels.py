@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import tomllib
 from pathlib import Path
@@ -199,8 +200,11 @@ def test_classify_says_what_it_left_out_and_how_to_say_more(labelled, varstar, t
     folder, _, _ = labelled
     result = varstar("classify", folder / "survey", tmp_path / "catalog", "--workers", 0)
     assert result.code == 0
-    assert "Left out, of kinds that are no class of the model: 1 objects ('ROT' 1)" in result.out
-    assert "'EW|RRC' 1" in result.out
+    assert "Left out, of kinds that are no class of the model: 1 objects ('ROT' 1)" in result.err
+    assert "'EW|RRC' 1" in result.err
     assert "warning: Left out, since nobody knows what their labels mean: 1 objects ('odd' 1)" in result.err
     share = float(result.out.partition("own classes: ")[2].partition("%")[0])
     assert share > 80
+    told = varstar("inspect", folder / "survey", "--set", "labels.odd=RR").out
+    for label, means in (("RRAB:", "RR"), ("ROT", "another kind"), ("EW|RRC", "no single class"), ("odd", "RR")):
+        assert re.search(rf"{re.escape(label)} +\W +{means} ", told), label

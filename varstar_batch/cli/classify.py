@@ -20,7 +20,7 @@ from varstar_batch.cli.console import (
     warning_line,
 )
 from varstar_batch.cli.options import JsonOption, takes
-from varstar_batch.cli.output import print_labels
+from varstar_batch.cli.output import print_agreement
 from varstar_batch.errors import ExitCode
 from varstar_batch.progress import Advance, progress
 from varstar_batch.runs.plan import RunPlan
@@ -88,7 +88,7 @@ def print_record(record: dict[str, Any], prepared: Prepared) -> None:
     conserved = f"{rows} light curves in, {rows} rows out"
     counted = objects_line(record) if record["failed_partitions"] else conserved
     say(f"{counted}; {rate:,.0f} light curves/s ({seconds:.1f} s)")
-    print_labels(record)
+    print_agreement(record["labels"])
     if record["failed_partitions"]:
         warning_line(
             f"{record['failed_partitions']} partitions failed: see {prepared.context.run / 'failures.parquet'}"

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from varstar_batch.cli.console import print_counts, print_table, say
-from varstar_batch.cli.output import print_labels
+from varstar_batch.cli.output import print_agreement
 from varstar_batch.errors import InputError
 from varstar_batch.progress import progress
 
@@ -52,7 +52,7 @@ def demonstrate(folder: Path, objects: int, partitions: int, seed: int) -> None:
         f"{record['light_curves_per_second']:,.0f} light curves/s classified and written; "
         f"{seconds:.1f} s in all, with waiting for Prefect's server and the workers"
     )
-    print_labels(record)
+    print_agreement(record["labels"])
     say(f"Catalog: {catalog} (run {record['run_id']})")
     say(f'\nvarstar query {catalog} "{" ".join(QUERY.split())}"')
     _ask(catalog)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from varstar_batch.cli.console import note, print_table, say, visible, warning_line
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import locate, writable
-from varstar_batch.survey.labels import LabelReader, agreement
+from varstar_batch.survey.labels import agreement
 
 
 class OutputFormat(StrEnum):
@@ -206,14 +206,12 @@ class _Unclosed:
         self._sink.flush()
 
 
-def print_labels(record: dict[str, Any]) -> None:
-    """Print how often the class is the one that the survey's label means, and which labels were left out of that."""
-    if record["labels"]:
-        right, classified = agreement(record["labels"])
+def print_agreement(labels: dict[str, int]) -> None:
+    """Print how often the class is the one that the survey's label means, where it has any."""
+    if labels:
+        right, classified = agreement(labels)
         share = f"{right / classified:.1%}" if classified else "none"
         say(f"Agreement with the survey's own classes: {share} of {classified:,} classified objects")
-    reader = LabelReader(record["model"]["classes"], record["configuration"].get("labels", {}))
-    print_left_out(reader.left_out(record["labels_left_out"]))
 
 
 def print_left_out(lines: dict[str, str]) -> None:

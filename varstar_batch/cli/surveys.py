@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from varstar_batch.cli.console import note, print_counts, print_json, print_tabl
 from varstar_batch.cli.options import BandOption, ConfigOption, JsonOption, SetOption, SurveyArgument, chosen_bands
 from varstar_batch.cluster.client import default_workers
 from varstar_batch.errors import ExitCode
+from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.progress import progress
 from varstar_batch.runs.config import load_config
@@ -102,7 +104,7 @@ def inspect(
         print_table("", ("", survey), rows)
         if summary.objects:
             print_counts("Status before classification", summary.statuses, "status")
-            print_counts("Classes", summary.classes, "class")
+            _print_labels(summary.classes, settings.labels)
         if summary.dropped:
             print_table("Observations that cleaning drops", ("reason", "observations"), sorted(summary.dropped.items()))
     if summary.in_several_bands and opened.source.bands is None:
@@ -138,6 +140,21 @@ def plot(
     writable(name, "picture", lambda: locate(name, what="picture").write_bytes(picture))
     note(f"{object_id} is in partition {found.partition}")
     say(name)
+
+
+def _print_labels(labels: Mapping[str, int], own: Mapping[str, str]) -> None:
+    """Print the survey's labels, with what the model that ships takes them for."""
+    from varstar_batch.survey.labels import LabelReader
+    from varstar_batch.survey.summary import NO_LABEL
+
+    reader, total = LabelReader(CLASSES, own), sum(labels.values())
+    meanings = {label: reader.read(None if label == NO_LABEL else label) for label in labels}
+    said = {"blank": "", "other": "another kind", "unsaid": "no single class", "unknown": "nobody knows"}
+    rows = [
+        (label, meanings[label].class_ or said[meanings[label].why], count, f"{count / total:.1%}")
+        for label, count in labels.items()
+    ]
+    print_table("Classes", ("label", "read as", "objects", "share"), rows)
 
 
 def _span(span: tuple[float, float] | None) -> str:

@@ -20,6 +20,9 @@ from varstar_batch.survey.fold_batch import fold_batch
 from varstar_batch.survey.open import Partition, Survey
 from varstar_batch.survey.read import BATCH_OBSERVATIONS, SurveyBatch, read_batches
 
+NO_LABEL = "none"
+"""What objects without a label are counted as."""
+
 
 @dataclass
 class Summary:
@@ -47,7 +50,7 @@ class Summary:
     with_period: int = 0
     """Objects that have one."""
     classes: Counter[str] = field(default_factory=Counter)
-    """Objects by class."""
+    """Objects by the survey's label."""
     bands: Counter[str] = field(default_factory=Counter)
     """Observations by band; objects, where only these have one."""
     in_several_bands: int = 0
@@ -108,7 +111,7 @@ def _add(summary: Summary, batch: SurveyBatch, limits: Limits, preprocessing: Pr
     summary.with_period += int(np.isfinite(batch.period).sum())
     there = [np.isfinite(batch.objects[axis].to_numpy()) for axis in ("ra", "dec")]
     summary.with_position += int((there[0] & there[1]).sum())
-    summary.classes.update(_tally(batch.objects["class"], "none"))
+    summary.classes.update(_tally(batch.objects["class"], NO_LABEL))
     if batch.by_band is not None:
         summary.bands.update(batch.by_band.total())
         summary.in_several_bands += int(((batch.by_band.table > 0).sum(axis=1) > 1).sum())
