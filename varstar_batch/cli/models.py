@@ -76,6 +76,7 @@ def evaluate(
     from varstar_batch.training.measures import judge
     from varstar_batch.training.read_labelled import Selection, read_labelled
     from varstar_batch.training.results import write_report_of, write_stars
+    from varstar_batch.training.seen import count_seen
 
     model = read_bundle(None if bundle == SHIPPED else bundle)
     folder = None if out is None else locate(out, what="report")
@@ -90,9 +91,10 @@ def evaluate(
     evidence, unusable, stars = gather_evidence(model, data)
     measures: dict[str, Any] = judge(evidence, classes)
     measures |= {"unusable": dict(unusable), "labels_left_out": dict(data.left_out)}
-    trained_on: Any = model.contract.training.get("surveys", {})
-    if seen := sorted(set(data.survey) & set(trained_on)):
-        warning_line(f"the model was trained on a survey of this name ({', '.join(seen)}): these measures flatter it")
+    if seen := count_seen(model.contract.training, data):
+        warning_line(
+            f"the model was trained on {seen:,} of these {len(data):,} light curves: these measures flatter it"
+        )
     if folder is not None:
         write_report_of(evidence, measures, model.contract, folder)
         write_stars(stars, folder)

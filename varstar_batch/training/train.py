@@ -19,6 +19,7 @@ from varstar_batch.training.inputs import Inputs
 from varstar_batch.training.labelled import count_classes
 from varstar_batch.training.measures import Evidence, judge
 from varstar_batch.training.plan import TrainingPlan, _recipe_record, _versions
+from varstar_batch.training.seen import marks_of, write_marks
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +113,7 @@ def _training_record(plan: TrainingPlan) -> dict[str, JsonValue]:
     return {
         "source": ", ".join(surveys),
         "fingerprint": plan.data.objects.fingerprint,
+        "marks": write_marks(marks_of(objects.light_curves)),
         "n_objects": len(objects),
         "surveys": surveys,
         "bands": [*bands],
