@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from varstar_batch.cli import main
+from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.runs.config import RunConfig, validate_config
 from varstar_batch.simulation.survey import write_simulated_survey
+from varstar_batch.training.card import UNSEEN, unseen_table
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -109,6 +112,19 @@ def test_the_python_example_runs(workplace: Path) -> None:
 def test_the_configuration_is_valid() -> None:
     (text,) = [block for language, block in BLOCKS if language == "toml"]
     assert validate_config(tomllib.loads(text), "README") != RunConfig()
+
+
+def test_the_figures_of_the_bundle_are_those_of_its_card() -> None:
+    contract = read_bundle(None).contract
+    metrics: dict[str, Any] = contract.metrics
+    folds, unseen = metrics["held_out"], metrics[UNSEEN]
+    right = [f"{100 * each['accuracy']:.1f} % / {each['macro']['f1']:.3f}" for each in (folds, unseen)]
+    honest = f"{unseen['calibration_error']:.3f} | {unseen['ood_auroc']['mean']:.2f}"
+    assert f"| `survey`, which ships | {right[0]} | {right[1]} | {honest} |" in README
+    assert README.count(f"{contract.training['n_objects']:,}") == 2  # type: ignore[str-format]
+    told = re.findall(r"^\| ([\w+-]+) \| ([\d,]+) \| [\d.]+ \| [\d.]+ \| [\d.]+ \|", unseen_table(unseen), flags=re.M)
+    worst = told[0][0]
+    assert f"the worst of them {worst}, {100 * unseen['by_survey'][worst]['accuracy']:.1f} %" in README
 
 
 def test_the_links_lead_somewhere() -> None:

@@ -17,11 +17,11 @@ from tests.makers.models import edit_keras_file, make_bundle, make_contract, pap
 from varstar_batch.errors import InputError, RefusedError, VarstarError
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.features import FEATURES
-from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model import keras_file
 from varstar_batch.model.bundle import Bundle, Calibration, parse_bundle
 from varstar_batch.model.bundle_files import CARD_FILE, CONTRACT_FILE, KERAS_FILE, read_bundle, write_bundle
 from varstar_batch.model.engines.open import open_engine
+from varstar_batch.training.recipes import find_recipe
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_the_shipped_bundle_is_whole_small_and_honest():
     shipped = read_bundle()
     assert shipped.contract.architecture == "survey"
     assert shipped.contract.classes == CLASSES
-    assert shipped.contract.preprocessing == Preprocessing()
+    assert shipped.contract.preprocessing == find_recipe("survey").preprocessing
     assert shipped.contract.features == FEATURES
     assert len(shipped.keras_file) + len(shipped.contract.to_json()) + len(shipped.card) < 2_000_000
     assert "has seen no real star" not in shipped.card

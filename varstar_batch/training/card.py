@@ -44,6 +44,7 @@ def write_card(contract: BundleContract) -> str:
         f"Each of these {measures['n_objects']:,} light curves was judged by a network that had not seen its star in "
         "any band or survey. Mean and standard deviation over the folds, each calibrated on the others; the network of "
         "this bundle was then trained on all.",
+        _judges(training),
         measure_table(measures),
         summarise_measures(measures),
         ACCURACIES,
@@ -137,6 +138,16 @@ def _left_out(training: Mapping[str, Any]) -> str:
     told = [f"{count:,} {label.replace('_', ' ')}" for label, count in training["unusable"].items()]
     told += [f"{count:,} labelled {label}" for label, count in training.get("labels_left_out", {}).items()]
     return f"Left out of the labelled light curves read: {', '.join(told)}." if told else ""
+
+
+def _judges(training: Mapping[str, Any]) -> str:
+    passes = training["options"].get("judge_epochs")
+    if passes is None:
+        return ""
+    return (
+        f"The networks that judge, here and below, had {passes} passes over their light curves; this bundle's had "
+        f"{training['recipe']['epochs']}."
+    )
 
 
 def _bands(training: Mapping[str, Any]) -> str:
