@@ -20,6 +20,7 @@ from prefect.artifacts import (
 )
 
 from varstar_batch.catalog.compare import Difference
+from varstar_batch.catalog.tables import objects_line
 from varstar_batch.progress import Advance, ShowProgress, progress
 from varstar_batch.survey.open import Failure
 
@@ -131,7 +132,8 @@ def summary_text(
     heading: str, record: Mapping[str, Any], links: Links, difference: Difference | None, failures: Sequence[Failure]
 ) -> str:
     """Return a run's summary in Markdown: what it was, what changed since the one before, what failed."""
-    return "\n\n".join([f"## {heading}", _facts(record, links), _changes(difference), _failures(record, failures)])
+    parts = [_facts(record, links), _gate(record), _changes(difference), _failures(record, failures)]
+    return "\n\n".join([f"## {heading}", *parts])
 
 
 def _facts(record: Mapping[str, Any], links: Links) -> str:
@@ -142,7 +144,7 @@ def _facts(record: Mapping[str, Any], links: Links) -> str:
         "catalog": f"`{links.catalog}`",
         "report": f"[{links.report}]({_href(links.report)})",
         "model": f"{model['name']} {model['version']}",
-        "objects": f"{record['rows']:,}, of which {classified:,} classified",
+        "objects": f"{objects_line(record)}; {classified:,} classified",
         "partitions failed": f"{record['failed_partitions']:,}",
         "partitions done by an earlier try": f"{record['resumed_partitions']:,}",
         "partitions taken over": f"{record['carried_partitions']:,}",
@@ -150,6 +152,12 @@ def _facts(record: Mapping[str, Any], links: Links) -> str:
     }
     lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items())]
     return "\n".join(lines)
+
+
+def _gate(record: Mapping[str, Any]) -> str:
+    lines = [f"- {'passed' if check['passed'] else '**not passed**'}: {check['text']}" for check in record["gate"]]
+    title = "### Gate: held, not published" if record["held"] else "### Gate: passed"
+    return "\n".join([title, "", *lines])
 
 
 def _href(place: str) -> str:

@@ -1,19 +1,38 @@
-"""Events, so that others can react: a survey's release, a published catalog, a run that failed."""
+"""Events, so that others can react: a survey's release, a published catalog, a run that is held or failed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import emit_event
+from prefect.events.schemas.automations import EventTrigger
 from prefect.flows import Flow
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+_SURVEY = "varstar.survey."
+"""Beginning of the identifier by which a deployment's trigger knows its survey."""
 
 RELEASE_PUBLISHED = "survey.release.published"
 CATALOG_PUBLISHED = "varstar.catalog.published"
+RUN_HELD = "varstar.run.held"
 RUN_FAILED = "varstar.run.failed"
+
+
+def surveys_waited_for(client: SyncPrefectClient) -> set[str]:
+    """Return the surveys whose releases start a deployment of the server."""
+    waiting = set()
+    for automation in client.read_automations():
+        trigger = automation.trigger
+        if isinstance(trigger, EventTrigger) and RELEASE_PUBLISHED in trigger.expect and automation.enabled:
+            ids = trigger.model_dump()["match"].get("prefect.resource.id", [])
+            waiting |= {name.removeprefix(_SURVEY) for name in ([ids] if isinstance(ids, str) else ids)}
+    return waiting
 
 
 def release_event(survey: str, release: str) -> dict[str, Any]:
@@ -22,7 +41,7 @@ def release_event(survey: str, release: str) -> dict[str, Any]:
         "id": str(uuid4()),
         "occurred": datetime.now(UTC).isoformat(),
         "event": RELEASE_PUBLISHED,
-        "resource": {"prefect.resource.id": f"varstar.survey.{survey}", "prefect.resource.name": survey},
+        "resource": {"prefect.resource.id": f"{_SURVEY}{survey}", "prefect.resource.name": survey},
         "payload": {"survey": survey, "release": release},
     }
 
@@ -35,7 +54,16 @@ def emit_release(survey: str, release: str) -> None:
 
 def emit_published(catalog: str, record: Mapping[str, Any], survey: str, release: str, link: str) -> None:
     """Say that a run was published: catalog, run, counts, and where to look at it."""
-    names = ("run_id", "rows", "failed_partitions", "status", "classes", "light_curves_per_second")
+    names = (
+        "run_id",
+        "rows",
+        "objects",
+        "kept_rows",
+        "failed_partitions",
+        "status",
+        "classes",
+        "light_curves_per_second",
+    )
     emit_event(
         CATALOG_PUBLISHED,
         _resource(catalog),
@@ -45,6 +73,23 @@ def emit_published(catalog: str, record: Mapping[str, Any], survey: str, release
             "release": release,
             "link": link,
             **{name: record[name] for name in names},
+        },
+    )
+
+
+def emit_held(catalog: str, record: Mapping[str, Any], survey: str, release: str, link: str) -> None:
+    """Say that a run is complete and was not published: why, number against limit, and where to look at it."""
+    emit_event(
+        RUN_HELD,
+        _resource(catalog),
+        payload={
+            "catalog": catalog,
+            "survey": survey,
+            "release": release,
+            "link": link,
+            "run_id": record["run_id"],
+            "reasons": record["held"],
+            "gate": record["gate"],
         },
     )
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from varstar_batch.api import ClassifiedSurvey, ClassifyRequest, classify_survey
 from varstar_batch.catalog.compare import Difference, open_comparison
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
+from varstar_batch.catalog.tables import objects_line
 from varstar_batch.errors import ExitCode, VarstarError
 from varstar_batch.flows.artifacts import Links, in_log_and_ui, show_counts, show_dashboard, show_summary
 from varstar_batch.flows.common import (
@@ -25,7 +26,7 @@ from varstar_batch.flows.common import (
     short_name,
     tell_errors_in_one_line,
 )
-from varstar_batch.flows.events import emit_published
+from varstar_batch.flows.events import emit_held, emit_published
 from varstar_batch.report import write_report
 from varstar_batch.runs.prepare import Prepared, expected_objects
 from varstar_batch.runs.stages import RunObserver
@@ -69,7 +70,9 @@ def reclassify(parameters: ReclassifyParameters) -> dict[str, Any]:
     Raises
     ------
     PartitionsFailedError
-        The run was published without the partitions that failed.
+        The run was published without the partitions that failed, or with what the run before has of them.
+    HeldError
+        The run is complete but did not pass its gate, so it was not published.
     VarstarError
         As the stages of `varstar_batch.runs.stages` say.
     """
@@ -79,14 +82,19 @@ def reclassify(parameters: ReclassifyParameters) -> dict[str, Any]:
     if prepared.up_to_date:
         get_run_logger().info("Run %s is up to date: nothing to do.", prepared.run_id)
         return record
-    get_run_logger().info("Published run %s of %s.", prepared.run_id, prepared.catalog)
+    held = classified.held()
+    state = "Published" if held is None else "Held"
+    get_run_logger().info("%s run %s of %s: %s.", state, prepared.run_id, prepared.catalog, objects_line(record))
     report_stage(parameters, classified)
+    if held is not None:
+        raise held
     if failures:
         raise PartitionsFailedError(
             expected=f"all {len(prepared.plan.survey.partitions)} partitions classified",
             got=f"{len(failures)} failed, the first: {failures[0].message}",
             where=str(prepared.catalog),
-            fix=f"run {prepared.run_id} is published without them; mend the cause and start the flow again",
+            fix=f"run {prepared.run_id} is published without them ({objects_line(record)}); mend the cause and start "
+            "the flow again",
         )
     return record
 
@@ -131,7 +139,8 @@ def report_stage(parameters: ReclassifyParameters, classified: ClassifiedSurvey)
     heading = f"{short_name(parameters.survey)} {parameters.release}".strip()
     links = Links(catalog=place, report=page)
     show_summary(heading, record, links, _difference(reader, prepared), classified.failures)
-    emit_published(place, record, parameters.survey, parameters.release, page)
+    emit = emit_held if record["held"] else emit_published
+    emit(place, record, parameters.survey, parameters.release, page)
 
 
 def _difference(reader: CatalogReader, prepared: Prepared) -> Difference | None:

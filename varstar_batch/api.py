@@ -18,9 +18,10 @@ from varstar_batch.model.classify import classify
 from varstar_batch.progress import ShowProgress, progress
 from varstar_batch.requests import ClusterOptions
 from varstar_batch.runs.config import PlanRequest
-from varstar_batch.runs.execute import InProcess, Runner
+from varstar_batch.runs.execute import InProcess, Runner, Task
 from varstar_batch.runs.plan import RunPlan
 from varstar_batch.runs.prepare import RELEASE, HeldError, Prepared, find_published, plan_run, prepare
+from varstar_batch.runs.records import count_run
 from varstar_batch.runs.stages import RunObserver, execute_run, publish, verify
 from varstar_batch.survey.labels import LabelReader
 from varstar_batch.survey.open import Failure, open_survey
@@ -133,6 +134,10 @@ def classify_survey(request: ClassifyRequest, observer: RunObserver | None = Non
         executed = observer.stage("classify", execute_run, prepared, runner, observer)
         observer.stage("verify", verify, prepared, executed)
         record = observer.stage("publish", publish, prepared, executed)
+        # On a worker, which serves metrics for as long as its cluster lives.
+        counted = Task("gate", "gate", count_run, (prepared.context, record["gate"], bool(record["held"])))
+        for _ in runner.run(iter([counted])):
+            pass
     reader = LabelReader(plan.model["classes"], plan.config.labels)
     for why, line in reader.left_out(record["labels_left_out"]).items():
         (observer.warn if why == "unknown" else observer.note)(line)

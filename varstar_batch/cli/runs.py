@@ -122,9 +122,10 @@ def verify(
         print_json({"run_id": reader.run_id, "findings": [asdict(finding) for finding in findings]})
     elif findings:
         rows = [(finding.kind, finding.file, finding.message) for finding in findings]
-        print_table(
-            f"{reader}: {objects_line(reader.record)}; {len(findings)} findings", ("kind", "file", "what is off"), rows
-        )
+        # Where records are damaged or lost, nothing in them may be told.
+        told = {finding.kind for finding in findings} <= {"objects", "survey", "unreadable"}
+        title = f"{reader}: {objects_line(reader.record)}; " if told else f"{reader}: "
+        print_table(f"{title}{len(findings)} findings", ("kind", "file", "what is off"), rows)
     else:
         say(f"{reader}: {objects_line(reader.record)}; {len(reader.files):,} files, all as published")
     if findings:

@@ -11,7 +11,7 @@ import typer
 from varstar_batch.cli.console import print_fields, print_json, say, warning_line
 from varstar_batch.cli.options import JsonOption
 from varstar_batch.cli.prefect_server import prefect_client
-from varstar_batch.errors import ExitCode, InputError
+from varstar_batch.errors import ExitCode, InputError, RefusedError
 
 SurveyOption = Annotated[str, typer.Option(help="Folder or URL of the survey.")]
 CatalogOption = Annotated[str, typer.Option(help="Folder or URL of the catalog.")]
@@ -114,17 +114,26 @@ def release(
 ) -> None:
     """Announce a release of SURVEY: the deployments that wait for it start (event `survey.release.published`)."""
     from varstar_batch.files.location import locate
-    from varstar_batch.flows.events import release_event
+    from varstar_batch.flows.events import release_event, surveys_waited_for
 
     place = _absolute(survey)
     location = locate(place, what="survey")
     if not (location.is_file() or location.children()):
         raise InputError(expected="a survey", got="nothing there", where=place, fix="check the path")
+    event = release_event(place, name)
     with prefect_client() as client:
-        client.request("POST", "/events", json=[release_event(place, name)]).raise_for_status()
+        waiting = surveys_waited_for(client)
+        if place not in waiting:
+            raise RefusedError(
+                expected="a survey whose releases a deployment waits for: " + (", ".join(sorted(waiting)) or "none"),
+                got=place,
+                where="varstar release",
+                fix="`varstar deploy --survey SURVEY --catalog CATALOG` makes deployments for another survey",
+            )
+        client.request("POST", "/events", json=[event]).raise_for_status()
     say(f"Announced release {name} of {place}")
 
 
 def _absolute(place: str) -> str:
     """Return a path that means the same wherever a run starts; URLs are left as they are."""
-    return place if "://" in place else os.path.abspath(place)  # noqa: PTH100 (keeps links as they are)
+    return place.rstrip("/") if "://" in place else os.path.abspath(place)  # noqa: PTH100 (keeps links as they are)

@@ -83,6 +83,10 @@ class ReportData:
     disagreements: list[dict[str, Any]] = field(default_factory=list)
     """The surest of the objects whose label means another class than was found."""
     failures: list[dict[str, Any]] = field(default_factory=list)
+    gate: list[dict[str, Any]] = field(default_factory=list)
+    """What the run was measured by before it was published."""
+    held: list[str] = field(default_factory=list)
+    """Why it is not published."""
     bundle: Bundle | None = None
 
 
@@ -106,6 +110,7 @@ def gather(reader: CatalogReader, survey_url: str | None = None) -> ReportData:
     bundle = _bundle(reader)
     curves, note = _light_curves(reader, stars, bundle, survey_url or reader.record["survey"])
     previous, changes = _changes(reader)
+    found = reader.catalog.gate(reader.run_id)
     return ReportData(
         catalog=str(reader.catalog),
         run_id=reader.run_id,
@@ -124,6 +129,8 @@ def gather(reader: CatalogReader, survey_url: str | None = None) -> ReportData:
         disagreements=disagreements,
         failures=read_table(reader.run / "failures.parquet").to_pylist(),
         bundle=bundle,
+        gate=found["gate"],
+        held=found["held"] if reader.run_id in reader.catalog.held_runs() else [],
     )
 
 

@@ -94,6 +94,7 @@ def _header(data: ReportData, name: str) -> str:
     if data.previous is not None:
         changed = sum(count for kind, count in data.previous.changed.items() if kind != "moved")
         tiles["changed since the last run"] = f"{changed:,}"
+    held = f'<div class="warn">Held, not published: {escape("; ".join(data.held))}</div>' if data.held else ""
     alarms = {"failed partitions"} if record["failed_partitions"] else set()
     shown = "".join(
         f'<div class="tile{" alarm" if text in alarms else ""}"><b>{value}</b><span>{text}</span></div>'
@@ -102,7 +103,7 @@ def _header(data: ReportData, name: str) -> str:
     return (
         f'<header><h1>{escape(name)}</h1><p class="sub">Run {escape(data.run_id)}, finished '
         f"{escape(record['finished'].replace('T', ' ')[:16])} UTC. Survey {escape(record['survey'])}; "
-        f'model {escape(model["name"])} {escape(model["version"])}.</p></header><div class="tiles">{shown}</div>'
+        f'model {escape(model["name"])} {escape(model["version"])}.</p></header>{held}<div class="tiles">{shown}</div>'
     )
 
 
@@ -269,10 +270,16 @@ def _run(data: ReportData) -> str:
     failures = [(row["partition"], row["kind"], row["message"]) for row in data.failures]
     more = len(failures) - MOST_FAILURES
     rest = _note(f"and {more:,} more, in failures.parquet") if more > 0 else ""
-    return _grid(_card(f"<table>{rows}</table>"), _card(work, "Worker time by stage"), kind="two") + (
-        _card(_table(failures[:MOST_FAILURES]) + rest, f"Failures ({len(failures):,})")
-        if failures
-        else _card(_note("No partition failed."), "Failures")
+    checks = [("passed" if check["passed"] else "not passed", check["text"]) for check in data.gate]
+    gate = _card(_table(checks), "Gate") if checks else ""
+    return (
+        _grid(_card(f"<table>{rows}</table>"), _card(work, "Worker time by stage"), kind="two")
+        + gate
+        + (
+            _card(_table(failures[:MOST_FAILURES]) + rest, f"Failures ({len(failures):,})")
+            if failures
+            else _card(_note("No partition failed."), "Failures")
+        )
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -26,7 +26,7 @@ from varstar_batch.runs.plan import Chunk
 from varstar_batch.survey.open import Failure
 
 if TYPE_CHECKING:
-    from prometheus_client import Counter
+    from prometheus_client import Counter, Gauge
 
 STAGES = ("read", "fold", "classify", "write")
 
@@ -175,6 +175,10 @@ def by_partition(tasks: pa.Table) -> Iterator[dict[str, Any]]:
 class Counters(NamedTuple):
     """One for each metric; their descriptions stand where they are made."""
 
+    gate_values: Gauge
+    gate_limits: Gauge
+    runs: Counter
+
     objects: Counter
     observations: Counter
     survey_bytes: Counter
@@ -215,6 +219,18 @@ def count_retry() -> None:
         counters.retries.inc()
 
 
+def count_run(_context: object, gate: Sequence[Mapping[str, Any]], held: bool) -> None:
+    """Count a finished run, and show what its gate measured against which limits; ``classified`` has no key."""
+    counters = _served()
+    if counters is None:
+        return
+    counters.runs.labels("held" if held else "published").inc()
+    for check in gate:
+        name = check["limit_name"] or "classified"
+        counters.gate_values.labels(name).set(check["value"])
+        counters.gate_limits.labels(name).set(check["limit"])
+
+
 def count_failure(kind: str) -> None:
     """Count a partition, or a chunk of one, that failed for good; one that killed its worker is counted by Dask."""
     counters = _served()
@@ -237,9 +253,12 @@ def _served() -> Counters | None:
 
 @lru_cache(maxsize=1)
 def _counters() -> Counters:
-    from prometheus_client import Counter
+    from prometheus_client import Counter, Gauge
 
     made = Counters(
+        gate_values=Gauge("varstar_gate_value", "What the gate of the last run measured, by limit", ["limit"]),
+        gate_limits=Gauge("varstar_gate_limit", "Limit of that measure", ["limit"]),
+        runs=Counter("varstar_runs", "Runs that were finished: published, or held", ["outcome"]),
         objects=Counter("varstar_objects", "Light curves in catalog rows written, by status", ["status"]),
         observations=Counter("varstar_observations", "Observations of these light curves"),
         survey_bytes=Counter("varstar_survey_bytes", "Size of the partitions of these light curves in the survey"),
@@ -254,6 +273,8 @@ def _counters() -> Counters:
         made.objects.labels(status)
     for outcome in ("classified", "carried"):
         made.partitions.labels(outcome)
+    for outcome in ("published", "held"):
+        made.runs.labels(outcome)
     for stage in STAGES:
         made.seconds.labels(stage)
     return made
