@@ -169,6 +169,9 @@ def test_a_summary_says_what_changed_and_what_failed() -> None:
         "model": {"name": "paper", "version": "2"},
         "status": {"ok": 90, "no_period": 10},
         "rows": 100,
+        "objects": 120,
+        "gate": [{"passed": True, "text": "2 of 30 partitions failed: 6.7%, at most 50.0% (gate.max_failed)"}],
+        "held": [],
         "failed_partitions": 2,
         "resumed_partitions": 3,
         "carried_partitions": 4,
@@ -190,6 +193,8 @@ def test_a_summary_says_what_changed_and_what_failed() -> None:
     text = summary_text("survey DR2", record, Links(catalog="/c", report="/c/r.html"), difference, failures)
     for words in ("since `A`", "7 objects: class", "new_model: 7", "model.version: 1 -> 2", "| RR | ECL | 7 |"):
         assert words in text
+    assert "100 of 120 objects in; 2 partitions failed; 90 classified" in text
+    assert "Gate: passed\n\n- passed: 2 of 30 partitions" in text
     assert "`part-0` (unreadable): part-0 is no Parquet" in text
     assert "and 10 more" in text
     assert "(file:///c/r.html)" in text

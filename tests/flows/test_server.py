@@ -363,15 +363,56 @@ def test_an_ingested_release_is_reclassified_and_looked_after(site: Site, tmp_pa
         "COMPLETED",
     )
 
-    def look() -> dict[str, Any] | None:
-        runs = site.runs_of("reclassify/on-release")
-        return next((run for run in runs if run["parameters"]["parameters"]["release"] == "DR9"), None)
+    # The release of another survey than the site's starts nothing; this classifies it into a catalog of its own.
+    assert until("the event", lambda: [e for e in site.events("survey.release.published") if "DR9" in str(e)])
+    catalog = tmp_path / "catalog"
+    for _ in range(2):
+        run = site.start("reclassify/full", survey=str(survey), catalog=str(catalog), mode="full", workers=0)
+        site.ended(run, "COMPLETED")
+    assert [record["rows"] for record in run_records(catalog)] == [30, 30]
+    assert not [run for run in site.runs_of("reclassify/on-release") if "DR9" in str(run["parameters"])]
+    site.ended(site.start("maintain/maintenance", catalog=str(catalog), keep=1), "COMPLETED")
+    (kept,) = (catalog / "runs").iterdir()
+    assert kept.name == run_records(catalog)[-1]["run_id"]
 
-    run = until("a run for the release", look)
-    assert run["parameters"]["parameters"]["survey"] == str(survey)
-    site.ended(run["id"], "COMPLETED")
-    assert run_records(site.catalog)[-1]["rows"] == 30
 
-    site.ended(site.start("maintain/maintenance", catalog=str(site.catalog), keep=1), "COMPLETED")
-    (kept,) = (site.catalog / "runs").iterdir()
-    assert kept.name == run_records(site.catalog)[-1]["run_id"]
+def test_a_release_of_a_survey_that_nobody_waits_for_is_refused(site: Site, tmp_path: Path) -> None:
+    other = write_survey(tmp_path / "other", (10,))
+    said = site.varstar("release", other, "--name", "DR9")
+    assert said.returncode == 3
+    assert str(site.survey) in said.stderr
+    assert "deployments for another survey" in said.stderr
+
+
+def test_a_held_run_is_told_everywhere_and_released_by_name(site: Site, tmp_path: Path) -> None:
+    """One run that passes, one that is held, one that is released; the flow in its own process, on a real server."""
+    catalog = tmp_path / "catalog"
+    survey = write_survey(tmp_path / "survey", (30,))
+    passed = site.start("reclassify/nightly", survey=str(survey), catalog=str(catalog), workers=0)
+    site.ended(passed, "COMPLETED")
+    assert "### Gate: passed" in site.artifacts(passed)["summary"]["data"]
+    before = (catalog / "current/00000001.json").read_bytes()
+    write_survey(survey, (30,), seed=9)  # other stars under the same names
+    held = site.start("reclassify/nightly", survey=str(survey), catalog=str(catalog), workers=0)
+    message = site.ended(held, "FAILED")["state"]["message"]
+    for words in ("which is held and not published", "have another class than before", "gate.max_changed", "--because"):
+        assert words in message
+    summary = site.artifacts(held)["summary"]["data"]
+    assert "### Gate: held, not published" in summary
+    assert "**not passed**" in summary
+    (event,) = until("the event", lambda: [e for e in site.events("varstar.run.held") if str(catalog) in str(e)])
+    assert "gate.max_changed" in event["payload"]["reasons"][0]
+    assert [file.name for file in (catalog / "current").iterdir()] == ["00000001.json"]
+    assert (catalog / "current/00000001.json").read_bytes() == before
+    # The next night begins no run of it: the same one is held.
+    again = site.start("reclassify/nightly", survey=str(survey), catalog=str(catalog), workers=0)
+    assert "which is held" in site.ended(again, "FAILED")["state"]["message"]
+    assert len(list((catalog / "runs").iterdir())) == 2
+    listed = json.loads(site.varstar("runs", catalog, "--json").stdout)["runs"]
+    assert [entry["state"] for entry in listed] == ["current", "held"]
+    assert "gate.max_changed" in listed[1]["why"]
+    said = site.varstar("publish", catalog, listed[1]["run_id"], "--because", "these stars are meant")
+    assert said.returncode == 0, said.stderr
+    listed = json.loads(site.varstar("runs", catalog, "--json").stdout)["runs"]
+    assert [entry["state"] for entry in listed] == ["published", "current"]
+    assert listed[1]["why"].endswith("these stars are meant")
