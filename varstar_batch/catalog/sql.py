@@ -23,6 +23,7 @@ import pyarrow as pa
 from varstar_batch.catalog.sql_rules import check_select
 from varstar_batch.errors import InputError, one_line
 from varstar_batch.files.location import Location
+from varstar_batch.files.served import NamedFileSystem, ServedFileSystem
 
 MEMORY_LIMIT = 640 * 10**6
 """Bytes that DuckDB may take; beyond it, it spills to a temporary folder."""
@@ -115,7 +116,8 @@ def scan(
     if not files[0].is_local:
         protocol = files[0].fs.protocol
         if not connection.filesystem_is_registered(protocol if isinstance(protocol, str) else protocol[0]):
-            connection.register_filesystem(files[0].fs)
+            fs = files[0].fs
+            connection.register_filesystem(fs if isinstance(fs, ServedFileSystem) else NamedFileSystem(fs))
     paths = [str(file) for file in files]
     connection.read_parquet(paths, hive_partitioning=False, filename=filename).create_view(name)
 

@@ -11,9 +11,10 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from glob import has_magic
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
@@ -197,8 +198,13 @@ class Location:
     def remove(self) -> None:
         """Remove the file, or the folder and all below it; nothing there is fine."""
         self.fs.invalidate_cache()
-        if self.fs.exists(self.path):
-            self.fs.rm(self.path, recursive=True)
+        if self.is_local or not has_magic(self.path):
+            if self.fs.exists(self.path):
+                self.fs.rm(self.path, recursive=True)
+            return
+        # fsspec would take the name for a pattern, and remove what it matches.
+        for key in self.fs.find(self.path) or [self.path] * self.fs.exists(self.path):
+            self.fs.rm_file(key)
 
     def remove_unfinished(self) -> None:
         """Remove what writers that were killed left below this folder; what others are still writing stays."""
@@ -219,7 +225,7 @@ def locate(url: str | os.PathLike[str], *, what: str) -> Location:
     Raises
     ------
     InputError
-        The protocol is unknown, or the URL carries credentials.
+        The protocol is unknown, the URL carries credentials, or a folder in it has no name.
     """
     text = os.fspath(url)
     if not text:
@@ -231,6 +237,9 @@ def locate(url: str | os.PathLike[str], *, what: str) -> Location:
             where=what,
             fix="put credentials into the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or a profile",
         )
+    protocol, _, below = text.partition("://")
+    if below and protocol not in {"file", "local"} and "//" in below.rstrip("/"):
+        raise _empty_name(text, what)
     options = s3_options() if text.startswith("s3://") else {}
     try:
         fs, path = url_to_fs(text, **options)
@@ -242,6 +251,22 @@ def locate(url: str | os.PathLike[str], *, what: str) -> Location:
             fix="check the part before '://'",
         ) from error
     return Location(fs, str(path))
+
+
+def _empty_name(where: str, what: str) -> InputError:
+    return InputError(
+        expected="names between all slashes, as folders have them",
+        got="two slashes, one after the other, which only an object store takes for something",
+        where=f"{what} {where}",
+        fix="leave one out, or give the objects other keys",
+    )
+
+
+def check_names(folder: Location, files: Iterable[FileInfo]) -> None:
+    """Refuse keys with an empty name in them, which no path could say. Raises InputError."""
+    for info in files:
+        if not all(info.key.split("/")):
+            raise _empty_name(str(folder / info.key), "file")
 
 
 def writable(where: str, what: str, action: Callable[[], _T]) -> _T:

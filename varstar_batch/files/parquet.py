@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from varstar_batch.errors import InputError, PartitionError
-from varstar_batch.files.location import FileInfo, Location, refusal
+from varstar_batch.files.location import FileInfo, Location, check_names, refusal
 from varstar_batch.files.object_store import kind_of
 from varstar_batch.files.parquet_guard import GuardedParquetFile, OversizedError
 
@@ -100,8 +100,16 @@ def opened_parquet(file: Location, opener: Callable[[], BinaryIO] | None = None)
 
 
 def parquet_files(folder: Location) -> list[FileInfo]:
-    """List the Parquet files below a folder, by key, without those in or under names that begin with _ or a dot."""
-    return [info for info in folder.files(".parquet") if not any(part[0] in "_." for part in info.key.split("/"))]
+    """List the Parquet files below a folder, by key, without those in or under names that begin with _ or a dot.
+
+    Raises
+    ------
+    InputError
+        A key has an empty name in it.
+    """
+    found = folder.files(".parquet")
+    check_names(folder, found)
+    return [info for info in found if not any(part[0] in "_." for part in info.key.split("/"))]
 
 
 def check_finished(folder: Location, what: str) -> None:

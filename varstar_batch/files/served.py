@@ -127,6 +127,33 @@ class ServedFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return io.BufferedReader(_ServedFile(self, path), 1)  # what DuckDB asks for is asked of the parent, no more
 
 
+class NamedFileSystem(AbstractFileSystem):  # type: ignore[misc]
+    """A store whose paths are names and no patterns: DuckDB takes brackets and stars in them for a glob."""
+
+    cachable = False
+
+    def __init__(self, fs: AbstractFileSystem) -> None:
+        super().__init__()
+        self.protocol = fs.protocol
+        self._fs = fs
+
+    def info(self, path: str, **how: Any) -> dict[str, Any]:
+        """Return what the store says of an object."""
+        return dict(self._fs.info(path, **how))
+
+    def modified(self, path: str) -> datetime:
+        """Return when an object was written."""
+        return self._fs.modified(path)  # type: ignore[no-any-return]
+
+    def glob(self, path: str, **_: Any) -> list[str]:
+        """Return the path itself, where there is an object."""
+        return [path] if self._fs.exists(path) else []
+
+    def open(self, path: str, mode: str = "rb", **how: Any) -> BinaryIO:
+        """Open an object."""
+        return self._fs.open(path, mode, **how)  # type: ignore[no-any-return]
+
+
 class _ServedFile(io.RawIOBase):
     def __init__(self, fs: ServedFileSystem, path: str) -> None:
         self._fs = fs
