@@ -20,7 +20,9 @@ from tests.makers.catalogs import RunSpec, in_pixels, run_name, sky_rows, write_
 from tests.makers.runs import Hooks, read_rows, run, without_run
 from tests.makers.surveys import write_survey
 from varstar_batch.catalog.finish import finish_run_files
+from varstar_batch.catalog.reader import open_catalog
 from varstar_batch.catalog.root import open_catalog_root
+from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.cli import main
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.files.location import locate
@@ -225,3 +227,27 @@ def test_what_is_uploaded_in_parts_appears_whole_or_not_at_all(store: str) -> No
     with target.atomic_output() as sink:
         sink.write(b"x" * 12_000_000)
     assert len(target.read_bytes()) == 12_000_000
+
+
+NAMES = ("run [v2]", "[b]", "st*r", "what?", "{a,b}", "100%", "ha#sh", "a+b=c", "é")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_on_a_store_are_no_patterns(store: str, local_survey: Path, name: str) -> None:
+    s3_server.upload(local_survey, f"{store}/survey/{name}")
+    catalog = f"{store}/{name}"
+    record, _ = run(f"{store}/survey", catalog)
+    assert record["rows"] == 120
+    reader = open_catalog(catalog)
+    assert verify_catalog(reader) == []
+    assert reader.query("SELECT count(*) AS n FROM catalog")["n"].to_pylist() == [120]
+
+
+def test_a_key_with_an_empty_name_is_one_line(store: str, local_survey: Path) -> None:
+    s3_server.upload(local_survey, f"{store}/survey")
+    with pytest.raises(InputError, match="two slashes"):
+        run(f"{store}/survey", f"{store}//catalog")
+    file = min(local_survey.glob("*.parquet"))
+    s3fs.S3FileSystem().pipe_file(f"{store}/survey/a//{file.name}", file.read_bytes())
+    with pytest.raises(InputError, match=r"survey/a//.*: expected names between all slashes"):
+        run(f"{store}/survey", f"{store}/catalog")

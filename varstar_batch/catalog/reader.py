@@ -9,6 +9,7 @@ Nothing here loads a whole catalog unless it is asked for one.
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from varstar_batch.catalog.cone import Cone, cone_schema, cone_tables
 from varstar_batch.catalog.finish import run_files
 from varstar_batch.catalog.history import published_runs, resolve_run
-from varstar_batch.catalog.index import INDEX_NAME, RowGroupIndex
+from varstar_batch.catalog.index import INDEX_NAME, READERS, RowGroupIndex
 from varstar_batch.catalog.root import Catalog, open_catalog_root
 from varstar_batch.catalog.sql import Answer, open_duckdb, open_session, run_select, scan
 from varstar_batch.catalog.sql_process import QueryLimits, open_process
@@ -30,6 +31,7 @@ from varstar_batch.catalog.voparquet import astropy_table
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
 from varstar_batch.files.parquet import read_table
+from varstar_batch.parallel import in_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -293,6 +295,32 @@ def _list(columns: Sequence[str] | None) -> list[str] | None:
     return None if columns is None else list(columns)
 
 
+def _files_with(object_id: int | str, reader: CatalogReader) -> tuple[pa.DataType, list[Location]]:
+    """Return the type of a run's identifiers, and its files that may hold an object."""
+    kind = reader.index.table.schema.field("object_id_min").type
+    groups = reader.index.with_object(parse_object_id(object_id, kind))
+    return kind, [reader.run / key for key in dict.fromkeys(group.file for group in groups)]
+
+
+def _rows_in(owners: Sequence[tuple[Location, CatalogReader]], value: int | str) -> dict[str, dict[str, Any]]:
+    """Return the row of an object in each run that has it, by run, out of files and the runs that they are of."""
+    if not owners:
+        return {}
+    with open_duckdb() as connection:
+        # Runs of another model have other columns.
+        scan(connection, "rows", [file for file, _ in owners], filename=True, union_by_name=True)
+        found = connection.execute("SELECT * FROM rows WHERE object_id = ?", [value])
+        names = [column[0] for column in found.description]
+        rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    run_of = {str(file): reader for file, reader in owners}
+    found_in = [(run_of[row.pop("filename")], row) for row in rows]
+    schemas = in_order(lambda pair: pair[0].schema, found_in, READERS)
+    return {
+        reader.run_id: {name: row[name] for name in schema.names}
+        for (reader, row), schema in zip(found_in, schemas, strict=True)
+    }
+
+
 def star_history(catalog: Catalog, object_id: int | str) -> list[tuple[str, dict[str, Any] | None]]:
     """Return each published run, oldest first, and its row of an object; None where it has no such object.
 
@@ -301,7 +329,15 @@ def star_history(catalog: Catalog, object_id: int | str) -> list[tuple[str, dict
     InputError
         No run has it, or it cannot be an identifier of this catalog.
     """
-    found = [(run, CatalogReader(catalog, run).get(object_id)) for run in published_runs(catalog)]
+    readers = [CatalogReader(catalog, run) for run in published_runs(catalog)]
+    rows: dict[str, dict[str, Any]] = {}
+    by_type: dict[pa.DataType, list[tuple[Location, CatalogReader]]] = defaultdict(list)
+    for reader, (kind, files) in zip(readers, in_order(partial(_files_with, object_id), readers, READERS), strict=True):
+        by_type[kind] += [(file, reader) for file in files]
+    # One question to the files of all runs: a connection for each run took most of the time.
+    for kind, owners in by_type.items():
+        rows |= _rows_in(owners, parse_object_id(object_id, kind))
+    found = [(reader.run_id, rows.get(reader.run_id)) for reader in readers]
     if all(row is None for _, row in found):
         raise InputError(
             expected="an object of the catalog",

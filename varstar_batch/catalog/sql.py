@@ -102,9 +102,14 @@ def _remove_left_folders() -> None:
 
 
 def scan(
-    connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Location], *, filename: bool = False
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    files: Sequence[Location],
+    *,
+    filename: bool = False,
+    union_by_name: bool = False,
 ) -> None:
-    """Make a view over one or more Parquet files of one schema, local or on an object store.
+    """Make a view over one or more Parquet files, local or on an object store; of one schema, or `union_by_name`.
 
     With `filename` the view has a column of that name, with the file that a row comes from.
 
@@ -119,7 +124,8 @@ def scan(
             fs = files[0].fs
             connection.register_filesystem(fs if isinstance(fs, ServedFileSystem) else NamedFileSystem(fs))
     paths = [str(file) for file in files]
-    connection.read_parquet(paths, hive_partitioning=False, filename=filename).create_view(name)
+    rows = connection.read_parquet(paths, hive_partitioning=False, filename=filename, union_by_name=union_by_name)
+    rows.create_view(name)
 
 
 @contextmanager
