@@ -17,6 +17,7 @@ from varstar_batch.archives.content import (
     numbers,
 )
 from varstar_batch.archives.fits_votable import time_system_key
+from varstar_batch.errors import InputError
 from varstar_batch.light_curves.fluxes import magnitudes_of
 from varstar_batch.light_curves.times import parse_time_system
 from varstar_batch.survey.bands import Bands
@@ -26,7 +27,9 @@ from varstar_batch.survey.good import Good
 NAME = "table"
 
 
-def table_formats(config: SurveyConfig, time_system: str, flux_unit: str | None) -> list[Format]:
+def table_formats(
+    config: SurveyConfig, time_system: str, flux_unit: str | None, headerless: tuple[str, ...] = ()
+) -> list[Format]:
     """Return the formats of tables with these column names: with magnitudes, and with fluxes where they are named.
 
     Parameters
@@ -37,16 +40,20 @@ def table_formats(config: SurveyConfig, time_system: str, flux_unit: str | None)
         Of the times.
     flux_unit : str or None
         Says that the columns `mag` and `mag_err` hold fluxes and their errors, and in which unit.
+    headerless : tuple of str
+        Names of the columns of texts that name none.
     """
-    formats = [_table_format(config, time_system, flux_unit)]
+    formats = [_table_format(config, time_system, flux_unit, headerless)]
     if config.flux is not None:
         fluxes = config.model_copy(update={"mag": config.flux, "mag_err": config.flux_err})
         formats.append(_table_format(fluxes, time_system, config.flux_unit))
     return formats
 
 
-def _table_format(chosen: SurveyConfig, time_system: str, flux_unit: str | None) -> Format:
-    roles = ("object_id", "ra", "dec", "time", "mag", "mag_err")
+def _table_format(
+    chosen: SurveyConfig, time_system: str, flux_unit: str | None, headerless: tuple[str, ...] = ()
+) -> Format:
+    roles = ("object_id", "period", "class_", "ra", "dec", "time", "mag", "mag_err")
     choices = {role: getattr(chosen, role).split("|") for role in roles if getattr(chosen, role)}
     config = chosen.model_copy(update={role: names[0] for role, names in choices.items()})
     aliases = {name: names[0] for names in choices.values() for name in names[1:] if name}
@@ -80,10 +87,16 @@ def _table_format(chosen: SurveyConfig, time_system: str, flux_unit: str | None)
     return Format(
         name=NAME,
         time_system=time_system,
-        columns=needed | named | own,
-        optional=flags | optional | {name: number for name in (config.ra, config.dec) if name},
+        # Times first, whatever else is needed.
+        columns=own | needed | named | own,
+        optional=flags
+        | optional
+        | {name: number for name in (config.ra, config.dec, config.period) if name}
+        | ({config.class_: text} if config.class_ else {}),
         aliases=aliases,
         build=build,
+        headerless=headerless,
+        per_object={role: name for role, name in (("period", config.period), ("class", config.class_)) if name},
         object_id=config.object_id,
         position=(config.ra, config.dec) if config.ra and config.dec else (),
         band_folders=("U", "B", "V", "R", "I"),
@@ -93,6 +106,37 @@ def _table_format(chosen: SurveyConfig, time_system: str, flux_unit: str | None)
 def _flagged(good: Good, table: pa.Table) -> dict[str, npt.NDArray[np.bool_]]:
     there = {name: table[name] for name in good.columns if name in table.column_names}
     return {f"not good: {good.text}": ~good.evaluate(there, table.num_rows)}
+
+
+_SPELLINGS = {"mag_err": ("err", "error", "e_mag", "magerr", "mag_error", "merr", "sigma"), "object_id": ("id", "star")}
+
+
+def names_of(columns: tuple[str, ...], config: SurveyConfig) -> tuple[SurveyConfig, tuple[str, ...]]:
+    """Return the names for the columns of texts without names, as ``--columns time,mag,err`` says them.
+
+    Returns
+    -------
+    SurveyConfig, tuple of str
+        The configuration without a column of errors where none is named, and the names as it has them.
+
+    Raises
+    ------
+    InputError
+        Times or magnitudes are not among them.
+    """
+    called = {other: role for role, others in _SPELLINGS.items() for other in others}
+    own = {config.time, config.mag, config.mag_err, config.object_id}
+    roles = [name if name in own else called.get(name.casefold(), name) for name in map(str.strip, columns)]
+    names = tuple(getattr(config, role) or role if role in ("mag_err", "object_id") else role for role in roles)
+    missing = [name for name in (config.time, config.mag) if names.count(name) != 1]
+    if missing:
+        raise InputError(
+            expected="names with " + " and ".join(missing),
+            got=",".join(columns),
+            where="--columns",
+            fix=f"name every column of the texts, as in --columns {config.time},{config.mag},err",
+        )
+    return config if config.mag_err in names else config.model_copy(update={"mag_err": None}), names
 
 
 def _in_system(times: Column, metadata: Mapping[bytes, bytes] | None, name: str, wanted: str) -> Column:

@@ -49,6 +49,8 @@ class FileContent:
     """Observations that the archive itself flags as bad, by the flag."""
     positions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Right ascension and declination [deg] by object_id, where the file has them."""
+    of_objects: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the file says of its objects, such as their `period`, by object_id."""
     empty_objects: tuple[str, ...] = ()
     """Objects whose arrays are null or empty: they have no observation, and are objects all the same."""
     repeated: tuple[str, ...] = ()
@@ -84,6 +86,10 @@ class Format:
     """Names of folders that say the band of the files in them, where the files do not."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Columns by another name that some of the archive's files have for them."""
+    aperture: int | None = None
+    """Of columns with several values for each observation, the value to take, from 0."""
+    per_object: Mapping[str, str] = field(default_factory=dict)
+    """Columns, of those above, whose values belong to the object, by what they are: `period`, `class`."""
     object_id: str | None = None
     """Column that names the object, of those above; where a file lacks it, the file's name does."""
     position: tuple[str, ...] = ()
@@ -153,6 +159,15 @@ def numbers(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
 def is_true(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     """Return where a column of texts says true (``true``, ``T``, ``1``)."""
     return np.asarray(pc.is_in(pc.utf8_lower(column), pa.array(["true", "t", "1"], column.type)), np.bool_)
+
+
+def first_values(ids: Column, values: pa.ChunkedArray) -> dict[str, Any]:
+    """Return the value of each object: the one of its first observation that has one."""
+    if pa.types.is_string(values.type):
+        values = pc.if_else(pc.equal(values, ""), None, values)
+    table = pa.table({"id": as_column(ids, pa.large_string(), len(values)), "value": values}).drop_null()
+    first = table.group_by("id", use_threads=False).aggregate([("value", "first")])
+    return dict(zip(first["id"].to_pylist(), first["value_first"].to_pylist(), strict=True))
 
 
 def first_positions(ids: Column, ra: pa.ChunkedArray, dec: pa.ChunkedArray) -> dict[str, tuple[float, float]]:

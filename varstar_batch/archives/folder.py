@@ -276,6 +276,7 @@ class _Reader:
         tally.observations += content.rows
         tally.left_out.update(content.left_out)
         tally.positions.update(content.positions)
+        tally.add_values(content.of_objects)
         tally.notes.update(content.notes)
         table = content.observations
         found = [*content.empty_objects, *pc.unique(table["object_id"]).to_pylist()]

@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from varstar_batch.archives import asas3, asassn, atlas, gaia, kepler, microlensing, ogle, ztf
+from varstar_batch.archives.any_table import NAME as TABLE
 from varstar_batch.archives.content import FileContent, Format, UnreadableFileError, stem_of
 from varstar_batch.archives.fits_votable import kind_of, read_with_astropy
 from varstar_batch.archives.parquet import read_parquet
@@ -166,13 +168,14 @@ def _of_text(content: bytes, formats: Sequence[Format]) -> tuple[Head, Format, p
 
 def _find_text_format(head: Head, formats: Sequence[Format]) -> tuple[Format, tuple[str, ...]]:
     alike = [form for form in formats if form.separator in (None, head.separator)]
-    if not set(head.names) & _known_names():
+    if len(formats) == 1 or not set(head.names) & _known_names():
         for form in alike:
             if form.headerless and head.width == len(form.headerless):
                 return form, form.headerless
-    named = [form for form in alike if not form.headerless]
+    named = [form for form in alike if not form.headerless or form.name == TABLE]
     if not head.names or head.width not in (0, len(head.names)):
-        raise unknown_format((f"{head.width} columns without names",), formats)
+        hint = " (say --columns time,mag,err)" if [form.name for form in formats] == [TABLE] else ""
+        raise unknown_format((f"{head.width} columns without names{hint}",), formats)
     if not named:
         raise unknown_format(head.names, formats)
     form, names = find_format(head.names, named)
@@ -200,7 +203,11 @@ def _of_parquet(content: bytes, key: str, formats: Sequence[Format]) -> tuple[Fo
     positions = dict(chain.from_iterable(one.positions.items() for one in reversed(contents)))
     empty = tuple(chain.from_iterable(one.empty_objects for one in contents))
     observations = pa.concat_tables([one.observations for one in contents])
-    return forms[0], FileContent(observations, left_out, positions, empty, notes=notes)
+    of_objects: dict[str, dict[str, Any]] = {}
+    for one in contents:
+        for role, said in one.of_objects.items():
+            of_objects[role] = {**said, **of_objects.get(role, {})}
+    return forms[0], FileContent(observations, left_out, positions, of_objects, empty, notes=notes)
 
 
 def _gunzip(content: bytes) -> bytes:

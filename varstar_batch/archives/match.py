@@ -31,7 +31,7 @@ class Matched:
 
 
 def objects_met(tally: Tally, where: str) -> pa.Table:
-    """Return a table of the objects that were met, without periods.
+    """Return a table of the objects that were met, with what their files say of them; periods are null elsewhere.
 
     Raises
     ------
@@ -41,7 +41,11 @@ def objects_met(tally: Tally, where: str) -> pa.Table:
     names = sorted(tally.object_ids)
     if not names:
         raise InputError(expected="at least one object", got="none", where=where, fix="check the folder")
-    columns = {"object_id": pa.array(names, pa.large_string()), "period": pa.nulls(len(names), pa.float64())}
+    kinds = {"period": pa.float64(), "class": pa.large_string()}
+    columns = {"object_id": pa.array(names, pa.large_string())}
+    for role in dict.fromkeys(("period", *tally.of_objects)):
+        said = tally.of_objects.get(role, {})
+        columns[role] = pa.array([said.get(name) for name in names], kinds[role])
     ra, dec = (pa.array(values, from_pandas=True) for values in _positions(tally, names))
     return pa.table(columns | {"ra": ra, "dec": dec})
 

@@ -18,6 +18,7 @@ from varstar_batch.archives.content import (
     Format,
     UnreadableFileError,
     first_positions,
+    first_values,
 )
 from varstar_batch.survey.schema import is_list
 
@@ -57,6 +58,7 @@ def of_table(table: pa.Table, formats: Sequence[Format], name: Column) -> tuple[
 
 def content_of(form: Format, table: pa.Table, name: Column) -> FileContent:
     """Return what a table with the columns of a format holds; the parameters and errors are those of `of_table`."""
+    table = _one_of_each(table, form)
     rows, is_empty = exploded(table)
     kinds = wanted_columns(form, table.column_names)
     columns = {each: rows[each].cast(kind) for each, kind in kinds.items()}
@@ -74,6 +76,10 @@ def content_of(form: Format, table: pa.Table, name: Column) -> FileContent:
     if set(form.position) <= set(table.column_names) and form.position:
         ra, dec = (table[axis].cast(pa.float64()) for axis in form.position)
         content = replace(content, positions={**content.positions, **first_positions(ids, ra, dec)})
+    said = {role: name for role, name in form.per_object.items() if name in table.column_names}
+    if said:
+        values = {role: first_values(ids, table[name].cast(kinds[name])) for role, name in said.items()}
+        content = replace(content, of_objects=values)
     if is_empty.any() and named:
         content = replace(content, empty_objects=tuple(ids.filter(pa.array(is_empty)).drop_null().unique().to_pylist()))
     return _with_objects(content)
@@ -170,6 +176,33 @@ def spread(table: pa.Table) -> pa.Table:
             new = {one.name: part for one, part in zip(field.type, parts, strict=True)}
             columns |= {name: part for name, part in new.items() if name not in columns}
     return pa.table(columns).replace_schema_metadata(table.schema.metadata)
+
+
+def _one_of_each(table: pa.Table, form: Format) -> pa.Table:
+    """Return a table with one value for each observation where its columns have several, such as apertures.
+
+    Where the times are no arrays a row is an observation, and arrays beside them are never observations.
+
+    Raises
+    ------
+    UnreadableFileError
+        Nobody has said which value, or there is none of that number.
+    """
+    time = next(name for name, kind in form.columns.items() if pa.types.is_floating(kind))
+    vectors = [field.name for field in table.schema if is_list(field.type)]
+    if not vectors or is_list(table.schema.field(time).type):
+        return table
+    for name in vectors:
+        lists = table[name].cast(pa.large_list(table[name].type.value_type)).combine_chunks()
+        least = pc.min(pc.list_value_length(lists)).as_py() or 0
+        if form.aperture is None or form.aperture >= least:
+            raise UnreadableFileError(
+                f"one value of {name} for each observation, or --aperture with its number from 0",
+                f"{least}" + ("" if form.aperture is None else f" and --aperture {form.aperture}"),
+            )
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, pc.list_element(lists, form.aperture))
+    return table
 
 
 def exploded(table: pa.Table) -> tuple[pa.Table, npt.NDArray[np.bool_]]:

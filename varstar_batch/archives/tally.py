@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from varstar_batch.archives.content import UnreadableFileError
 from varstar_batch.errors import one_line
@@ -58,6 +60,8 @@ class Tally:
     """Those that are in several files."""
     positions: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Right ascension and declination [deg] by object_id."""
+    of_objects: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What the files say of their objects, such as their `period`, by object_id."""
     has_cameras: bool = False
     """Whether any observation names its camera."""
 
@@ -73,7 +77,13 @@ class Tally:
         self.repeated |= other.repeated | (self.object_ids.keys() & other.object_ids.keys())
         self.object_ids |= other.object_ids
         self.positions |= other.positions
+        self.add_values(other.of_objects)
         self.has_cameras |= other.has_cameras
+
+    def add_values(self, values: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add what files say of objects; what was said before stays."""
+        for role, said in values.items():
+            self.of_objects[role] = {**said, **self.of_objects.get(role, {})}
 
     def to_json(self) -> str:
         """Return all of it as a text."""

@@ -30,7 +30,12 @@ RunOption = Annotated[str | None, typer.Option(help="Which run. [default: the cu
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"insecure": ("--insecure-scheduler",), "band": ("--band", "--bands"), "bands": ("--band", "--bands")}
+    {
+        "insecure": ("--insecure-scheduler",),
+        "column_names": ("--columns",),
+        "band": ("--band", "--bands"),
+        "bands": ("--band", "--bands"),
+    }
 )
 """Options that are not called as their field."""
 
@@ -125,7 +130,7 @@ def _option(path: tuple[str, ...], field: FieldInfo, positional: bool) -> _Optio
     elif get_origin(kind) is tuple and positional:
         kind = list[get_args(kind)[0]]  # type: ignore[misc]
     elif get_origin(kind) is tuple:
-        read, kind, default = _listed, str, default and ",".join(default)
+        read, kind, default = _listed, str, ",".join(default or ()) or None
     text = f"{field.description}." if default in {None, "", ()} else f"{field.description}. [default: {default}]"
     names = NAMES.get(name, ())
     asked = typer.Argument(help=text, **bounds) if positional else typer.Option(*names, help=text, **bounds)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from varstar_batch.archives.any_table import NAME as TABLE
-from varstar_batch.archives.any_table import table_formats
+from varstar_batch.archives.any_table import names_of, table_formats
 from varstar_batch.archives.content import Format
 from varstar_batch.archives.folder import ALL_BANDS, list_archive, read_archive
 from varstar_batch.archives.formats import FORMATS
@@ -19,6 +19,7 @@ from varstar_batch.archives.match import Matched, match_objects, objects_met, wi
 from varstar_batch.archives.tally import Tally
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location, locate
+from varstar_batch.files.parquet import parquet_files
 from varstar_batch.ingest.from_tables import TWO_THREADS, Target, count_observations, ingest, write_survey
 from varstar_batch.ingest.objects import read_objects
 from varstar_batch.ingest.observations import Observations
@@ -112,10 +113,27 @@ def ingest_survey(request: IngestRequest, show: ShowProgress, crew: Crew) -> Ing
     """
     source, objects, out, options = request.observations, request.objects, request.out, request.options()
     if request.format == LONG and objects is not None:
+        _check_long(locate(source, what="table of observations"))
         with show("Ingesting", count_observations(source, options), "observations") as advance:
             return ingest(source, objects, out, options, advance, crew)
     with show("Reading", count_files(source), "files") as advance:
         return ingest_archive(source, objects, out, options, advance, crew)
+
+
+def _check_long(place: Location) -> None:
+    """Refuse what is no Parquet where nobody has said that it is something else."""
+    if place.is_file():
+        with place.open_input() as file:
+            is_other = file.read(4) != b"PAR1" and not place.name.endswith(".parquet")
+    else:
+        is_other = place.exists() and not parquet_files(place) and bool(list_archive(place)[0])
+    if is_other:
+        raise InputError(
+            expected="Parquet with one row for each observation",
+            got="files of another kind",
+            where=str(place),
+            fix="say --format auto, or, with columns of your own, --format table --time-system MJD",
+        )
 
 
 def count_files(url: str | os.PathLike[str]) -> int:
@@ -133,9 +151,20 @@ def _formats(options: ArchiveOptions) -> list[Format]:
                 fix="say it, as in --time-system HJD-2450000",
             )
         system = options.time_system or options.columns.time_system or ""
-        return table_formats(options.columns, system, options.flux_unit)
+        columns, names = options.columns, options.column_names
+        if names:
+            columns, names = names_of(names, columns)
+        forms = table_formats(columns, system, options.flux_unit, names)
+        return [replace(form, aperture=options.aperture) for form in forms]
+    if options.column_names:
+        raise InputError(
+            expected="--format table",
+            got=f"--format {options.format}",
+            where="--columns",
+            fix="an archive's columns have names of their own",
+        )
     if options.format == AUTO:
-        return list(FORMATS.values())
+        return [replace(form, aperture=options.aperture) for form in FORMATS.values()]
     if options.format not in FORMATS:
         raise InputError(
             expected="one of " + ", ".join([AUTO, TABLE, *FORMATS]),
@@ -143,7 +172,7 @@ def _formats(options: ArchiveOptions) -> list[Format]:
             where="--format",
             fix="choose one of them",
         )
-    return [FORMATS[options.format]]
+    return [replace(FORMATS[options.format], aperture=options.aperture)]
 
 
 def _check(tally: Tally, options: ArchiveOptions, where: str) -> str:

@@ -14,7 +14,7 @@ from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
 from varstar_batch.sky import HEALPIX_COLUMN, cells_of, match_positions
 from varstar_batch.survey.columns import SurveyConfig
-from varstar_batch.survey.schema import SchemaMismatchError, as_spelled, check_scalars, object_id_type
+from varstar_batch.survey.schema import SchemaMismatchError, as_spelled, check_present, check_scalars, object_id_type
 
 Array = npt.NDArray[np.float64]
 
@@ -65,6 +65,7 @@ def _read_file(file: Location, config: SurveyConfig, by_position: bool) -> pa.Ta
 def _canonical(table: pa.Table, config: SurveyConfig) -> pa.Table:
     """Give the columns that have a role its name and type."""
     there = table.column_names
+    check_present({"object_id": config.object_id, "period": config.period}, there)
     named = {"period": config.period, "ra": config.ra, "dec": config.dec, "class": config.class_}
     roles = {role: name for role, name in named.items() if name is not None and (name in there or role == "period")}
     check_scalars(table.schema, roles)

@@ -24,6 +24,7 @@ from varstar_batch.survey.schema import (
     SchemaMismatchError,
     as_spelled,
     check_observed,
+    check_present,
     find_band_column,
     find_mag_err,
     flags_of,
@@ -107,6 +108,8 @@ class Observations:
             schema = parquet.schema_arrow
             is_chosen = "|" not in (config.band or "")
             config = as_spelled(config, schema.names)
+            needed = {"object_id": config.object_id, "time": config.time, "mag": config.mag}
+            check_present(needed, schema.names)
             id_type = object_id_type(schema, config.object_id)
             columns = _observed_columns(schema, config)
             types = {field: _stored_type(field, schema.field(name).type) for field, name in columns.items()}

@@ -81,6 +81,12 @@ class ArchiveOptions(IngestOptions):
     flux_unit: str | None = Field(
         None, description="Of the format table: its magnitudes are fluxes in this unit, such as mJy"
     )
+    column_names: tuple[str, ...] = Field(
+        (), description="Of the format table: what the columns of texts without names hold, as time,mag,err"
+    )
+    aperture: int | None = Field(
+        None, ge=0, description="Which of several values for each observation, such as apertures, is taken, from 0"
+    )
 
 
 class _Places(Request):
@@ -112,20 +118,22 @@ class IngestRequest(ArchiveOptions, _Places):
     def _fits(self) -> Self:
         if self.format != LONG:
             return self
-        for name in ("radius", "flux_unit"):
-            if getattr(self, name) is not None:
+        options = {"radius": "radius", "flux_unit": "flux-unit", "column_names": "columns"}
+        for name, option in (options | {"aperture": "aperture"}).items():
+            if getattr(self, name) not in (None, ()):
                 raise InputError(
                     expected="an archive's files",
                     got="--format long",
-                    where=f"--{name.replace('_', '-')}",
-                    fix="say --format auto, or leave it out",
+                    where=f"--{option}",
+                    fix="say --format auto, or --format table, or leave it out",
                 )
         if self.objects is None:
             raise InputError(
                 expected="a table of objects",
                 got="none",
                 where="--objects",
-                fix="give it; --format auto can do without",
+                fix="give it; other files than Parquet in the long form do without: --format auto, or, for columns of "
+                "your own, --format table --time-system MJD",
             )
         return self
 

@@ -120,6 +120,7 @@ def open_survey(url: str | os.PathLike[str], config: SurveyConfig | None = None)
 
 def _list_partitions(place: Location) -> tuple[Location, list[FileInfo], dict[str, str] | None]:
     if place.is_file():
+        _check_parquet(place)
         folder = Location(place.fs, place.path.rpartition("/")[0] or "/")
         return folder, [FileInfo.of(place.name, place.fs.info(place.path))], None
     if not place.exists():
@@ -139,9 +140,33 @@ def _list_partitions(place: Location) -> tuple[Location, list[FileInfo], dict[st
             expected="Parquet files (*.parquet)" if properties is None else "dataset/Norder=*/Dir=*/Npix=*.parquet",
             got="none among " + ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "none",
             where=str(folder),
-            fix="give the folder that holds the survey's Parquet files; other formats go through `varstar ingest`",
+            fix=f"give the folder that holds the survey's Parquet files; {_ingest_first(place)}",
         )
     return folder, files, properties
+
+
+def _check_parquet(place: Location) -> None:
+    """Refuse a file of another kind, by its name and its first bytes."""
+    if place.name.endswith(".parquet"):
+        return
+    with place.open_input() as file:
+        start = file.read(4)
+    if start != b"PAR1":
+        raise InputError(
+            expected="a survey: Parquet files, or one of them",
+            got="a file of another kind",
+            where=str(place),
+            fix=_ingest_first(place),
+        )
+
+
+def _ingest_first(place: Location) -> str:
+    """Return the command that makes a survey of files of another kind."""
+    command = f"varstar ingest {place} SURVEY"
+    return (
+        f"other files go through `{command} --format auto`, or, with columns of your own, "
+        f"`{command} --format table --time-system MJD`"
+    )
 
 
 def _first_schema(folder: Location, files: list[FileInfo]) -> tuple[FileInfo, pa.Schema]:

@@ -11,12 +11,17 @@ import pyarrow as pa
 from pyarrow import types
 
 from varstar_batch.sky import HEALPIX_COLUMN
-from varstar_batch.survey.columns import SurveyConfig, first_of
+from varstar_batch.survey.columns import TIME_SYSTEM_KEY, SurveyConfig, first_of
 from varstar_batch.survey.good import Good
 
 Form = Literal["nested", "lists", "structs", "long"]
 
 _SHOWN_COLUMNS = 12
+
+_LONG_FIX = (
+    "one row for each observation: varstar ingest OBSERVATIONS SURVEY --objects TABLE (with object_id and period) "
+    "makes a survey of it; or name the columns in the survey's column names (period = ...)"
+)
 
 _OBJECT_ROLES = ("object_id", "period", "ra", "dec", "class_", "lightcurve")
 _OBSERVED_ROLES = ("time", "mag", "mag_err", "band", "flux", "flux_err")
@@ -75,6 +80,8 @@ def find_columns(schema: pa.Schema, chosen: SurveyConfig) -> tuple[Form, Columns
     SchemaMismatchError
         A column is missing, doubled or of a type that cannot be read.
     """
+    if TIME_SYSTEM_KEY.encode() in (schema.metadata or {}):
+        chosen = _as_ingested(chosen, schema)
     form = _find_form(schema, as_spelled(chosen, schema.names))
     there = schema.names
     config = as_spelled(chosen, there, _OBJECT_ROLES)
@@ -96,8 +103,29 @@ def find_columns(schema: pa.Schema, chosen: SurveyConfig) -> tuple[Form, Columns
         flags=flags_of(config, inside.names),
         is_flux=is_flux,
     )
+    needed = {"object_id": columns.object_id, "period": columns.period}
+    in_lists = {"time": columns.time, "mag": columns.mag}
+    if form == "long":
+        check_present(needed | in_lists, there, _LONG_FIX if columns.object_id in there else "")
+    check_present(needed | (in_lists if form == "lists" else {}), there)
+    if form in ("nested", "structs"):
+        check_present(in_lists, inside.names)
     check_columns(schema, form, columns)
     return form, columns
+
+
+def _as_ingested(chosen: SurveyConfig, schema: pa.Schema) -> SurveyConfig:
+    """Return the canonical names where those that somebody chose are not there: an ingest has given them."""
+    canonical = SurveyConfig()
+    nested = _observed(schema, "nested", canonical.lightcurve).names
+    changes = {}
+    for roles, there in ((_OBJECT_ROLES, schema.names), (_OBSERVED_ROLES, [*nested, *schema.names])):
+        lower = {name.casefold() for name in there}
+        for role in roles:
+            named, own = getattr(chosen, role), getattr(canonical, role)
+            if named and own in there and not {each.casefold() for each in named.split("|")} & lower:
+                changes[role] = own
+    return chosen.model_copy(update=changes)
 
 
 def as_spelled(
@@ -213,6 +241,38 @@ def check_observed(kind: pa.DataType, role: str, name: str, *, listed: bool) -> 
     what = f"lists of {what}" if listed else what
     raise SchemaMismatchError(
         expected=f"{what} in {name!r}", got=got, fix=f"write it as {what}, or name another column ({role} = ...)"
+    )
+
+
+def check_present(roles: Mapping[str, str | None], there: Sequence[str], fix: str = "") -> None:
+    """Refuse a table that lacks columns: all of them at once.
+
+    Parameters
+    ----------
+    roles : mapping of str to str or None
+        Names of columns that must be there, by their roles; None for one that need not be.
+    there : sequence of str
+    fix : str
+        What to do about it; by default to name the columns.
+
+    Raises
+    ------
+    SchemaMismatchError
+        Naming every column that is missing, and the nearest name for each.
+    """
+    missing = {role: name for role, name in roles.items() if name is not None and name not in there}
+    if not missing:
+        return
+    first = missing_column(*next(iter(missing.items())), there)
+    if len(missing) == 1:
+        raise SchemaMismatchError(expected=first.expected, got=first.got, fix=fix or first.fix)
+    near = {role: nearest(name, there) for role, name in missing.items()}
+    meant = ", ".join(f"{role} = {name!r}" for role, name in near.items() if name)
+    said = f"did you mean {meant}? say so" if meant else f"name them ({' = ..., '.join(missing)} = ...)"
+    raise SchemaMismatchError(
+        expected="columns " + ", ".join(repr(name) for name in missing.values()),
+        got=first.got,
+        fix=fix or f"{said} in the survey's column names",
     )
 
 
