@@ -28,7 +28,7 @@ from varstar_batch.ingest.workspace import open_workspace
 from varstar_batch.light_curves.times import parse_time_system
 from varstar_batch.parallel import Crew
 from varstar_batch.progress import ShowProgress
-from varstar_batch.survey.bands import choice_of, shown
+from varstar_batch.survey.bands import FUSE, choice_of, shown
 from varstar_batch.survey.columns import SurveyConfig
 
 REJECTED = "_rejected.parquet"
@@ -84,7 +84,9 @@ def ingest_archive(
         else:
             objects, found = match_objects(objects, tally, options.radius, str(objects_url))
         objects = with_band(objects, tally, options.band)
-        observations = replace(Observations.open(staged, SurveyConfig()), renamed=found.names)
+        observations = replace(Observations.open(staged, SurveyConfig()), renamed=found.names, band=FUSE)
+        if options.band not in ALL_BANDS:  # there is only one, as was seen when they were read
+            observations = replace(observations, band_column=None)
         observations = observations if tally.has_cameras else observations.without(["camera"])
         counts = {"unmatched": found.unmatched, "ambiguous": found.ambiguous, "shared": found.shared}
 

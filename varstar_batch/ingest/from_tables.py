@@ -39,6 +39,8 @@ from varstar_batch.ingest.time_correction import TimeCorrection
 from varstar_batch.ingest.workspace import Workspace, open_workspace
 from varstar_batch.parallel import Crew, Threads
 from varstar_batch.sky import HEALPIX_COLUMN
+from varstar_batch.survey.bands import Bands
+from varstar_batch.survey.choose import check_one_band
 from varstar_batch.survey.columns import TIME_SYSTEM_KEY
 from varstar_batch.survey.write import nested_light_curves, write_survey_file
 
@@ -149,7 +151,8 @@ def write_survey(
                     progress(rows)
             done = target.work.folder / "done"
             copies = options.duplicates
-            writer = _Writer(folder, objects, shuffle, shuffle.pieces(), plan, keys, schema, search, copies, done)
+            band = observations.band_column if observations.band is None else None
+            writer = _Writer(folder, objects, shuffle, shuffle.pieces(), plan, keys, schema, search, copies, done, band)
             at_once = max(1, options.memory // largest)
             pairs = crew.in_order(writer, range(plan.partitions), target.work.folder, at_once)
             written = np.sum([(0, 0), *pairs], axis=0)
@@ -274,6 +277,8 @@ class _Writer:
     duplicates: str
     done: Path
     """Folder of the digests of those that are written."""
+    band: str | None
+    """Column of bands of which a light curve may have only one."""
 
     def __call__(self, number: int) -> tuple[int, int]:
         """Write the partition of this number, unless it is there, and return its objects and observations."""
@@ -285,6 +290,9 @@ class _Writer:
         rows = self.shuffle.gather(self.pieces, number)
         offsets = np.concatenate([[0], np.cumsum(self.plan.counts[members])])
         objects = self.objects.take(pa.array(members))
+        if self.band is not None:
+            with refused(file):
+                check_one_band(Bands.read(one_chunk(rows[self.band]), self.band), offsets, "observations")
         if self.duplicates != "keep":
             rows, offsets = self._once_each(rows, offsets, objects)
         if self.search is not None:

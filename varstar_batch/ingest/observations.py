@@ -158,7 +158,7 @@ class Observations:
                 where=str(self.files[0]),
                 fix="write both tables with the same type of identifiers",
             )
-        return self.without(objects.column_names)
+        return self.without([name for name in objects.column_names if name != self.band_column])
 
     def without(self, names: Sequence[str]) -> Observations:
         """Return these observations without some of the columns that come along."""

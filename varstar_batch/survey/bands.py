@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -124,7 +125,8 @@ def choice_of(counts: Mapping[str, int]) -> str:
     """Return what to do about several bands, for a message."""
     known = {name: count for name, count in counts.items() if name != UNKNOWN} or counts
     most = max(known, key=lambda name: known[name])
-    return f"say --band {most} for one of them, or --bands {FUSE} to fold each by itself and combine the answers"
+    one = f"say --band {shlex.quote(most)} for one of them"
+    return f"{one}, or --bands {FUSE} to fold each by itself and combine the answers"
 
 
 def split(light_curves: LightCurves, bands: Bands) -> tuple[LightCurves, npt.NDArray[np.int64]]:
