@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from varstar_batch.catalog.reader import open_catalog
-from varstar_batch.errors import RefusedError
+from varstar_batch.errors import RefusedError, WorkersLostError
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle as open_model
@@ -18,7 +18,7 @@ from varstar_batch.model.classify import classify
 from varstar_batch.progress import ShowProgress, progress
 from varstar_batch.requests import ClusterOptions
 from varstar_batch.runs.config import PlanRequest
-from varstar_batch.runs.execute import InProcess, Runner, Task
+from varstar_batch.runs.execute import InProcess, Runner, Task, do_all
 from varstar_batch.runs.plan import RunPlan
 from varstar_batch.runs.prepare import RELEASE, HeldError, Prepared, find_published, plan_run, prepare
 from varstar_batch.runs.records import count_run
@@ -134,10 +134,10 @@ def classify_survey(request: ClassifyRequest, observer: RunObserver | None = Non
         executed = observer.stage("classify", execute_run, prepared, runner, observer)
         observer.stage("verify", verify, prepared, executed)
         record = observer.stage("publish", publish, prepared, executed)
-        # On a worker, which serves metrics for as long as its cluster lives.
+        # On a worker, which serves metrics for as long as its cluster lives; the run is finished without it, too.
         counted = Task("gate", "gate", count_run, (prepared.context, record["gate"], bool(record["held"])))
-        for _ in runner.run(iter([counted])):
-            pass
+        with suppress(WorkersLostError):
+            list(do_all(runner, [counted]))
     reader = LabelReader(plan.model["classes"], plan.config.labels)
     for why, line in reader.left_out(record["labels_left_out"]).items():
         (observer.warn if why == "unknown" else observer.note)(line)

@@ -366,6 +366,14 @@ def test_a_failed_partition_keeps_its_objects(tmp_path: Path) -> None:
     assert verify_catalog(open_catalog(str(catalog)), open_survey(str(survey))) == []
 
 
+def test_a_cluster_keeps_them_and_counts_the_gate_too(tmp_path: Path) -> None:
+    survey, catalog = write_survey(tmp_path / "survey", (20, 10)), tmp_path / "catalog"
+    run(survey, catalog)
+    (survey / "part-00001.parquet").write_bytes(b"PAR1")
+    record, _ = run(survey, catalog, workers=1)
+    assert (record["rows"], record["kept_rows"], record["held"]) == (30, 10, [])
+
+
 def test_where_there_is_no_earlier_run_the_counts_say_what_is_missing(tmp_path: Path, varstar: Any) -> None:
     survey, catalog = write_survey(tmp_path / "survey", (30, 30, 30, 30)), tmp_path / "catalog"
     damaged = bytearray((survey / "part-00000.parquet").read_bytes())

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from varstar_batch.errors import ExitCode, PartitionError, VarstarError, one_line
@@ -123,6 +124,12 @@ class Runner(Protocol):
 
     def run(self, tasks: Iterator[Task | None]) -> Iterator[tuple[Task, Any]]:
         """Yield each task with its outcome, in the order in which they finish; None: none is due right now."""
+
+
+def do_all(runner: Runner, tasks: Iterable[Task]) -> Iterator[Any]:
+    """Have tasks done from which no other follows, and yield their outcomes."""
+    for _, outcome in runner.run(chain(tasks, repeat(None))):
+        yield outcome
 
 
 class InProcess:

@@ -16,7 +16,7 @@ from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.location import Location
 from varstar_batch.files.parquet import read_table
 from varstar_batch.runs.chunks import RunContext, load_bundle
-from varstar_batch.runs.execute import Runner, Task
+from varstar_batch.runs.execute import Runner, Task, do_all
 from varstar_batch.runs.prepare import Prepared
 from varstar_batch.runs.records import ChunkRecord
 from varstar_batch.runs.tasks import recover
@@ -100,7 +100,7 @@ def keep_failed(
         for failure in failures
         if (key := failure.partition) in published
     ]
-    for _, outcome in runner.run(iter(tasks)):
+    for outcome in do_all(runner, tasks):
         if not isinstance(outcome, Failure):
             yield outcome
 
