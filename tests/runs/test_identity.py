@@ -7,10 +7,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.makers.runs import Hooks, at_the_first, read_rows, run, start, without_run
-from tests.makers.surveys import write_survey
+from tests.makers.surveys import write_partition, write_survey
 from varstar_batch.catalog.reader import open_catalog
 from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.catalog.verify import verify_catalog
@@ -72,6 +73,51 @@ def test_the_same_bytes_are_the_same_survey(tmp_path: Path, how: Callable[[Path]
     assert again.run_id == first.run_id
     assert open_catalog_root(catalog).run_ids() == [first.run_id]
     assert verify_catalog(open_catalog(catalog), open_survey(survey)) == []
+
+
+def renamed(survey: Path) -> Path:
+    return survey.rename(survey.with_name("elsewhere"))
+
+
+def link_to(survey: Path) -> Path:
+    other = survey.with_name("DR2")
+    other.symlink_to(survey)
+    return other
+
+
+def copy_of(survey: Path) -> Path:
+    return Path(shutil.copytree(survey, survey.with_name("backup"), copy_function=shutil.copyfile))
+
+
+@pytest.mark.parametrize("other", [renamed, link_to, copy_of])
+@pytest.mark.parametrize("incremental", [False, True])
+def test_the_same_bytes_elsewhere_are_the_same_survey(
+    tmp_path: Path, other: Callable[[Path], Path], incremental: bool
+) -> None:
+    survey, catalog = write_survey(tmp_path / "survey", (8, 8)), tmp_path / "catalog"
+    _, first = run(survey, catalog)
+    place = other(survey)
+    _, again = run(place, catalog, incremental=incremental)
+    assert again.up_to_date
+    assert open_catalog_root(catalog).run_ids() == [first.run_id]
+    # A file that changed there is seen, and only it is classified again.
+    first_file = sorted(place.iterdir())[0]
+    write_partition(first_file, pq.read_table(first_file).slice(1))
+    record, _ = run(place, catalog, incremental=True)
+    assert (record["classified_partitions"], record["carried_partitions"]) == (1, 1)
+
+
+def test_another_survey_with_files_of_the_same_names_sizes_and_times_is_another(tmp_path: Path) -> None:
+    survey, other = (write_survey(tmp_path / name, (8, 8)) for name in ("survey", "other"))
+    altered(sorted(other.iterdir())[0])
+    touched(survey)
+    touched(other)
+    catalog = tmp_path / "catalog"
+    _, first = run(survey, catalog)
+    prepared = start(other, catalog, incremental=True)
+    assert not prepared.up_to_date
+    assert prepared.plan.fingerprint != first.plan.fingerprint
+    assert set(prepared.carried) == {"part-00001.parquet"}
 
 
 def test_a_byte_that_changed_is_another_survey(tmp_path: Path) -> None:

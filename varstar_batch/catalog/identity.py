@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from varstar_batch.catalog.root import output_key
 from varstar_batch.catalog.tables import RECORDS_KEY
 from varstar_batch.files.digests import digest_of
-from varstar_batch.files.location import Location
+from varstar_batch.files.location import Location, same_place
 from varstar_batch.files.parquet import read_table
 from varstar_batch.parallel import in_order
 from varstar_batch.survey.open import Partition, Survey
@@ -36,16 +36,20 @@ def with_known_versions(survey: Survey, run: Location) -> Survey:
     """
     place, layout = survey.source.location, survey.source.layout
     planned = _planned(run) if place.is_local else {}
+    # Files of two folders may have one time and one size: there only their content tells.
+    trusted = bool(planned) and same_place(json.loads((run / "plan.json").read_bytes())["survey"], survey.source.url)
 
     def settled(partition: Partition) -> Partition:
-        size, version = planned.get(partition.key, (partition.size, partition.version))
-        if version == partition.version or size != partition.size:
+        size, version = planned.get(partition.key, (-1, ""))
+        if size != partition.size or (trusted and version == partition.version):
             return partition
         then = _input_digest(run / output_key(layout, partition.key))
         now = _content(place.path, partition.key, partition.version)
-        return replace(partition, version=version) if then and then == now else partition
+        if then and then == now:
+            return replace(partition, version=version)
+        return replace(partition, version=f"{version}:{now}") if version == partition.version else partition
 
-    if all(planned.get(p.key, (p.size, p.version))[1] == p.version for p in survey.partitions):
+    if not planned or (trusted and all(planned.get(p.key, (0, p.version))[1] == p.version for p in survey.partitions)):
         return survey
     return replace(survey, partitions=tuple(in_order(settled, survey.partitions, _READERS)))
 

@@ -112,25 +112,25 @@ def release(
     survey: Annotated[str, typer.Argument(help="Folder or URL of the survey whose release has landed.")],
     name: Annotated[str, typer.Option(help="Of the release, for example DR2.")],
 ) -> None:
-    """Announce a release of SURVEY: the deployments that wait for it start (event `survey.release.published`)."""
-    from varstar_batch.files.location import locate
+    """Announce a release of SURVEY, or of a link to it: deployments that wait start (event `survey.release.published`)."""
+    from varstar_batch.files.location import locate, same_place
     from varstar_batch.flows.events import release_event, surveys_waited_for
 
     place = _absolute(survey)
     location = locate(place, what="survey")
     if not (location.is_file() or location.children()):
         raise InputError(expected="a survey", got="nothing there", where=place, fix="check the path")
-    event = release_event(place, name)
     with prefect_client() as client:
         waiting = surveys_waited_for(client)
-        if place not in waiting:
+        waited_for = next((each for each in sorted(waiting) if same_place(each, place)), None)
+        if waited_for is None:
             raise RefusedError(
                 expected="a survey whose releases a deployment waits for: " + (", ".join(sorted(waiting)) or "none"),
                 got=place,
                 where="varstar release",
                 fix="`varstar deploy --survey SURVEY --catalog CATALOG` makes deployments for another survey",
             )
-        client.request("POST", "/events", json=[event]).raise_for_status()
+        client.request("POST", "/events", json=[release_event(waited_for, name)]).raise_for_status()
     say(f"Announced release {name} of {place}")
 
 

@@ -212,6 +212,14 @@ class Location:
             remove_abandoned(Path(self.path))
 
 
+def same_place(one: str, other: str) -> bool:
+    """Whether two texts name one place: the same, or local paths that links lead to the same file or folder."""
+    if one.rstrip("/") == other.rstrip("/"):
+        return True
+    # pathlib would fold the slashes of a URL.
+    return "://" not in one + other and os.path.realpath(one) == os.path.realpath(other)
+
+
 def locate(url: str | os.PathLike[str], *, what: str) -> Location:
     """Return the location of a path or fsspec URL.
 

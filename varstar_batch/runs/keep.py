@@ -13,7 +13,7 @@ from varstar_batch.catalog.finish import fingerprint_file
 from varstar_batch.catalog.root import output_key
 from varstar_batch.catalog.schema import ROW_GROUP_ROWS, catalog_schema, write_options
 from varstar_batch.errors import InputError, PartitionError
-from varstar_batch.files.location import Location
+from varstar_batch.files.location import Location, same_place
 from varstar_batch.files.parquet import read_table
 from varstar_batch.runs.chunks import RunContext, load_bundle
 from varstar_batch.runs.execute import Runner, Task, do_all
@@ -115,7 +115,7 @@ def _published(prepared: Prepared, failures: Sequence[Failure]) -> dict[str, Pub
         table = read_table(catalog.run(run_id) / "partitions.parquet")
     except (FileNotFoundError, InputError):
         return {}
-    if (record.get("survey"), record.get("layout")) != (source.url, source.layout):
+    if record.get("layout") != source.layout or not same_place(record.get("survey", ""), source.url):
         return {}
     hashes = dict(zip(table["partition"].to_pylist(), table["sha256"].to_pylist(), strict=True))
     run = catalog.run(run_id)

@@ -96,16 +96,21 @@ class RunPlan:
 
     @property
     def fingerprint(self) -> str:
-        """Hexadecimal SHA-256 of everything that the result depends on."""
-        digest = hashlib.sha256(_canonical(self.ingredients))
+        """Hexadecimal SHA-256 of everything that the result depends on: what the survey's files are, not where."""
+        digest = hashlib.sha256(_canonical(self._settings))
         for partition in self.survey.partitions:
             digest.update(_canonical([partition.key, partition.size, partition.version]))
         return digest.hexdigest()
 
     def partition_fingerprint(self, partition: Partition) -> str:
         """Return the part of the fingerprint that one partition's result depends on."""
-        settings = {name: value for name, value in self.ingredients.items() if name != "survey"}
-        return hashlib.sha256(_canonical([settings, partition.key, partition.size, partition.version])).hexdigest()
+        return hashlib.sha256(
+            _canonical([self._settings, partition.key, partition.size, partition.version])
+        ).hexdigest()
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {name: value for name, value in self.ingredients.items() if name != "survey"}
 
     def describe(self) -> dict[str, Any]:
         """Return the plan as JSON-ready data, without its list of partitions."""
