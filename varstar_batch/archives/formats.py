@@ -145,8 +145,11 @@ def _read_together(group: Sequence[tuple[str, bytes]], formats: Sequence[Format]
         names = pa.array([stem_of(key) for key, _ in group], pa.large_string())
         files = pa.array(np.repeat(np.arange(len(group)), lines))
         content = content_of(form, table, names.take(files))
-        ids = table[form.object_id] if form.object_id in table.column_names else names.take(files)
-        content = replace(content, repeated=_in_several(ids, files))
+        if form.object_id in table.column_names:
+            repeated = _in_several(table[form.object_id], files)
+        else:
+            repeated = tuple(name for name, count in Counter(names.to_pylist()).items() if count > 1)
+        content = replace(content, repeated=repeated)
     except (UnreadableFileError, pa.ArrowException):
         return None
     return Reading(tuple(key for key, _ in group), form, content)

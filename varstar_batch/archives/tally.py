@@ -81,9 +81,9 @@ class Tally:
         self.has_cameras |= other.has_cameras
 
     def add_values(self, values: Mapping[str, Mapping[str, Any]]) -> None:
-        """Add what files say of objects; what was said before stays."""
+        """Add what files say of objects."""
         for role, said in values.items():
-            self.of_objects[role] = {**said, **self.of_objects.get(role, {})}
+            self.of_objects.setdefault(role, {}).update(said)
 
     def to_json(self) -> str:
         """Return all of it as a text."""

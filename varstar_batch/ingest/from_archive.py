@@ -192,7 +192,8 @@ def _check(tally: Tally, options: ArchiveOptions, where: str) -> str:
             expected="files of one time system",
             got=", ".join(sorted(tally.time_systems)) + " (formats " + ", ".join(sorted(tally.formats)) + ")",
             where=where,
-            fix="ingest the files of each format by themselves",
+            fix="ingest the files of each format by themselves: --format "
+            + f"{min(tally.formats)} sets the others aside, and so on",
         )
     known = {name: count for name, count in tally.bands.items() if count}
     if options.band is None and len(known) > 1:
