@@ -132,8 +132,8 @@ class IngestRequest(ArchiveOptions, _Places):
                 expected="a table of objects",
                 got="none",
                 where="--objects",
-                fix="give it; other files than Parquet in the long form do without: --format auto, or, for columns of "
-                "your own, --format table --time-system MJD",
+                fix="give it, or say --format auto, or, with columns of your own, --format table --time-system MJD, "
+                "which do without",
             )
         return self
 
