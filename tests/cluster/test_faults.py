@@ -210,13 +210,17 @@ def proxy(
     s3fs.S3FileSystem.clear_instance_cache()
 
 
-def test_a_store_that_answers_503_to_three_of_ten(proxy: s3_server.FaultyProxy, small_undisturbed) -> None:
-    proxy.share_503 = 0.3
-    record, _ = run("s3://faults/survey", "s3://faults/busy", workers=2)
+@pytest.mark.parametrize("status", [503, 429])
+def test_a_store_that_answers_503_or_429_to_three_of_ten(
+    proxy: s3_server.FaultyProxy, small_undisturbed, status: int
+) -> None:
+    proxy.busy = (status, {503: "ServiceUnavailable", 429: "TooManyRequests"}[status])
+    proxy.share_busy = 0.3
+    record, _ = run("s3://faults/survey", f"s3://faults/busy-{status}", workers=2)
     assert proxy.failed > 0.2 * proxy.requests > 20
     assert record["failed_partitions"] == 0
-    proxy.share_503 = 0.0
-    check("s3://faults/busy", small_undisturbed)
+    proxy.share_busy = 0.0
+    check(f"s3://faults/busy-{status}", small_undisturbed)
 
 
 def test_a_store_that_is_gone_for_20_seconds(proxy: s3_server.FaultyProxy, small_undisturbed) -> None:

@@ -20,6 +20,7 @@ from varstar_batch.files.location import write_json
 from varstar_batch.files.parquet import write_table
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.rules import Limits
+from varstar_batch.model.bundle_files import WRITTEN
 from varstar_batch.runs.records import TASKS_SCHEMA
 from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.survey.open import Columns, Partition, Source, Survey
@@ -121,6 +122,8 @@ def write_run(root: Path | str, run_id: str, spec: RunSpec, *, publish: bool = T
         for key in sorted(spec.partitions)
     ]
     record = run_record(run_id, spec, records)
+    for key in ("claim.json", *(f"model/{name}" for name in WRITTEN)):
+        (run / key).write_bytes(f"in place of {key}\n".encode())
     write_table(run / "plan.parquet", plan, PLAN_SCHEMA)
     write_json(run / "plan.json", {**record, "started": "2026-01-01T00:00:00+00:00", "based_on": 0})
     write_table(run / "partitions.parquet", records, PARTITIONS_SCHEMA)

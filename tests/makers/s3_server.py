@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+from xml.sax.saxutils import unescape
 
 import pytest
 import s3fs
@@ -66,15 +67,23 @@ class FaultyProxy:
 
     Attributes
     ----------
-    share_503 : float
-        Of the requests that are answered with 503, drawn with a fixed seed.
+    share_busy : float
+        Of the requests that are answered with `busy`, drawn with a fixed seed.
+    busy : tuple of (int, str)
+        Status and code of that answer.
+    lag : float
+        Seconds for which listings do not show an object that was written.
     denied : str
         Code of a 403 answer to every request, for example ``ExpiredToken``; empty for none.
     """
 
     def __init__(self, target: str) -> None:
         self.target = urlsplit(target).netloc
-        self.share_503 = 0.0
+        self.share_busy = 0.0
+        self.busy = (503, "ServiceUnavailable")
+        self.lag = 0.0
+        self.hidden = 0
+        self._written: dict[str, float] = {}
         self.denied = ""
         self.deny_after: int | None = None
         self.requests = self.failed = 0
@@ -118,7 +127,7 @@ class FaultyProxy:
         with self._lock:
             self.requests += 1
             refused = self._server is None
-            unavailable = self._random.random() < self.share_503
+            unavailable = self._random.random() < self.share_busy
             denied = self.denied and (self.deny_after is None or self.requests > self.deny_after)
             self.failed += bool(unavailable or denied)
         if refused:
@@ -127,7 +136,7 @@ class FaultyProxy:
         elif denied:
             self._answer(request, 403, self.denied, "The provided token has expired.")
         elif unavailable:
-            self._answer(request, 503, "ServiceUnavailable", "Please try again.")
+            self._answer(request, *self.busy, "Please try again.")
         else:
             self._hand_on(request, body)
 
@@ -156,15 +165,42 @@ class FaultyProxy:
         connection.endheaders(body)
         answer = connection.getresponse()
         content = answer.read()
+        if self.lag:
+            content = self._as_listed(request, content)
         request.send_response_only(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in {"connection", "transfer-encoding", "content-length"}:
                 request.send_header(name, value)
         # The length of what a HEAD request did not send is the store's to say.
-        request.send_header("Content-Length", answer.getheader("Content-Length") or str(len(content)))
+        length = answer.getheader("Content-Length") if request.command == "HEAD" else None
+        request.send_header("Content-Length", length or str(len(content)))
         request.end_headers()
         request.wfile.write(content)
         connection.close()
+
+    def _as_listed(self, request: BaseHTTPRequestHandler, content: bytes) -> bytes:
+        """Take from a listing what was written just now, and the folders in which nothing else is."""
+        address = urlsplit(request.path)
+        bucket, _, key = unquote(address.path).lstrip("/").partition("/")
+        now = time.monotonic()
+        with self._lock:
+            if request.command in {"PUT", "POST"} and key:
+                self._written.setdefault(f"{bucket}/{key}", now)
+            if request.command != "GET" or "list-type=2" not in address.query:
+                return content
+            fresh = {name for name, when in self._written.items() if now - when < self.lag}
+            older = self._written.keys() - fresh
+
+        def kept(found: re.Match[bytes]) -> bytes:
+            name = f"{bucket}/{unquote(unescape(found[2].decode()))}"
+            is_new = any(other.startswith(name) for other in fresh) and not any(
+                other.startswith(name) for other in older
+            )
+            self.hidden += is_new
+            return b"" if is_new else found[0]
+
+        pattern = rb"<(Contents|CommonPrefixes)>\s*<(?:Key|Prefix)>(.*?)</(?:Key|Prefix)>.*?</\1>"
+        return re.sub(pattern, kept, content, flags=re.DOTALL)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import threading
@@ -16,12 +17,13 @@ import pytest
 import s3fs
 
 from tests.makers import s3_server
-from tests.makers.catalogs import RunSpec, in_pixels, run_name, sky_rows, write_run
+from tests.makers.catalogs import RunSpec, in_pixels, in_slices, run_name, sky_rows, write_run
 from tests.makers.runs import Hooks, read_rows, run, without_run
 from tests.makers.surveys import write_survey
-from varstar_batch.catalog.finish import finish_run_files
+from varstar_batch.catalog.checks import verify_run_files
+from varstar_batch.catalog.finish import finish_run_files, lost_files
 from varstar_batch.catalog.reader import open_catalog
-from varstar_batch.catalog.root import open_catalog_root
+from varstar_batch.catalog.root import open_catalog_root, output_key
 from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.cli import main
 from varstar_batch.errors import InputError, RefusedError
@@ -30,6 +32,7 @@ from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.execute import InProcess, execute
 from varstar_batch.runs.prepare import plan_run, prepare
 from varstar_batch.runs.stages import execute_run
+from varstar_batch.survey.open import open_survey
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +129,48 @@ def test_publishing_a_hats_catalog_asks_twice_for_a_partition(
     # Once for the index of row groups, once for the map of the sky and the common metadata; no listing names a pixel.
     assert len(asked) == len(pixels)
     assert set(asked.values()) == {2}
+
+
+@pytest.mark.parametrize("layout", ["directory", "hats"])
+def test_what_a_listing_does_not_show_yet_is_in_the_manifest(
+    server: str, store: str, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    proxy = s3_server.FaultyProxy(server)
+    proxy.lag = 60.0  # longer than all of this takes: the worst case of 3 s
+    proxy.start()
+    s3_server.use(monkeypatch, proxy.url)
+    rows = sky_rows(200, seed=8)
+    partitions = in_pixels(rows, order=0) if layout == "hats" else in_slices(rows)
+    catalog = write_run(f"{store}/catalog", run_name(1), RunSpec(partitions=partitions, layout=layout))
+    run_folder = catalog.run(run_name(1))
+    keys = {output_key(layout, key) for key in partitions}
+    assert not run_folder.files()
+    assert proxy.hidden > len(partitions)
+    assert catalog.current().run_id == run_name(1)
+    assert lost_files(run_folder) == []
+    verify_run_files(run_folder, {output_key(layout, key): part.num_rows for key, part in partitions.items()}, keys)
+    proxy.lag = 0.0
+    written = {info.key for info in run_folder.files()}
+    assert json.loads((run_folder / "manifest.json").read_bytes()).keys() == written - keys - {"manifest.json"}
+    assert verify_catalog(open_catalog(f"{store}/catalog")) == []
+    proxy.stop()
+
+
+def test_a_run_on_a_store_whose_listings_lag_is_whole(
+    server: str, store: str, local_survey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3_server.upload(local_survey, f"{store}/survey")
+    proxy = s3_server.FaultyProxy(server)
+    proxy.lag = 60.0
+    proxy.start()
+    s3_server.use(monkeypatch, proxy.url)
+    record, _ = run(f"{store}/survey", f"{store}/catalog")
+    again, _ = run(f"{store}/survey", f"{store}/catalog")
+    assert (again["run_id"], record["rows"]) == (record["run_id"], 120)
+    proxy.lag = 0.0
+    assert verify_catalog(open_catalog(f"{store}/catalog"), open_survey(f"{store}/survey")) == []
+    proxy.stop()
+    s3_server.use(monkeypatch, server)
 
 
 def test_of_many_publishers_exactly_one_succeeds(store: str, local_survey: Path) -> None:

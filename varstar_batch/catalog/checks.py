@@ -59,7 +59,7 @@ def verify_run_files(run: Location, rows: Mapping[str, int], expected: Collectio
     wanted, got = f"all {len(expected)} partitions", ""
     if missing := sorted(set(expected) - set(rows)):
         got = f"none of {', '.join(missing[:3])}"
-    elif findings := dataset_findings(listed(run), rows):
+    elif findings := dataset_findings(listed(run, rows), rows):
         wanted = "the rows that were counted, sound, and every object_id once"
         got = "; ".join(f"{finding.file}: {finding.message}" for finding in findings[:3])
     if got:

@@ -6,22 +6,26 @@ import hashlib
 import importlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from varstar_batch.catalog.definitions import definition_tables
 from varstar_batch.catalog.index import INDEX_NAME, build_index
 from varstar_batch.catalog.root import output_key
-from varstar_batch.catalog.tables import RECORDS_KEY, RUN_RECORD
+from varstar_batch.catalog.tables import ACCOUNT, CLAIM, RECORDS_KEY, RUN_RECORD
 from varstar_batch.files.hats_write import finish_hats
 from varstar_batch.files.location import Location, json_bytes, listed, write_once
 from varstar_batch.files.parquet import read_table, write_table
+from varstar_batch.model.bundle_files import WRITTEN
 from varstar_batch.parallel import in_order
 from varstar_batch.survey.open import Survey
 
 MANIFEST = "manifest.json"
 """Size and SHA-256 of every file of a run except itself and the partitions, whose own are in ``partitions.parquet``."""
+
+_PLANNED = (CLAIM, "plan.json", "plan.parquet", *(f"model/{name}" for name in WRITTEN))
+_ACCOUNTED = (ACCOUNT, "partitions.parquet", "failures.parquet", RUN_RECORD)
 
 _HASHED_AT_ONCE = 2**22
 
@@ -61,14 +65,19 @@ def finish_run_files(run: Location, survey: Survey, record: Mapping[str, Any]) -
     files = run_files(run, record["layout"])
     run.remove_unfinished()
     tables = {f"definitions/{name}.parquet": table for name, table in definition_tables(record).items()}
-    for key, table in {INDEX_NAME: build_index(listed(run), files).table, **tables}.items():
+    tables[INDEX_NAME] = build_index(listed(run, files), files).table
+    for key, table in tables.items():
         with suppress(FileExistsError):
             write_table(run / key, table, table.schema, exclusive=True)
+    written = [*_PLANNED, *_ACCOUNTED, *tables]
     if record["layout"] == "hats" and files:
         properties = _hats_properties(survey.hats_properties or {}, record)
         released = record["finished"][:10]
-        finish_hats(run, files, properties, private=(RECORDS_KEY,), thumbnail=True, released=released, write=write_once)
-    write_once(run / MANIFEST, json_bytes(manifest(run, files)))
+        private = (RECORDS_KEY,)
+        written += finish_hats(
+            run, files, properties, private=private, thumbnail=True, released=released, write=write_once
+        )
+    write_once(run / MANIFEST, json_bytes(manifest(run, written)))
 
 
 def load_ahead(survey: Survey) -> threading.Thread:
@@ -85,16 +94,14 @@ def run_files(run: Location, layout: str) -> list[str]:
     return [output_key(layout, partition) for partition in partitions]
 
 
-def manifest(run: Location, partitions: list[str]) -> dict[str, dict[str, Any]]:
-    """Return size and SHA-256 of a run's files as they are now, `partitions` and the manifest itself left out."""
-    skipped = {*partitions, MANIFEST}
-    keys = [info.key for info in run.files() if info.key not in skipped]
+def manifest(run: Location, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return size and SHA-256 of files of a run as they are now. Raises FileNotFoundError."""
+    keys = sorted(keys)
     return dict(zip(keys, in_order(lambda key: fingerprint_file(run / key), keys, _READERS), strict=True))
 
 
 def lost_files(run: Location) -> list[str]:
     """Return the files of a finished run that are not there, or not as large as they were; none of them is read."""
-    there = {info.key: info.size for info in run.files()}
     try:
         expected = {name: entry["bytes"] for name, entry in json.loads((run / MANIFEST).read_bytes()).items()}
         record = json.loads((run / RUN_RECORD).read_bytes())
@@ -104,6 +111,7 @@ def lost_files(run: Location) -> list[str]:
         return [str(error.filename or MANIFEST)]
     except (ValueError, OSError, KeyError, TypeError):  # damaged: JSON's, Unicode's, Arrow's, and of what they hold
         return [MANIFEST]
+    there = run.sizes(expected)
     return sorted(key for key, size in expected.items() if there.get(key) != size)
 
 

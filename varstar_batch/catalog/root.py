@@ -175,7 +175,11 @@ class Catalog:
         return content
 
     def _numbers(self) -> list[int]:
-        return [int(name[:8]) for name in (self.root / "current").children() if _POINTER.match(name)]
+        numbers = [int(name[:8]) for name in (self.root / "current").children() if _POINTER.match(name)]
+        # A listing may lag behind: the next one is asked for by name.
+        while (self.root / f"current/{(following := max(numbers, default=0) + 1):08d}.json").is_file():
+            numbers.append(following)
+        return numbers
 
     def _pointer(self, number: int) -> Pointer:
         content = json.loads((self.root / f"current/{number:08d}.json").read_bytes())

@@ -17,6 +17,9 @@ else that a finished run has is made from it."""
 
 RUN_RECORD = "run.json"
 
+CLAIM = "claim.json"
+"""File of a run's folder that is created exclusively: of two runs begun in the same second each gets its own."""
+
 COUNTS = pa.map_(pa.string(), pa.int64())
 
 PLAN_SCHEMA = pa.schema(

@@ -50,8 +50,8 @@ def finish_hats(
     thumbnail: bool = False,
     released: str | None = None,
     write: Callable[[Location, bytes], None] = Location.write_bytes,
-) -> None:
-    """Add to a folder, whose dataset is complete, what makes it a HATS catalog of objects.
+) -> list[str]:
+    """Add to a folder, whose dataset is complete, what makes it a HATS catalog of objects; return the keys of that.
 
     Parameters
     ----------
@@ -83,11 +83,11 @@ def finish_hats(
     schema, parts, counts = _read_parts(folder, files, order)
     schema = schema.with_metadata({k: v for k, v in (schema.metadata or {}).items() if k not in private})
     parts = [parts[number] for number in get_pixel_argsort(cells)]
-    write(folder / "dataset/_common_metadata", common := _common_metadata(schema))
+    made = {"dataset/_common_metadata": (common := _common_metadata(schema))}
     if footers := [part.footer for part in parts if part.footer is not None]:
-        write(folder / "dataset/_metadata", _joined_metadata(common, footers))
+        made["dataset/_metadata"] = _joined_metadata(common, footers)
     if thumbnail:
-        write(folder / "data_thumbnail.parquet", _thumbnail([part.first for part in parts if part.first], schema))
+        made["data_thumbnail.parquet"] = _thumbnail([part.first for part in parts if part.first], schema)
     told = {
         "dataproduct_type": "object",
         "hats_col_ra": "ra",
@@ -99,17 +99,19 @@ def finish_hats(
         told |= {"hats_col_healpix": HEALPIX_COLUMN, "hats_col_healpix_order": 29}
     provenance = TableProperties.new_provenance_dict(builder=f"varstar-batch v{__version__}")
     # Given the folder, that library asks a store twice for each file's size, where a listing has them all.
-    provenance["hats_estsize"] = sum(info.size for info in folder.files()) // 1024
+    provenance["hats_estsize"] = sum(folder.sizes(files).values()) // 1024
     if released is not None:
         provenance["hats_release_date"] = released
     # That library writes in place, and nothing of it is on the disk when it returns.
-    with tempfile.TemporaryDirectory() as made:
-        base = UPath(made)
+    with tempfile.TemporaryDirectory() as place:
+        base = UPath(place)
         pixels.write_to_file(catalog_path=base)
         write_skymap(counts, base)
         TableProperties(**{**properties, **told, **provenance}).to_properties_file(base)
-        for path in sorted(Path(made).iterdir()):
-            write(folder / path.name, path.read_bytes())
+        made |= {path.name: path.read_bytes() for path in sorted(Path(place).iterdir())}
+    for key, content in made.items():
+        write(folder / key, content)
+    return list(made)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +130,7 @@ def _read_parts(
 ) -> tuple[pa.Schema, list[_Part], npt.NDArray[np.int64]]:
     """Read what is needed of each file; return the schema of the first, and the objects in every cell of the sky."""
     # hats' own function asks an object store nine times for each file, one file after the other.
-    read = partial(_read_part, listed(folder), order=order, keep_footer=len(files) <= METADATA_PARTITIONS)
+    read = partial(_read_part, listed(folder, files), order=order, keep_footer=len(files) <= METADATA_PARTITIONS)
     counts = np.zeros(12 * 4**order, np.int64)
     schema: pa.Schema | None = None
     parts = []

@@ -96,6 +96,18 @@ class Location:
         ]
         return sorted(infos, key=lambda info: info.key)
 
+    def sizes(self, keys: Iterable[str]) -> dict[str, int]:
+        """Return the bytes of those files below this folder that are there, by key.
+
+        One listing tells; what it does not show is asked for by itself, since listings of some stores lag behind.
+        """
+        there = {info.key: info.size for info in self.files()}
+        found = {}
+        for key in keys:
+            with suppress(FileNotFoundError):
+                found[key] = there[key] if key in there else int(self.fs.info((self / key).path)["size"])
+        return found
+
     def children(self) -> list[str]:
         """Names directly in this folder, sorted; empty where there is no folder."""
         self.fs.invalidate_cache()
@@ -301,8 +313,8 @@ def writable(where: str, what: str, action: Callable[[], _T]) -> _T:
     )
 
 
-def listed(folder: Location) -> Location:
-    """Return a folder whose files' sizes are known from one listing, instead of being asked for file by file.
+def listed(folder: Location, keys: Iterable[str]) -> Location:
+    """Return a folder in which the sizes of the files `keys` are known, instead of being asked for file by file.
 
     Nobody may write in it as long as the result is used: the same folder through a filesystem of its own, which keeps a
     listing; a local one as it is.
@@ -311,7 +323,10 @@ def listed(folder: Location) -> Location:
         return folder
     options = folder.fs.storage_options | {"use_listings_cache": True, "skip_instance_cache": True}
     fs = type(folder.fs)(**options)
-    fs.find(folder.path)
+    shown = set(fs.find(folder.path))
+    for path in {(folder / key).path for key in keys} - shown:  # listings of some stores lag behind
+        with suppress(FileNotFoundError):
+            fs.dircache.setdefault(path.rpartition("/")[0], []).append(folder.fs.info(path))
     return replace(folder, fs=fs)
 
 

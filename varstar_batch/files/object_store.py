@@ -41,7 +41,8 @@ def s3_options() -> dict[str, Any]:
     """
     config: dict[str, Any] = {}
     if "AWS_MAX_ATTEMPTS" not in os.environ:
-        config["retries"] = {"max_attempts": ATTEMPTS, "mode": os.environ.get("AWS_RETRY_MODE", "standard")}
+        # Of botocore's modes only this one tries status 429 (Too Many Requests) again, whatever code comes with it.
+        config["retries"] = {"max_attempts": ATTEMPTS, "mode": os.environ.get("AWS_RETRY_MODE", "legacy")}
     if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
         # Stores other than Amazon's (Ceph before 19, for one) refuse the newer checksums that botocore adds by itself.
         for name in ("REQUEST_CHECKSUM_CALCULATION", "RESPONSE_CHECKSUM_VALIDATION"):

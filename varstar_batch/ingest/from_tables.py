@@ -220,7 +220,7 @@ def _check_matched(plan: IngestPlan, objects: pa.Table) -> None:
 def _check_written(folder: Location, keys: Sequence[str]) -> None:
     """Leave nothing of workers that were killed, and refuse partitions that went somewhere else."""
     folder.remove_unfinished()
-    missing = set(keys) - {info.key for info in folder.files(".parquet")}
+    missing = set(keys) - folder.sizes(keys).keys()
     if missing:
         raise InputError(
             expected=f"{len(keys)} partitions in the survey",

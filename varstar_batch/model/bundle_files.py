@@ -15,8 +15,10 @@ CARD_FILE = "card.md"
 REPORT_FOLDER = "report"
 """What `varstar train` leaves beside the three files: measures and figures. No reader of a bundle needs it."""
 
-_FILES = (CONTRACT_FILE, KERAS_FILE, CARD_FILE)
-BUNDLE_FILES = (*_FILES, REPORT_FOLDER)
+WRITTEN = (CONTRACT_FILE, KERAS_FILE, CARD_FILE)
+"""What `write_bundle` writes."""
+
+BUNDLE_FILES = (*WRITTEN, REPORT_FOLDER)
 """All that may be in a bundle's folder."""
 
 
@@ -83,13 +85,13 @@ def _write(bundle: Bundle, folder: Location) -> None:
 
 def _read(folder: Location) -> Bundle:
     content = {}
-    for name in _FILES:
+    for name in WRITTEN:
         try:
             content[name] = (folder / name).read_bytes()
         except OSError as error:
             missing = isinstance(error, FileNotFoundError | NotADirectoryError)
             raise InputError(
-                expected=f"a bundle: a folder with {', '.join(_FILES)}",
+                expected=f"a bundle: a folder with {', '.join(WRITTEN)}",
                 got=f"no {name}" if missing else f"{name} cannot be read ({one_line(error)})",
                 where=str(folder),
                 fix="give the folder of a bundle to --model, or leave it out for the one that ships",

@@ -22,7 +22,7 @@ from varstar_batch.catalog.root import (
     new_run_id,
     output_key,
 )
-from varstar_batch.catalog.tables import PLAN_SCHEMA
+from varstar_batch.catalog.tables import CLAIM, PLAN_SCHEMA
 from varstar_batch.errors import PartitionError, RefusedError
 from varstar_batch.files.location import writable, write_json
 from varstar_batch.files.parquet import read_table, write_table
@@ -38,10 +38,6 @@ from varstar_batch.survey.read import PartitionShape, check_bands, partition_sha
 
 FOOTERS = 1_000
 """Read at the most to tell a run's size beforehand."""
-
-CLAIM = "claim.json"
-"""File of a run's folder that is created exclusively: of two runs begun in the same second each gets its own."""
-
 
 RELEASE = (
     "look at it (varstar report {catalog} --run {run_id}); mend the cause, or release it with: "
