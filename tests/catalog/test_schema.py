@@ -24,6 +24,7 @@ def rows_of(id_type: pa.DataType, count: int = 300) -> pa.Table:
     schema = catalog_schema(id_type, CLASSES, healpix=False)
     rows = sky_rows(count, id_type=id_type, first_id=2**53 + 1)
     rows = rows.append_column("model_version", pa.repeat("1", count)).append_column("run_id", pa.repeat("r", count))
+    rows = rows.append_column("carried", pa.repeat(False, count))
     return rows.select(schema.names).cast(schema)
 
 
