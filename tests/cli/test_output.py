@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -110,7 +111,10 @@ def test_a_closed_or_full_standard_error_changes_no_answer(root: Path) -> None:
 def test_an_interrupt_at_any_moment_is_one_line(tmp_path: Path, module: str) -> None:
     """While the libraries are loaded, while the commands are, and while one is at work."""
     words = [sys.executable, "-X", "importtime", "-m", "varstar_batch", "simulate", tmp_path / "survey"]
-    with subprocess.Popen([*words, "--objects", "200000"], stderr=subprocess.PIPE, text=True) as process:
+    # Whoever starts the tests in the background ignores the signal, and hands that on.
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = [*words, "--objects", "200000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listening) as process:  # noqa: PLW1509
         assert process.stderr is not None
         for line in process.stderr:
             if line.endswith(f"{module}\n"):
