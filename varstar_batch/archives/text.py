@@ -163,7 +163,9 @@ def _body(content: bytes, head: Head) -> memoryview:
     if head.separator == " ":
         tidy = _BLANKS.sub(b" ", _COMMENTS.sub(b"", body))
         return memoryview(_EMPTY_LINES.sub(b"\n", _EDGES.sub(b"", tidy)))
-    if head.separator != "," or any(each in content for each in _PADDED):
+    # A single byte is looked for ten times faster than two, and most files have no blank at all.
+    has_blanks = content.find(b" ", head.start) >= 0 or content.find(b"\t", head.start) >= 0
+    if head.separator != "," or (has_blanks and any(each in content for each in _PADDED)):
         return memoryview(_PADDING[head.separator].sub(rb"\1", bytes(body)))
     return body
 
