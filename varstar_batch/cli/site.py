@@ -112,7 +112,7 @@ def release(
     survey: Annotated[str, typer.Argument(help="Folder or URL of the survey whose release has landed.")],
     name: Annotated[str, typer.Option(help="Of the release, for example DR2.")],
 ) -> None:
-    """Announce a release of SURVEY, or of a link to it: deployments that wait start (event `survey.release.published`)."""
+    """Announce a release of SURVEY, or of a link to it: what waits for it starts (event `survey.release.published`)."""
     from varstar_batch.files.location import locate, same_place
     from varstar_batch.flows.events import release_event, surveys_waited_for
 
