@@ -37,7 +37,7 @@ def written(table: QTable, kind: str) -> bytes:
 
 
 def as_table(content: bytes, time_system: str = "MJD", **names: str) -> FileContent:
-    return read_file(content, "star.dat", table_formats(SurveyConfig(**names), time_system, None))[1]
+    return read_file(content, "star.dat", table_formats(SurveyConfig(**names), time_system))[1]
 
 
 @pytest.mark.parametrize("kind", MIXIN_FORMATS)
@@ -188,20 +188,23 @@ def test_stars_without_a_name_are_called_as_their_files(tmp_path: Path) -> None:
 def empties(kind: str) -> tuple[pa.Table, str]:
     """Four objects: one with observations, one of null arrays, one of empty ones, one whose identifier is null."""
     numbers = pa.array([HJD, None, [], HJD], pa.list_(pa.float64()))
+    zero = {"ztf-hats": 2400000.5, "gaia": 2455197.5, "gaia-raw": 2455197.5}.get(kind, 0.0)
+    dates = [time - zero for time in HJD]
+    times = pa.array([dates, None, [], dates], pa.list_(pa.float64()))
     zeros = pa.array([[0] * 3, None, [], [0] * 3], pa.list_(pa.int64()))
     texts = pa.array([["G"] * 3, None, [], ["G"] * 3], pa.list_(pa.string()))
     ids = pa.array([1, 2, 3, None])
     if kind == "ztf-hats":
-        lists = {"hmjd": numbers, "mag": numbers, "magerr": numbers, "catflags": zeros}
+        lists = {"hmjd": times, "mag": numbers, "magerr": numbers, "catflags": zeros}
         spots = {"objra": [1.0, 2, 3, 4], "objdec": [1.0, 2, 3, 4]}
         return pa.table({"objectid": ids, "filterid": [1, 1, None, 1]} | spots | lists), "lightcurve"
     if kind == "gaia":
-        lists = {"band": texts, "time": numbers, "mag": numbers, "flux": numbers, "flux_error": numbers}
+        lists = {"band": texts, "time": times, "mag": numbers, "flux": numbers, "flux_error": numbers}
         return pa.table({"source_id": ids} | lists), ""
     if kind == "gaia-raw":
         names = ("g_transit_time", "g_transit_mag", "g_transit_flux", "g_transit_flux_error")
-        return pa.table({"source_id": ids} | dict.fromkeys(names, numbers)), ""
-    lists = {"time": numbers, "mag": numbers, "mag_err": numbers}
+        return pa.table({"source_id": ids} | dict.fromkeys(names, numbers) | {names[0]: times}), ""
+    lists = {"time": times, "mag": numbers, "mag_err": numbers}
     return pa.table({"object_id": ids, "ra": [1.0, 2, 3, 4], "dec": [1.0, 2, 3, 4]} | lists), "lightcurve"
 
 

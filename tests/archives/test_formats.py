@@ -15,7 +15,6 @@ from varstar_batch.archives.asassn import CAMERA_BANDS
 from varstar_batch.archives.content import UnreadableFileError
 from varstar_batch.archives.formats import FORMATS, Reading, read_file, read_files
 from varstar_batch.archives.tally import Rejected
-from varstar_batch.light_curves.fluxes import magnitudes_of
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.survey.columns import SurveyConfig
 
@@ -92,8 +91,8 @@ def test_what_is_no_light_curve(content: bytes, expected: str, got: str) -> None
 
 def test_any_table_by_its_columns_and_fluxes() -> None:
     content = b"star,t,F,dF\n007,8000.5,3630.7805,3.0\n007,8001.5,-1,3.0\n"
-    config = SurveyConfig(object_id="star", time="t", mag="F", mag_err="dF")
-    form, found = read_file(content, "x.csv", table_formats(config, "HJD-2450000", "Jy"))
+    config = SurveyConfig(object_id="star", time="t", mag="F", mag_err="dF", mag_unit="Jy")
+    form, found = read_file(content, "x.csv", table_formats(config, "HJD-2450000"))
     assert form.time_system == "HJD-2450000"
     assert found.observations["object_id"].to_pylist() == ["007", "007"]
     np.testing.assert_allclose(found.observations["mag"].to_numpy(), [0.0, 99.99], atol=1e-5)
@@ -106,10 +105,3 @@ def test_observations_of_files_read_together_are_all_in_the_balance() -> None:
     (together,) = read_files([("a.csv", content), ("b.csv", content)], ALL)
     assert isinstance(together, Reading)
     assert together.content.rows == 2 * read_file(content, "a.csv", ALL)[1].rows
-
-
-def test_units_of_flux() -> None:
-    mag, _ = magnitudes_of(np.array([3.6307805]), np.array([0.1]), "mJy")
-    np.testing.assert_allclose(mag, [15.0], atol=1e-6)
-    with pytest.raises(ValueError, match="flux unit"):
-        magnitudes_of(np.array([1.0]), np.array([0.1]), "km")

@@ -42,7 +42,12 @@ def test_real_surveys_need_no_option(shared_data: Path, tmp_path: Path, name: st
     seen: list[int] = []
     tables = source / "observations.parquet", source / "objects.parquet"
     report = ingest(*tables, tmp_path / name, IngestOptions(duplicates="keep"), seen.append)
-    assert asdict(report) == {
+    told = asdict(report)
+    assert sum(told.pop("period_origins").values()) == objects
+    first, last = told.pop("times")
+    table = pq.read_table(source / "observations.parquet")
+    assert (first, last) == (pc.min(table["time"]).as_py(), pc.max(table["time"]).as_py())
+    assert told == {
         "objects": objects,
         "objects_written": objects,
         "objects_without_observations": 0,
@@ -56,15 +61,15 @@ def test_real_surveys_need_no_option(shared_data: Path, tmp_path: Path, name: st
         "time_system": time_system,
         "has_mag_err": True,
         "periods": None,
+        "converted": {},
     }
     assert sum(seen) == observations == count_observations(source / "observations.parquet")
     survey = open_survey(tmp_path / name)
     assert survey.source.time_system == time_system
     written = pq.read_table(tmp_path / name)
     catalog = pq.read_table(source / "objects.parquet")
-    assert written.drop_columns(["lightcurve"]).cast(catalog.schema).equals(catalog)
+    assert written.drop_columns(["lightcurve", "period_origin"]).cast(catalog.schema).equals(catalog)
     # Every observation, untouched: the tables are sorted by object and time already.
-    table = pq.read_table(source / "observations.parquet")
     curves = written["lightcurve"].combine_chunks()
     for field in ("time", "mag", "mag_err"):
         values = curves.field(field).flatten().to_numpy()
@@ -207,7 +212,7 @@ def test_columns_of_the_objects_come_along(tmp_path: Path) -> None:
     config = SurveyConfig(object_id="name", period="P", class_="kind", time="t")
     run(tmp_path, observations, objects, IngestOptions(columns=config, time_system="MJD"))
     written = pq.read_table(tmp_path / "survey")
-    assert written.schema.names == ["object_id", "band", "period", "ra", "class", "mag", "lightcurve"]
+    assert written.schema.names == ["object_id", "band", "period", "ra", "class", "mag", "period_origin", "lightcurve"]
     assert written["period"].to_pylist() == [1.0, 2.0]
     assert written["class"].to_pylist() == ["RR", None]
     assert written["band"].to_pylist() == ["V", None]
@@ -261,8 +266,8 @@ def test_partitions_are_balanced_by_observations(tmp_path: Path) -> None:
 
 
 def test_the_default_number_of_partitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # 16 bytes of an observation, and of an object.
-    monkeypatch.setattr(ingest_plan, "PARTITION_BYTES", 192)
+    # 16 bytes of an observation, 30 of an object: with the text of its period_origin.
+    monkeypatch.setattr(ingest_plan, "PARTITION_BYTES", 220)
     monkeypatch.setattr(ingest_plan, "PARTITION_OBJECTS", 30)
     report, _ = run(tmp_path / "a", make_observations(sorted(list(range(20)) * 5)), make_objects(list(range(20))))
     assert report.partitions == 10
@@ -280,7 +285,9 @@ def each_partition(survey: Survey) -> list[Survey]:
 
 def test_the_time_system_of_the_objects(tmp_path: Path) -> None:
     objects = make_objects([1, 2], time_system=pa.array(["BJD_TDB", None]))
-    report, survey = run(tmp_path / "a", make_observations([1]), objects, IngestOptions())
+    dates = make_observations([1])
+    dates = dates.set_column(1, "time", pc.add(dates["time"], 2400000.5))
+    report, survey = run(tmp_path / "a", dates, objects, IngestOptions())
     assert report.time_system == survey.source.time_system == "BJD_TDB"
     report, survey = run(tmp_path / "b", make_observations([1]), objects, MJD)
     assert report.time_system == survey.source.time_system == "MJD"

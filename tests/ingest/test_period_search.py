@@ -11,6 +11,7 @@ import pytest
 
 from varstar_batch.errors import InputError
 from varstar_batch.ingest.from_tables import ingest
+from varstar_batch.ingest.objects import with_origins
 from varstar_batch.ingest.options import IngestOptions
 from varstar_batch.ingest.period_search import PeriodSearch, find_period, with_found
 from varstar_batch.light_curves import periods
@@ -93,7 +94,9 @@ def test_bad_observations_are_not_used() -> None:
     error = np.concatenate([error, [0.1, 0.1, 0.1, 99.99]])
     search = PeriodSearch(Limits(time_min=0, time_max=1e6))
     objects = pa.table({"period": pa.array([None], pa.float64())})
-    found = search(objects, np.array([0, len(time)]), pa.table({"time": time, "mag": mag, "mag_err": error}))
+    found = search(
+        with_origins(objects), np.array([0, len(time)]), pa.table({"time": time, "mag": mag, "mag_err": error})
+    )
     expected = find_period(*make_curve(0.5731, 5))
     assert found["period"].to_pylist() == [expected.period]
     assert found["period_significance"].to_pylist() == [expected.significance]
@@ -112,7 +115,7 @@ def test_found_periods_are_never_taken_for_the_catalogs(tmp_path: Path) -> None:
     ingest(tmp_path / "observations.parquet", tmp_path / "objects.parquet", tmp_path / "survey", options)
     table = pq.read_table(tmp_path / "survey" / "part-00000.parquet").to_pylist()
     rows = {row["object_id"]: row for row in table}
-    assert [rows[i]["period_origin"] for i in range(4)] == ["found", "catalog", "found", None]
+    assert [rows[i]["period_origin"] for i in range(4)] == ["found", "survey", "found", None]
     assert rows[1]["period"] == 1.5
     assert rows[1]["period_significance"] is None
     assert rows[0]["period"] == pytest.approx(0.5731, rel=2e-3)

@@ -60,6 +60,9 @@ def sky_rows(count: int, seed: int = 1, *, first_id: int = 10_000, id_type: pa.D
         "ra": rng.uniform(0, 360, count),
         "dec": np.degrees(np.arcsin(rng.uniform(-1, 1, count))),
         "period": pa.array(10 ** rng.uniform(-1, 2.5, count), mask=failed),
+        "period_origin": pa.array(
+            np.where(failed, None, np.where(np.arange(count) % 3, "survey", "found")), pa.string()
+        ),
         "n_obs": rng.integers(60, 400, count).astype(np.int32),
         "n_obs_by_band": pa.array(np.where(np.arange(count) % 2, "g:52, r:8", None), pa.string()),
         "n_used": rng.integers(50, 60, count).astype(np.int32),

@@ -149,9 +149,11 @@ def test_columns_of_the_objects(tmp_path: Path) -> None:
     }
     write(tmp_path / "a.parquet", make_table(make_objects([2, 3]), "nested", **extra))
     (batch,) = read_all(open_survey(tmp_path))
-    assert batch.objects.schema.names == ["object_id", "ra", "dec", "period", "class", "_healpix_29"]
+    assert batch.objects.schema.names == [
+        *("object_id", "ra", "dec", "period", "period_origin", "class", "_healpix_29"),
+    ]
     assert [str(kind) for kind in batch.objects.schema.types] == [
-        "large_string", "double", "double", "double", "large_string", "int64",
+        "large_string", "double", "double", "double", "large_string", "large_string", "int64",
     ]  # fmt: skip
     assert batch.objects["ra"].to_pylist() == [1.5, None]
     assert batch.objects["dec"].to_pylist() == [None, None]
@@ -201,7 +203,9 @@ def test_names_of_a_survey(tmp_path: Path) -> None:
         object_id="oid", period="P", lightcurve="lc", time="hmjd", mag="m", mag_err="magerr", class_="type"
     )
     (batch,) = read_all(open_survey(tmp_path, config))
-    assert batch.objects.to_pylist() == [{"object_id": 5, "ra": None, "dec": None, "period": 1.0, "class": "RR"}]
+    assert batch.objects.drop_columns(["period_origin"]).to_pylist() == [
+        {"object_id": 5, "ra": None, "dec": None, "period": 1.0, "class": "RR"}
+    ]
     assert batch.light_curves.mag_err is not None
     assert batch.light_curves.mag_err.tolist() == [0.5]
 

@@ -99,7 +99,7 @@ def test_a_schema_that_drifts(survey: Survey, change: Any, expected: str, got: s
     write(second(survey), change(pq.read_table(second(survey))))
     error = fault(survey, 1)
     assert error.kind == "schema"
-    assert error.expected == f"{expected}, as in the survey's first partition"
+    assert error.expected == f"{expected}, as in the survey's first partition, a.parquet"
     assert error.got == got
     with pytest.raises(PartitionError, match="as in the survey's first partition"):
         partition_shape(survey.source, survey.partitions[1])

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from varstar_batch.light_curves.fluxes import SENTINEL
+from varstar_batch.survey.columns import SurveyConfig
 
 OBSERVATIONS = pa.schema(
     {"object_id": pa.large_string(), "time": pa.float64(), "mag": pa.float32(), "mag_err": pa.float32()}
@@ -78,6 +79,12 @@ class Format:
     """Takes the columns and the name of the file without its endings, or one for each row; returns the content."""
     optional: Mapping[str, pa.DataType] = field(default_factory=dict)
     """Columns that it may have."""
+    roles: Mapping[str, str] = field(default_factory=dict)
+    """Column of each role (time, mag, mag_err, ra, dec) whose values may come in any unit."""
+    config: SurveyConfig = field(default_factory=SurveyConfig)
+    """Says the units where a file does not."""
+    is_flux: bool = False
+    """Whether the columns of mag and mag_err are fluxes."""
     separator: str | None = None
     """{",", " ", ";"}. Of texts: blanks include tabs; None for any and for binary files."""
     headerless: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from varstar_batch.archives.content import UnreadableFileError
+from varstar_batch.survey.declared_units import unit_metadata
 
 # What astropy raises on damaged files: it does not check them, so that anything may break.
 _DAMAGE = (
@@ -23,9 +24,6 @@ _DAMAGE = (
 
 # Filters of warnings are the process's, and astropy is bound to the GIL anyway.
 _LOCK = threading.Lock()
-
-# To which these columns are brought.
-_UNITS = {"ra": "deg", "dec": "deg", "period": "d"}
 
 
 def kind_of(content: bytes, name: str) -> str | None:
@@ -43,8 +41,8 @@ def kind_of(content: bytes, name: str) -> str | None:
 def read_with_astropy(content: bytes, kind: str) -> pa.Table:
     """Return the first table of a file, with its headers in the metadata.
 
-    Columns of arrays become lists; those of more than one dimension are left out. Where the columns called ra, dec and
-    period (in any case) have a unit, they are brought to degrees and days. Times become Julian dates, and the metadata
+    Columns of arrays become lists; those of more than one dimension are left out. The metadata
+    says their units, too (`declared_units`). Times become Julian dates, and the metadata
     says so under `time_system_key`; differences of times become days, coordinates ra and dec [deg] of ICRS.
 
     Raises
@@ -107,8 +105,9 @@ def time_system_key(name: str) -> str:
 
 def _to_arrow(table: Any, header: dict[str, str]) -> pa.Table:
     plain, systems = _without_mixins(table)
-    columns = {name: _column(column, name) for name, column in plain.items() if column.ndim <= 2}
-    return pa.table(columns).replace_schema_metadata({**header, **systems} or None)
+    columns = {name: _column(column) for name, column in plain.items() if column.ndim <= 2}
+    units = unit_metadata({name: str(plain[name].unit) for name in columns if plain[name].unit is not None})
+    return pa.table(columns).replace_schema_metadata({**header, **systems, **units} or None)
 
 
 def _without_mixins(table: Any) -> tuple[dict[str, Any], dict[str, str]]:
@@ -140,10 +139,7 @@ def _without_mixins(table: Any) -> tuple[dict[str, Any], dict[str, str]]:
     return plain, systems
 
 
-def _column(column: Any, name: str) -> pa.Array:
-    unit = _UNITS.get(name.lower())
-    if unit and getattr(column, "unit", None) is not None:
-        column = _in_unit(column, unit)
+def _column(column: Any) -> pa.Array:
     if column.ndim == 2 or (column.dtype.kind == "O" and any(isinstance(one, np.ndarray) for one in column)):
         rows = [np.ma.asarray(one).ravel() for one in column]
         offsets = pa.array(np.cumsum([0, *(len(one) for one in rows)]), pa.int64())
@@ -162,12 +158,3 @@ def _plain(values: np.ndarray, mask: np.ndarray) -> pa.Array:
         return pa.array(values.astype(values.dtype.newbyteorder("=")), mask=mask)
     texts = [None if hidden else str(value).strip() for value, hidden in zip(values.tolist(), mask, strict=True)]
     return pa.array(texts, pa.large_string())
-
-
-def _in_unit(column: Any, unit: str) -> Any:
-    from astropy import units
-
-    target = units.Unit(unit)
-    if not isinstance(column.unit, units.UnitBase) or not column.unit.is_equivalent(target):
-        return column
-    return column * column.unit.to(target) if column.unit != target else column

@@ -15,6 +15,7 @@ from varstar_batch.archives.text import read_table_text
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.location import Location, locate
 from varstar_batch.files.parquet import opened_parquet, parquet_files
+from varstar_batch.survey.declared_units import with_units
 from varstar_batch.survey.schema import SchemaMismatchError
 
 _FIX = "give Parquet, CSV with names in the first line, ECSV, FITS or VOTable"
@@ -92,7 +93,7 @@ def read_whole(file: Location, texts: Sequence[str]) -> pa.Table:
                 if kind is None
                 else read_with_astropy(content, kind)
             )
-    return table.replace_schema_metadata(None)
+    return with_units(table)
 
 
 def cast_column(column: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from varstar_batch.archives.content import FileContent, Format, UnreadableFileError, stem_of
 from varstar_batch.archives.recognise import find_format, is_nested, of_table, spread, wanted_columns
 from varstar_batch.files.parquet_guard import GuardedParquetFile, OversizedError
+from varstar_batch.survey.declared_units import declared_units, unit_metadata
 
 SLICE_BYTES = 2**23
 """Of a Parquet file that are decoded at once; a single object with more goes above it."""
@@ -32,6 +33,7 @@ def read_parquet(
     name = stem_of(key)
     try:
         schema = parquet.schema_arrow.remove_metadata()
+        units = unit_metadata(declared_units(parquet.schema_arrow)) or None
         empty = spread(schema.empty_table())
         form, names = find_format(empty.column_names, formats)
         wanted = {
@@ -41,7 +43,7 @@ def read_parquet(
         for record in _slices(parquet, _paths_of(schema, wanted)):
             met += record.num_rows
             record.validate(full=True)  # Arrow does not look whether texts are UTF-8 before somebody reads them
-            yield of_table(pa.Table.from_batches([record]).replace_schema_metadata(None), [form], name)
+            yield of_table(pa.Table.from_batches([record]).replace_schema_metadata(units), [form], name)
         if met != parquet.metadata.num_rows:
             raise UnreadableFileError(f"{parquet.metadata.num_rows} rows", str(met))
         if met == 0:

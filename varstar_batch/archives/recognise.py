@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,9 +18,15 @@ from varstar_batch.archives.content import (
     Format,
     UnreadableFileError,
     first_positions,
+<<<<<<< HEAD
     first_values,
+=======
+    numbers,
+>>>>>>> e0f9401 (Units are read, never assumed: periods, positions, times, magnitudes and fluxes of any reader are converted in one place, or refused; surveys that contradict themselves are refused naming both files; where a period is from travels to the catalog)
 )
-from varstar_batch.survey.schema import is_list
+from varstar_batch.survey.declared_units import declared_units, unit_metadata
+from varstar_batch.survey.schema import SchemaMismatchError, is_list
+from varstar_batch.survey.units import Conversion, conversions_of, magnitudes, told_conversions
 
 MAX_REPEATED = 2**30
 """Bytes of a text's repetitions beside the elements of arrays: short names of many millions of observations."""
@@ -52,7 +58,10 @@ def of_table(table: pa.Table, formats: Sequence[Format], name: Column) -> tuple[
     table = spread(table)
     form, names = find_format(table.column_names, formats)
     # Renaming forgets the metadata.
-    table = table.rename_columns(names).replace_schema_metadata(table.schema.metadata)
+    called = dict(zip(table.column_names, names, strict=True))
+    units = {called.get(name, name): unit for name, unit in declared_units(table.schema).items()}
+    metadata = {**(table.schema.metadata or {}), **unit_metadata(units)}
+    table = table.rename_columns(names).replace_schema_metadata(metadata or None)
     return form, content_of(form, table.select(list(wanted_columns(form, names))), name)
 
 
@@ -62,6 +71,8 @@ def content_of(form: Format, table: pa.Table, name: Column) -> FileContent:
     rows, is_empty = exploded(table)
     kinds = wanted_columns(form, table.column_names)
     columns = {each: rows[each].cast(kind) for each, kind in kinds.items()}
+    conversions = _conversions(form, table)
+    notes = _convert(columns, form, conversions)
     rows = pa.table(columns).replace_schema_metadata(table.schema.metadata)
     try:
         content = form.build(rows, name)
@@ -71,10 +82,14 @@ def content_of(form: Format, table: pa.Table, name: Column) -> FileContent:
         # Whatever a file holds, it must not end the reading of the others.
         got = f"what cannot be ({type(error).__name__}: {error})"
         raise UnreadableFileError(f"values of a light curve in the format {form.name}", got) from error
+    content = replace(content, notes={**content.notes, **notes})
     named = form.object_id is not None and form.object_id in table.column_names
     ids = table[form.object_id].cast(pa.large_string()) if named else name
     if set(form.position) <= set(table.column_names) and form.position:
-        ra, dec = (table[axis].cast(pa.float64()) for axis in form.position)
+        ra, dec = (
+            _position(table[name], conversions.get(axis))
+            for axis, name in zip(("ra", "dec"), form.position, strict=True)
+        )
         content = replace(content, positions={**content.positions, **first_positions(ids, ra, dec)})
     said = {role: name for role, name in form.per_object.items() if name in table.column_names}
     if said:
@@ -83,6 +98,38 @@ def content_of(form: Format, table: pa.Table, name: Column) -> FileContent:
     if is_empty.any() and named:
         content = replace(content, empty_objects=tuple(ids.filter(pa.array(is_empty)).drop_null().unique().to_pylist()))
     return _with_objects(content)
+
+
+def _conversions(form: Format, table: pa.Table) -> dict[str, Conversion]:
+    """Return how the columns of a table become canonical, by role. Raises UnreadableFileError."""
+    there = {role: name for role, name in form.roles.items() if name in table.column_names}
+    try:
+        found = conversions_of(table.schema, there, form.config, is_flux=form.is_flux)
+    except SchemaMismatchError as error:
+        raise UnreadableFileError(error.expected, f"{error.got}; {error.fix}") from error
+    return {role: one for role, one in found.items() if one.changes}
+
+
+def _position(column: pa.ChunkedArray, conversion: Conversion | None) -> Column:
+    degrees = column.cast(pa.float64())
+    return degrees if conversion is None else pa.array(conversion.apply(numbers(degrees)), from_pandas=True)
+
+
+def _convert(columns: dict[str, Column], form: Format, conversions: Mapping[str, Conversion]) -> dict[str, int]:
+    """Bring columns to days and magnitudes; return what was done, with the observations that it concerns."""
+    values = {role: numbers(columns[form.roles[role]]) for role in conversions}
+    if "time" in values:
+        columns[form.roles["time"]] = pa.array(conversions["time"].apply(values["time"]))
+    if {"mag", "mag_err"} & values.keys():
+        mag = numbers(columns[form.roles["mag"]])
+        has_errors = form.roles.get("mag_err") in columns
+        mag_err = numbers(columns[form.roles["mag_err"]]) if has_errors else None
+        mag, mag_err = magnitudes(mag, mag_err, conversions)
+        columns[form.roles["mag"]] = pa.array(mag)
+        if mag_err is not None:
+            columns[form.roles["mag_err"]] = pa.array(mag_err)
+    told = told_conversions({role: one for role, one in conversions.items() if role in ("time", "mag")})
+    return {f"{role} from {change}": len(values[role]) for role, change in told.items()}
 
 
 def find_format(names: Sequence[str], formats: Sequence[Format]) -> tuple[Format, tuple[str, ...]]:

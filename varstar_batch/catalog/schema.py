@@ -15,6 +15,7 @@ from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.status import STATUS_LABELS
 from varstar_batch.model.classify import Classification
 from varstar_batch.sky import HEALPIX_COLUMN, cells_of
+from varstar_batch.survey.columns import PERIOD_ORIGIN
 from varstar_batch.survey.labels import LabelReader
 from varstar_batch.survey.read import SurveyBatch
 
@@ -34,7 +35,10 @@ def write_options(rows: int) -> dict[str, Any]:
     bloom = {"ndv": min(max(rows, 1), ROW_GROUP_ROWS), "fpp": BLOOM_FALSE_POSITIVES}
     return {
         "compression": "zstd",
-        "use_dictionary": ["status", "class", "label", "label_class", "second_class", "model_version", "run_id"],
+        "use_dictionary": [
+            *(PERIOD_ORIGIN, "status", "class", "label", "label_class", "second_class"),
+            *("model_version", "run_id"),
+        ],
         "write_page_index": True,
         "write_page_checksum": True,
         "bloom_filter_options": {"object_id": bloom},
@@ -57,6 +61,11 @@ _MEANINGS = {
     "ra": ColumnMeaning("deg", "pos.eq.ra;meta.main", "Right ascension, as the survey gives it"),
     "dec": ColumnMeaning("deg", "pos.eq.dec;meta.main", "Declination, as the survey gives it"),
     "period": ColumnMeaning("d", "time.period", "Period that the light curve was folded with"),
+    PERIOD_ORIGIN: ColumnMeaning(
+        "",
+        "meta.ref;time.period",
+        "Where the period is from: survey, second table of its ingest, or found by search",
+    ),
     "n_obs": ColumnMeaning("", "meta.number;obs", "Observations in the survey"),
     "n_obs_by_band": ColumnMeaning("", "meta.number;obs;instr.bandpass", "Observations by band, such as g:120, r:96"),
     "n_used": ColumnMeaning("", "meta.number;obs", "Observations that survived cleaning"),
@@ -101,6 +110,7 @@ def catalog_schema(object_id: pa.DataType, classes: tuple[str, ...], *, healpix:
         ("ra", pa.float64()),
         ("dec", pa.float64()),
         ("period", pa.float64()),
+        (PERIOD_ORIGIN, pa.string()),
         ("n_obs", pa.int32()),
         ("n_obs_by_band", pa.string()),
         ("n_used", pa.int32()),
@@ -123,7 +133,7 @@ def catalog_schema(object_id: pa.DataType, classes: tuple[str, ...], *, healpix:
     # Eight characters at least, since astropy writes a null of a text column as "None".
     longest = max(8, *(len(name) for name in classes))
     lengths = dict.fromkeys(("class", "label_class", "second_class"), longest)
-    lengths |= {"label": 64, "status": 32, "model_version": 128, "run_id": 32, "n_obs_by_band": 96}
+    lengths |= {"label": 64, "status": 32, "model_version": 128, "run_id": 32, "n_obs_by_band": 96, PERIOD_ORIGIN: 16}
     vo = voparquet_metadata(schema, table="catalog", description="Class probabilities of variable stars")
     return schema.with_metadata(vo | string_lengths(lengths))
 
@@ -180,6 +190,7 @@ def catalog_rows(batch: SurveyBatch, folded: Folded, result: Classification, pro
     if healpix:  # carried over from a HATS survey, so that its catalog is one too
         columns[HEALPIX_COLUMN] = objects[HEALPIX_COLUMN]
     columns |= {
+        PERIOD_ORIGIN: objects[PERIOD_ORIGIN].cast(pa.string()),
         "n_obs": pa.array(folded.n_obs),
         "n_obs_by_band": pa.nulls(rows, pa.string()) if batch.by_band is None else batch.by_band.texts(),
         "n_used": pa.array(folded.n_used),

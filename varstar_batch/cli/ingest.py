@@ -13,7 +13,11 @@ from varstar_batch.cli.console import print_json, say, warning_line
 from varstar_batch.cli.options import JsonOption, takes
 from varstar_batch.errors import ExitCode
 from varstar_batch.ingest.options import ArchiveReport, IngestReport, IngestRequest
+from varstar_batch.light_curves.times import parse_time_system
 from varstar_batch.progress import progress
+
+CENTURY = 36_525.0
+"""Days; no survey's light curves are longer."""
 
 SHOWN = 10
 """Files that were set aside; the survey lists all."""
@@ -44,10 +48,22 @@ def tell_ingested(report: IngestReport, out: str) -> None:
         f"{report.objects:,} objects in, {report.objects_written:,} out in {report.partitions:,} partitions"
         f" ({report.objects_without_observations:,} without observations); time system {report.time_system}"
     )
+    say(f"periods: {_counts(report.period_origins)}")
+    if report.times is not None:
+        say(f"times: {report.times[0]:.6f} to {report.times[1]:.6f}")
+        if report.times[1] - report.times[0] > CENTURY and parse_time_system(report.time_system).jd_offset is None:
+            warning_line(
+                f"times of more than a century in the system {report.time_system!r}: are several systems mixed?"
+                " Ingest the files of each by themselves, as in --time-system HJD-2450000"
+            )
+    for change, count in report.converted.items():
+        say(f"converted: {change} ({count:,} values)")
     say(f"{report.observations:,} observations in, {report.observations_written:,} out: {out}")
     if report.periods is not None:
         found = report.periods
         say(f"{found['matched']:,} objects in the table of periods, {found['taken']:,} periods taken from it")
+        for change in found.keys() - {"matched", "taken", "ambiguous", "shared"}:
+            say(f"converted: {change} ({found[change]:,} values)")
         if found["ambiguous"] or found["shared"]:
             warning_line(
                 f"{found['ambiguous']:,} objects have several rows of periods in the radius: the nearest was taken;"

@@ -99,7 +99,12 @@ def inspect(
             ("times", f"{_span(summary.time)}, {summary.time_system or 'no time system declared'}"),
             ("magnitudes", _span(summary.mag)),
             ("periods", f"of {summary.with_period:,} objects{_periods(summary.periods)}"),
-            ("bands", ", ".join(f"{name} {count:,}" for name, count in sorted(summary.bands.items())) or "not told"),
+            ("periods from", _told(summary.period_origins) or "nowhere"),
+            (
+                "converted",
+                ", ".join(f"{role} from {change}" for role, change in summary.converted.items()) or "nothing",
+            ),
+            ("bands", _told(summary.bands) or "not told"),
         ]
         print_table("", ("", survey), rows)
         if summary.objects:
@@ -159,6 +164,10 @@ def _print_labels(labels: Mapping[str, int], own: Mapping[str, str]) -> None:
 
 def _span(span: tuple[float, float] | None) -> str:
     return "none" if span is None else f"{span[0]:.6f} to {span[1]:.6f}".replace(".000000", "")
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
 
 
 def _periods(periods: tuple[float, float, float] | None) -> str:

@@ -93,7 +93,9 @@ def ingest_archive(
         def finish(folder: Location, report: IngestReport) -> None:
             _leave_records(folder, ArchiveReport(tally=tally, ingest=report, **counts))
 
-        report = write_survey(observations, objects, Target(out, work, time_system, finish), options, crew=crew)
+        report = write_survey(
+            observations, objects, Target(out, work, time_system, str(url), finish), options, crew=crew
+        )
         return ArchiveReport(tally=tally, ingest=report, **counts)
 
 
@@ -153,6 +155,7 @@ def _formats(options: ArchiveOptions) -> list[Format]:
                 fix="say it, as in --time-system HJD-2450000",
             )
         system = options.time_system or options.columns.time_system or ""
+<<<<<<< HEAD
         columns, names = options.columns, options.column_names
         if names:
             columns, names = names_of(names, columns)
@@ -165,6 +168,9 @@ def _formats(options: ArchiveOptions) -> list[Format]:
             where="--columns",
             fix="an archive's columns have names of their own",
         )
+=======
+        return table_formats(options.columns, system)
+>>>>>>> e0f9401 (Units are read, never assumed: periods, positions, times, magnitudes and fluxes of any reader are converted in one place, or refused; surveys that contradict themselves are refused naming both files; where a period is from travels to the catalog)
     if options.format == AUTO:
         return [replace(form, aperture=options.aperture) for form in FORMATS.values()]
     if options.format not in FORMATS:

@@ -29,19 +29,22 @@ from varstar_batch.files.new_folder import new_folder
 from varstar_batch.files.parquet import one_chunk
 from varstar_batch.ingest.duplicates import count_written, find_repeated
 from varstar_batch.ingest.object_lookup import Positions
-from varstar_batch.ingest.objects import read_objects, with_cells, with_periods
-from varstar_batch.ingest.observations import Observations
+from varstar_batch.ingest.objects import read_objects, with_cells, with_origins, with_periods
+from varstar_batch.ingest.observations import Observations, check_times
 from varstar_batch.ingest.options import IngestOptions, IngestReport
 from varstar_batch.ingest.period_search import PeriodSearch, with_found
 from varstar_batch.ingest.plan import IngestPlan, IntArray, Widths, make_plan, plan_pixels
 from varstar_batch.ingest.shuffle import Pieces, Shuffle
 from varstar_batch.ingest.time_correction import TimeCorrection
 from varstar_batch.ingest.workspace import Workspace, open_workspace
+from varstar_batch.ingest.written import converted, look_at
 from varstar_batch.parallel import Crew, Threads
 from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.survey.bands import Bands
 from varstar_batch.survey.choose import check_one_band
 from varstar_batch.survey.columns import TIME_SYSTEM_KEY
+from varstar_batch.survey.declared_units import OURS_KEY
+from varstar_batch.survey.units import CANONICAL, canonical_field
 from varstar_batch.survey.write import nested_light_curves, write_survey_file
 
 TWO_THREADS = Threads(2)
@@ -92,7 +95,9 @@ def ingest(
         observations = replace(Observations.open(observations_url, options.columns), band=options.band)
         objects = read_objects(objects_url, options.columns)
         time_system = options.time_system or _declared_time_system(objects, str(objects_url))
-        return write_survey(observations, objects, Target(out, work, time_system), options, progress, crew)
+        return write_survey(
+            observations, objects, Target(out, work, time_system, str(observations_url)), options, progress, crew
+        )
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,8 @@ class Target:
     work: Workspace
     """Keeps what is done."""
     time_system: str
+    source: str
+    """Of the observations, for an error."""
     finish: Callable[[Location, IngestReport], None] | None = None
     """Takes the folder while it is not published yet, and the report: adds what else belongs into it."""
 
@@ -117,9 +124,11 @@ def write_survey(
 ) -> IngestReport:
     """Write a survey of observations and a table of objects with canonical names; as `ingest`, which opens them."""
     matched = None
+    objects = with_origins(objects)
     if options.periods is not None:
         objects, matched = with_periods(objects, options.periods, options.columns, options.periods_radius)
     observations = observations.beside(objects)
+    check_times(observations, target.time_system, target.source)
     time_system, correct = target.time_system, None
     if options.correct_to is not None:
         correct = partial(_correct, TimeCorrection.make(time_system, options.correct_to, objects))
@@ -157,7 +166,9 @@ def write_survey(
             pairs = crew.in_order(writer, range(plan.partitions), target.work.folder, at_once)
             written = np.sum([(0, 0), *pairs], axis=0)
             _check_written(folder, keys)
+            changed = converted(objects) | observations.converted
             report = _report(plan, observations.total, written, schema, matched)
+            report = replace(report, converted=changed, **vars(look_at(folder, keys)))
             (folder / REPORT).write_bytes(json.dumps(asdict(report), indent=1).encode())
             if target.finish is not None:
                 target.finish(folder, report)
@@ -253,9 +264,10 @@ def _survey_schema(objects: pa.Table, nothing: pa.Table, time_system: str, find_
     example = objects.slice(0, 0)
     if find_periods:
         example = with_found(example, np.zeros(0, np.int64), [])
-    light_curve = nested_light_curves(np.zeros(1, np.int64), _columns(nothing)).type
+    parts = nested_light_curves(np.zeros(1, np.int64), _columns(nothing)).type
+    light_curve = pa.struct([canonical_field(one, one.name) if one.name in CANONICAL else one for one in parts])
     schema = example.schema.append(pa.field("lightcurve", light_curve, nullable=False))
-    return schema.with_metadata({TIME_SYSTEM_KEY: time_system})
+    return schema.with_metadata({TIME_SYSTEM_KEY: time_system, OURS_KEY: "canonical"})
 
 
 def _columns(rows: pa.Table) -> dict[str, pa.Array]:
@@ -351,4 +363,7 @@ def _report(
         time_system=schema.metadata[TIME_SYSTEM_KEY.encode()].decode(),
         has_mag_err="mag_err" in schema.field("lightcurve").type.names,
         periods=periods,
+        converted={},
+        period_origins={},
+        times=None,
     )

@@ -12,9 +12,17 @@ import pyarrow.compute as pc
 from varstar_batch.archives.input_tables import cast_column, list_files, read_whole, refused
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
+from varstar_batch.ingest.written import converted
 from varstar_batch.sky import HEALPIX_COLUMN, cells_of, match_positions
+<<<<<<< HEAD
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.schema import SchemaMismatchError, as_spelled, check_present, check_scalars, object_id_type
+=======
+from varstar_batch.survey.columns import PERIOD_ORIGIN, SECOND_TABLE, SurveyConfig
+from varstar_batch.survey.decode import origins
+from varstar_batch.survey.schema import SchemaMismatchError, as_spelled, check_scalars, object_id_type
+from varstar_batch.survey.units import CANONICAL, canonical_field, conversions_of
+>>>>>>> e0f9401 (Units are read, never assumed: periods, positions, times, magnitudes and fluxes of any reader are converted in one place, or refused; surveys that contradict themselves are refused naming both files; where a period is from travels to the catalog)
 
 Array = npt.NDArray[np.float64]
 
@@ -80,8 +88,22 @@ def _canonical(table: pa.Table, config: SurveyConfig) -> pa.Table:
             got=f"{(doubled or ['lightcurve'])[0]!r}" + (" twice, by itself and for another column" if doubled else ""),
             fix="rename it in the table",
         )
-    columns = [cast_column(table[name], kinds.get(name, table.schema.field(name).type)) for name in there]
-    return pa.table(columns, names=renamed)
+    conversions = conversions_of(table.schema, roles, config)
+    role_of = {name: role for role, name in roles.items()}
+    columns, fields = [], []
+    for name, new in zip(there, renamed, strict=True):
+        column = cast_column(table[name], kinds.get(name, table.schema.field(name).type))
+        role = role_of.get(name, "")
+        field = table.schema.field(name).with_name(new).with_type(column.type)
+        if role in CANONICAL:
+            given = conversions.get(role)
+            if given is not None and given.changes:
+                values = given.apply(column.to_numpy().astype(np.float64))
+                column = pa.chunked_array([pa.array(values, from_pandas=True)])
+            field = canonical_field(field, role, given)
+        columns.append(column)
+        fields.append(field)
+    return pa.table(columns, schema=pa.schema(fields))
 
 
 def _check_ids(ids: pa.ChunkedArray, where: str) -> None:
@@ -197,10 +219,50 @@ def with_periods(
     there = np.append(periods["period"].to_numpy().astype(np.float64), np.nan)[row]
     taken = np.isfinite(there)
     counts = {"matched": int((row >= 0).sum()), "taken": int(taken.sum()), "ambiguous": ambiguous, "shared": shared}
-    return set_periods(objects, np.where(taken, there, objects["period"].to_numpy())), counts
+    counts |= {
+        f"{change} of {url.rpartition('/')[2]}": counts["taken"] for change in converted(periods.select(["period"]))
+    }
+    sources = None
+    if "period_source" in periods.column_names:
+        sources = periods["period_source"].take(pa.array(row, mask=row < 0))
+    new = np.where(taken, there, objects["period"].to_numpy())
+    return with_new_periods(objects, new, taken, SECOND_TABLE, sources or url.rpartition("/")[2]), counts
 
 
-def set_periods(objects: pa.Table, periods: Array) -> pa.Table:
-    """Return n objects with these periods [d], float64 (n,), which are null where they are NaN."""
-    place = objects.column_names.index("period")
-    return objects.set_column(place, "period", pa.array(periods, pa.float64(), from_pandas=True))
+def with_origins(objects: pa.Table) -> pa.Table:
+    """Return objects with a column that says where their periods are from, as they tell it, else from themselves."""
+    there = PERIOD_ORIGIN in objects.column_names
+    told = objects[PERIOD_ORIGIN].cast(pa.large_string()) if there else pa.nulls(len(objects), pa.large_string())
+    told = pa.chunked_array([told]) if isinstance(told, pa.Array) else told
+    period = objects["period"].to_numpy()
+    column = origins(told.combine_chunks(), period)
+    if there:
+        return objects.set_column(objects.column_names.index(PERIOD_ORIGIN), PERIOD_ORIGIN, column)
+    return objects.append_column(PERIOD_ORIGIN, column)
+
+
+def with_new_periods(
+    objects: pa.Table, periods: Array, is_new: npt.NDArray[np.bool_], origin: str, source: str | pa.ChunkedArray
+) -> pa.Table:
+    """Return n objects with other periods, and what that means for `PERIOD_ORIGIN` and their column period_source.
+
+    Parameters
+    ----------
+    objects : pa.Table
+        As `with_origins` returns them.
+    periods : float64 array (n,)
+        [d]; null where they are NaN.
+    is_new : bool array (n,)
+        Whose period is of this origin.
+    origin, source : str
+        What `PERIOD_ORIGIN` and, where there is such a column, period_source say of the new ones.
+    """
+    changes = {PERIOD_ORIGIN: origin, "period": pa.array(periods, pa.float64(), from_pandas=True)}
+    if "period_source" in objects.column_names and pa.types.is_large_string(objects["period_source"].type):
+        changes["period_source"] = source
+    for name, new in changes.items():
+        field = objects.schema.field(name)
+        value = pa.scalar(new, field.type) if isinstance(new, str) else new.cast(field.type)
+        column = value if name == "period" else pc.if_else(pa.array(is_new), value, objects[name])
+        objects = objects.set_column(objects.column_names.index(name), field, column)
+    return objects

@@ -16,9 +16,11 @@ from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
 from varstar_batch.ingest.object_lookup import Positions
 from varstar_batch.ingest.plan import IntArray
+from varstar_batch.light_curves.times import parse_time_system
 from varstar_batch.survey.bands import Bands
 from varstar_batch.survey.choose import check_one_band
 from varstar_batch.survey.columns import SurveyConfig
+from varstar_batch.survey.decode import to_float64
 from varstar_batch.survey.good import Good, GoodError
 from varstar_batch.survey.schema import (
     SchemaMismatchError,
@@ -31,6 +33,7 @@ from varstar_batch.survey.schema import (
     get_type,
     object_id_type,
 )
+from varstar_batch.survey.units import Conversion, conversions_of, impossible_times, magnitudes, told_conversions
 
 UNIT_ROWS = 2**21
 """Observations that are read in one go, and scattered to one file."""
@@ -39,6 +42,10 @@ BATCH_ROWS = 2**20
 """Of these, so many are in memory at once."""
 
 _FIELDS = ("time", "mag", "mag_err")
+
+# Times of a unit that tell whether they can be in the declared system, and units that are asked.
+_SAMPLED = 65_536
+_ASKED = 16
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ class Observations:
     """Name in the files by name in the light curves: time, mag, mag_err if there is one, then all others."""
     types: dict[str, pa.DataType]
     """Arrow type by name in the light curves."""
+    conversions: Mapping[str, Conversion]
+    """How times and magnitudes become canonical, by name in the light curves; none of what is so already."""
     units: tuple[Unit, ...]
     """All row groups of all files, in the order they are read in."""
     renamed: Mapping[str, str] = field(default_factory=dict)
@@ -113,6 +122,9 @@ class Observations:
             id_type = object_id_type(schema, config.object_id)
             columns = _observed_columns(schema, config)
             types = {field: _stored_type(field, schema.field(name).type) for field, name in columns.items()}
+            observed = {field: columns.get(field) for field in _FIELDS}
+            conversions = conversions_of(schema, observed, config)
+            conversions = {field: one for field, one in conversions.items() if one.changes}
             counts = [parquet.metadata.row_group(i).num_rows for i in range(parquet.metadata.num_row_groups)]
             band = None if config.band is None else find_band_column(schema, "long", config.band, is_chosen=is_chosen)
             if band is not None:
@@ -123,6 +135,7 @@ class Observations:
                 id_type,
                 columns,
                 types,
+                conversions,
                 _units(file, counts),
                 band_column=band,
                 flags=flags_of(config, schema.names),
@@ -135,12 +148,21 @@ class Observations:
         return sum(unit.rows for unit in self.units)
 
     @property
+    def converted(self) -> dict[str, int]:
+        """Values that came in another unit, by column and units."""
+        return {f"{role} from {change}": self.total for role, change in told_conversions(self.conversions).items()}
+
+    @property
     def nothing(self) -> pa.Table:
         """The columns of the light curves, without any row."""
         return pa.table({name: pa.array([], kind) for name, kind in self.types.items()})
 
     def __str__(self) -> str:
-        return ", ".join([f"{self.object_id} {self.id_type}", *(f"{name} {kind}" for name, kind in self.types.items())])
+        return ", ".join([f"{self.object_id} {self.id_type}", *(self._told(name) for name in self.types)])
+
+    def _told(self, name: str) -> str:
+        unit = f" in {self.conversions[name].unit}" if name in self.conversions else ""
+        return f"{name} {self.types[name]}{unit}"
 
     def beside(self, objects: pa.Table) -> Observations:
         """Return these observations without the columns that the objects have, once for all, as well.
@@ -183,7 +205,7 @@ class Observations:
             index, _ = positions.find(self._ids(record))
             columns = {name: cast_column(record.column(self.columns[name]), kind) for name, kind in self.types.items()}
             met += rows
-            yield index, pa.table(columns)
+            yield index, pa.table(self._canonical(columns))
         if met != unit.rows:
             raise changed_meanwhile()
 
@@ -230,6 +252,24 @@ class Observations:
                 fix="correct it, or leave it out with --set survey.good=''",
             ) from None
 
+    def _canonical(self, columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
+        """Return columns in days and magnitudes."""
+        if not self.conversions:
+            return columns
+        values = {name: to_float64(columns[name]) for name in _FIELDS if name in columns}
+        if "time" in self.conversions:
+            values["time"] = self.conversions["time"].apply(values["time"])
+        mag, mag_err = magnitudes(values["mag"], values.get("mag_err"), self.conversions)
+        values |= {"mag": mag} | ({} if mag_err is None else {"mag_err": mag_err})
+        return columns | {name: pa.array(array).cast(self.types[name]) for name, array in values.items()}
+
+    def times(self, unit: Unit) -> npt.NDArray[np.float64]:
+        """Return the first times [d] of a unit."""
+        for record in _stream(unit, [self.columns["time"]]):
+            times = to_float64(record.column(0).slice(0, _SAMPLED))
+            return self.conversions["time"].apply(times) if "time" in self.conversions else times
+        return np.zeros(0)
+
     def _ids(self, record: pa.RecordBatch) -> pa.Array:
         ids = record.column(self.object_id)
         if not self.renamed:
@@ -237,6 +277,27 @@ class Observations:
         encoded = ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode()
         names = [self.renamed.get(name, name) for name in encoded.dictionary.to_pylist()]
         return pa.array(names, encoded.dictionary.type).take(encoded.indices)
+
+
+def check_times(observations: Observations, time_system: str, where: str) -> None:
+    """Refuse observations most of whose times cannot be in the declared system, by a sample.
+
+    Raises
+    ------
+    InputError
+        They cannot.
+    """
+    low, high = parse_time_system(time_system).limits
+    units = observations.units[:: max(1, len(observations.units) // _ASKED)]
+    for unit in units:
+        times = observations.times(unit)
+        times = times[np.isfinite(times)]
+        is_possible = (times >= low) & (times <= high)
+        # Some may be sentinels.
+        if len(times) and is_possible.mean() < 0.5:
+            first, last = np.quantile(times[~is_possible], [0.05, 0.95])
+            error = impossible_times(time_system, float(first), float(last))
+            raise InputError(expected=error.expected, got=error.got, where=where, fix=error.fix)
 
 
 def changed_meanwhile() -> InputError:

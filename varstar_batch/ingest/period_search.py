@@ -14,17 +14,18 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from varstar_batch.errors import InputError
-from varstar_batch.ingest.objects import set_periods
+from varstar_batch.ingest.objects import with_new_periods
 from varstar_batch.light_curves import periods
 from varstar_batch.light_curves.rules import Limits, good_observations
 from varstar_batch.parallel import in_order
+from varstar_batch.survey.columns import FOUND
 
-CATALOG, FOUND = "catalog", "found"
-"""Where a period is from: the table of objects, or this search."""
-
-ORIGIN, SIGNIFICANCE, ALIAS = "period_origin", "period_significance", "period_alias"
-"""Columns of a survey: where the period is from; minus the decimal logarithm of its false-alarm probability; why it
+SIGNIFICANCE, ALIAS = "period_significance", "period_alias"
+"""Columns of a survey: minus the decimal logarithm of its false-alarm probability; why it
 may be an alias (``"1 d"``, ``"P/2 as good"``, ``"2P as good"``), null where nothing says so."""
+
+SEARCH = "Lomb-Scargle search of varstar ingest"
+"""In the column period_source of a survey, where it has one."""
 
 # Observations that a period is searched in, and the smallest false-alarm probability that is told.
 _LEAST = 20
@@ -117,12 +118,12 @@ class PeriodSearch:
 
 
 def with_found(objects: pa.Table, searched: npt.NDArray[np.int64], found: Sequence[FoundPeriod]) -> pa.Table:
-    """Return n objects with the periods that were found, and `ORIGIN`, `SIGNIFICANCE`, `ALIAS`.
+    """Return n objects with the periods that were found, and where they are from, `SIGNIFICANCE` and `ALIAS`.
 
     Parameters
     ----------
     objects : pa.Table
-        n rows with a column period.
+        n rows with columns period and period_origin.
     searched : int64 array (m,)
         Those that were searched, by index.
     found : sequence of FoundPeriod
@@ -133,7 +134,7 @@ def with_found(objects: pa.Table, searched: npt.NDArray[np.int64], found: Sequen
     InputError
         The objects have one of these columns already.
     """
-    taken = [name for name in (ORIGIN, SIGNIFICANCE, ALIAS) if name in objects.column_names]
+    taken = [name for name in (SIGNIFICANCE, ALIAS) if name in objects.column_names]
     if taken:
         raise InputError(
             expected=f"a table of objects without the column {taken[0]}, which the search for periods writes",
@@ -143,15 +144,14 @@ def with_found(objects: pa.Table, searched: npt.NDArray[np.int64], found: Sequen
         )
     n = len(objects)
     period, significance = objects["period"].to_numpy().copy(), np.full(n, np.nan)
-    origin, alias = np.full(n, CATALOG, object), np.full(n, None, object)
-    origin[np.isnan(period)] = None
+    alias = np.full(n, None, object)
     period[searched] = [one.period for one in found]
     significance[searched] = [one.significance for one in found]
     alias[searched] = [one.alias for one in found]
-    origin[searched[np.isfinite(period[searched])]] = FOUND
+    is_found = np.zeros(n, np.bool_)
+    is_found[searched] = np.isfinite(period[searched])
     return (
-        set_periods(objects, period)
-        .append_column(ORIGIN, pa.array(origin.tolist(), pa.large_string()))
+        with_new_periods(objects, period, is_found, FOUND, SEARCH)
         .append_column(SIGNIFICANCE, pa.array(significance, pa.float64(), from_pandas=True))
         .append_column(ALIAS, pa.array(alias.tolist(), pa.large_string()))
     )

@@ -35,6 +35,7 @@ from varstar_batch.runs.gate import limits_of, read_anchors
 from varstar_batch.runs.plan import RunPlan, difference, make_plan
 from varstar_batch.survey.open import Partition, Survey, open_survey
 from varstar_batch.survey.read import PartitionShape, check_bands, partition_shape
+from varstar_batch.survey.units import told_conversions
 
 FOOTERS = 1_000
 """Read at the most to tell a run's size beforehand."""
@@ -74,6 +75,9 @@ class Prepared:
         resumed += f", {len(self.carried):,} taken over unchanged" if self.carried else ""
         model = self.plan.model
         count = len(self.plan.survey.partitions)
+        source = self.plan.survey.source
+        changes = ", ".join(f"{role} from {one}" for role, one in told_conversions(source.conversions).items())
+        resumed += f"; converted: {changes}" if changes else ""
         return f"Run {self.run_id}: {count:,} partitions{resumed}; model {model['name']} {model['version']}"
 
     def published_record(self) -> dict[str, Any]:

@@ -16,6 +16,12 @@ from varstar_batch.survey.good import Good
 TIME_SYSTEM_KEY = "varstar.time_system"
 """Key of the Parquet schema metadata that declares a survey's time system."""
 
+PERIOD_ORIGIN = "period_origin"
+"""Column of a survey and of a catalog: where the period is from, one of the next three; null without a period."""
+
+SURVEY, SECOND_TABLE, FOUND = "survey", "second table", "found"
+"""The table of objects itself; another one, of `--periods`; the search of `--find-periods`."""
+
 
 class SurveyConfig(BaseModel):
     """Column names and conventions of a survey; every default is the canonical name.
@@ -59,27 +65,30 @@ class SurveyConfig(BaseModel):
         None, description="Its field (or column) of fluxes, from which magnitudes are made where it has none"
     )
     flux_err: str | None = Field(None, description="Its field (or column) of the fluxes' errors")
-    flux_unit: str = Field("nJy", description="Unit of these fluxes: a spectral flux density")
+    flux_unit: str | None = Field(
+        None, description="Unit of these fluxes where the files say none: nJy, electron/s, ..."
+    )
     time_system: str | None = Field(
         None,
         description="System of the times, for example HJD-2450000; free text is carried as it is. None leaves it to "
         "the survey's own metadata",
     )
+    period_unit: str | None = Field(
+        None, description="Unit of the periods where the files say none: d, h, min, s, 1/d, ..."
+    )
+    position_unit: str | None = Field(
+        None, description="Unit of right ascension and declination where the files say none: deg, rad, hourangle"
+    )
+    time_unit: str | None = Field(None, description="Unit of the times where the files say none: d, s, ...")
+    mag_unit: str | None = Field(
+        None, description="Unit of magnitudes and errors where the files say none: mag, mmag, or one of fluxes"
+    )
     mag_min: float = Field(-29.0, description="Magnitudes from here downwards are sentinels")
     mag_max: float = Field(29.0, description="Magnitudes from here upwards are sentinels")
 
     @field_validator(
-        "period",
-        "ra",
-        "dec",
-        "class_",
-        "mag_err",
-        "band",
-        "bands",
-        "good",
-        "flux",
-        "flux_err",
-        "time_system",
+        *("period", "ra", "dec", "class_", "mag_err", "band", "bands", "good", "flux", "flux_err", "time_system"),
+        *("period_unit", "position_unit", "time_unit", "mag_unit", "flux_unit"),
         mode="before",
     )
     @classmethod

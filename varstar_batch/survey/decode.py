@@ -10,12 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.light_curves.fluxes import magnitudes_of
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.survey.bands import BandCounts, Bands
 from varstar_batch.survey.choose import Chosen, choose
+from varstar_batch.survey.columns import PERIOD_ORIGIN, SURVEY
 from varstar_batch.survey.open import Source
+from varstar_batch.survey.units import magnitudes
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class SurveyBatch:
     """Some consecutive objects of a partition, in its order."""
 
     objects: pa.Table
-    """Columns object_id (int64, uint64 or large_string), ra, dec [deg], period [d] (float64, null where missing), class
-    (large_string, null where missing), and _healpix_29 (int64) where the survey has it; n rows."""
+    """Columns object_id (int64, uint64 or large_string), ra, dec [deg], period [d] (float64, null where missing),
+    period_origin, class (large_string, null where missing), and _healpix_29 (int64) where the survey has it; n rows."""
     light_curves: LightCurves
     """Of the same n objects."""
     period: npt.NDArray[np.float64]
@@ -77,19 +78,23 @@ def decode_lists(source: Source, record: pa.RecordBatch, where: str) -> SurveyBa
     beside = {name: lists[name] for name in (columns.band, *columns.flags) if name is not None}
     if beside:
         light_curves, beside = _flattened(light_curves, beside)
-    chosen = choose(source, in_magnitudes(source, light_curves), beside, where)
+    chosen = choose(source, in_canonical_units(light_curves, source), beside, where)
     return SurveyBatch.make(objects, chosen, period)
 
 
-def in_magnitudes(source: Source, light_curves: LightCurves) -> LightCurves:
-    """Return light curves in magnitudes, also where the survey has fluxes; those not above 0 become sentinels."""
-    if not source.columns.is_flux:
-        return light_curves
-    flux = light_curves.mag.astype(np.float64)
-    has_errors = light_curves.mag_err is not None
-    error = light_curves.mag_err.astype(np.float64) if light_curves.mag_err is not None else np.zeros(len(flux))
-    mag, mag_err = magnitudes_of(flux, error, source.flux_unit)
-    return replace(light_curves, mag=mag, mag_err=mag_err if has_errors else None)
+def in_canonical_units(light_curves: LightCurves, source: Source) -> LightCurves:
+    """Return light curves in days and magnitudes; as they are where they were."""
+    conversions = {role: one for role, one in source.conversions.items() if one.changes}
+    time, mag, mag_err = light_curves.time, light_curves.mag, light_curves.mag_err
+    if "time" in conversions:
+        time = conversions["time"].apply(time)
+    if "mag" in conversions or "mag_err" in conversions:
+        error = None if mag_err is None else mag_err.astype(np.float64)
+        bright, error = magnitudes(mag.astype(np.float64), error, source.conversions)
+        is_single = mag.dtype == np.float32
+        mag = bright.astype(np.float32) if is_single else bright
+        mag_err = error.astype(np.float32) if is_single and error is not None else error
+    return replace(light_curves, time=time, mag=mag, mag_err=mag_err) if conversions else light_curves
 
 
 def _flattened(light_curves: LightCurves, lists: Mapping[str, pa.Array]) -> tuple[LightCurves, dict[str, pa.Array]]:
@@ -120,13 +125,13 @@ def _flattened(light_curves: LightCurves, lists: Mapping[str, pa.Array]) -> tupl
 def decode_objects(source: Source, record: pa.RecordBatch) -> tuple[pa.Table, npt.NDArray[np.float64]]:
     """Return the table of objects and their periods [d], NaN where missing, of rows that are one object each."""
     columns = source.columns
-    there = columns.period is not None
-    period = to_float64(record.column(columns.period)) if there else np.full(record.num_rows, np.nan)
+    period = periods_of(source, record)
     arrays = {
         "object_id": _decoded(record.column(columns.object_id)).cast(getattr(pa, source.object_id_type)()),
-        "ra": optional_column(record, columns.ra, pa.float64()),
-        "dec": optional_column(record, columns.dec, pa.float64()),
+        "ra": _position(source, record, "ra"),
+        "dec": _position(source, record, "dec"),
         "period": pa.array(period, mask=np.isnan(period)),
+        PERIOD_ORIGIN: origins(optional_column(record, columns.period_origin, pa.large_string()), period),
         "class": optional_column(record, columns.class_, pa.large_string()),
     }
     if columns.healpix is not None:
@@ -163,6 +168,26 @@ def to_float64(array: pa.Array) -> npt.NDArray[np.float64]:
     """Return numbers as float64, NaN where null; integers beyond 2^53 are rounded."""
     values: npt.NDArray[np.float64] = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return values
+
+
+def origins(told: pa.Array, period: npt.NDArray[np.float64]) -> pa.Array:
+    """Return where periods [d] are from: as told, else the survey; null where there is no period."""
+    return pc.if_else(pa.array(np.isnan(period)), pa.scalar(None, pa.large_string()), told.fill_null(SURVEY))
+
+
+def periods_of(source: Source, record: pa.RecordBatch) -> npt.NDArray[np.float64]:
+    """Return the periods [d] of rows, NaN where null."""
+    if source.columns.period is None:
+        return np.full(record.num_rows, np.nan)
+    values = to_float64(record.column(source.columns.period))
+    return source.conversions["period"].apply(values) if "period" in source.conversions else values
+
+
+def _position(source: Source, record: pa.RecordBatch, axis: str) -> pa.Array:
+    array = optional_column(record, getattr(source.columns, axis), pa.float64())
+    if axis not in source.conversions or not source.conversions[axis].changes:
+        return array
+    return pa.array(source.conversions[axis].apply(to_float64(array)), from_pandas=True)
 
 
 def optional_column(record: pa.RecordBatch, name: str | None, kind: pa.DataType) -> pa.Array:

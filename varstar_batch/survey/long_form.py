@@ -14,7 +14,14 @@ from varstar_batch.errors import PartitionError
 from varstar_batch.files.parquet import one_chunk
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.survey.choose import choose
-from varstar_batch.survey.decode import SurveyBatch, decode_objects, in_magnitudes, split_batch, to_float64
+from varstar_batch.survey.decode import (
+    SurveyBatch,
+    decode_objects,
+    in_canonical_units,
+    periods_of,
+    split_batch,
+    to_float64,
+)
 from varstar_batch.survey.open import Source
 
 
@@ -85,14 +92,14 @@ def _decode_objects_of(source: Source, record: pa.RecordBatch, where: str) -> Su
         None if columns.mag_err is None else _magnitudes(record.column(columns.mag_err)),
     )
     if columns.period is not None:
-        periods = to_float64(record.column(columns.period))
+        periods = periods_of(source, record)
         expected = np.repeat(period, np.diff(offsets))
         contradicts = (periods != expected) & ~(np.isnan(periods) & np.isnan(expected))
         if contradicts.any():
             malformed = np.add.reduceat(contradicts, starts) > 0
             light_curves = replace(light_curves, malformed=malformed)
     beside = {name: record.column(name) for name in (columns.band, *columns.flags) if name is not None}
-    chosen = choose(source, in_magnitudes(source, light_curves), beside, where)
+    chosen = choose(source, in_canonical_units(light_curves, source), beside, where)
     return SurveyBatch.make(objects, chosen, period)
 
 

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.hats_read import find_hats_catalog, list_pixel_files
 from varstar_batch.files.location import FileInfo, Location, check_reachable, locate
 from varstar_batch.files.parquet import check_finished, opened_parquet, parquet_files
+from varstar_batch.files.parquet_guard import GuardedParquetFile
 from varstar_batch.light_curves.rules import Limits
 from varstar_batch.survey.columns import TIME_SYSTEM_KEY, SurveyConfig
-from varstar_batch.survey.schema import Columns, Form, SchemaMismatchError, find_columns, object_id_type
+from varstar_batch.survey.schema import (
+    Columns,
+    Form,
+    SchemaMismatchError,
+    find_columns,
+    is_leaf_of,
+    object_id_type,
+)
+from varstar_batch.survey.units import CANONICAL, Conversion, conversions_of, impossible_times
 
 Layout = Literal["hats", "directory"]
+
+# Footers that are compared before anything is read; the others are, when their turn comes.
+_COMPARED = 16
 
 
 @dataclass(frozen=True)
@@ -52,8 +66,12 @@ class Source:
     """Of light curves in several bands the one to take, or `FUSE`; None where nobody chose."""
     good: str | None = None
     """Which observations to use, as `Good` has it."""
-    flux_unit: str = "nJy"
-    """Of fluxes, where the survey has no magnitudes."""
+    declared_in: str = ""
+    """Key of the partition whose columns, units and time system these are: every other one must have the same."""
+    config: SurveyConfig = field(default_factory=SurveyConfig, compare=False)
+    """What the files do not say."""
+    conversions: Mapping[str, Conversion] = field(default_factory=dict)
+    """How periods, positions, times and magnitudes become canonical, by role; none where no unit is known."""
 
     @property
     def location(self) -> Location:
@@ -99,6 +117,7 @@ def open_survey(url: str | os.PathLike[str], config: SurveyConfig | None = None)
     try:
         form, columns = find_columns(schema, _with_hats_positions(config, properties, schema))
         id_type = object_id_type(schema, columns.object_id)
+        conversions = find_conversions(schema, columns, config)
     except SchemaMismatchError as error:
         raise InputError(expected=error.expected, got=error.got, where=where, fix=error.fix) from error
     time_system = _time_system(config, schema, where)
@@ -112,8 +131,12 @@ def open_survey(url: str | os.PathLike[str], config: SurveyConfig | None = None)
         limits=config.limits(time_system),
         bands=config.bands,
         good=config.good,
-        flux_unit=config.flux_unit,
+        declared_in=first.key,
+        config=config,
+        conversions=conversions,
     )
+    for info in files[:: max(1, len(files) // _COMPARED)]:
+        _compare(source, info)
     partitions = tuple(Partition(info.key, info.size, info.version) for info in files)
     return Survey(source=source, partitions=partitions, hats_properties=properties)
 
@@ -186,6 +209,86 @@ def _first_schema(folder: Location, files: list[FileInfo]) -> tuple[FileInfo, pa
     )
 
 
+def _compare(source: Source, info: FileInfo) -> None:
+    """Refuse a survey one of whose files contradicts another, or itself; damaged ones are the run's to tell."""
+    try:
+        with opened_parquet(source.location / info.key) as parquet:
+            check_declared(source, parquet.schema_arrow)
+            _check_times(source, parquet)
+    except PartitionError:
+        return
+    except SchemaMismatchError as error:
+        expected = error.expected + ("" if info.key == source.declared_in else f", as in {source.declared_in}")
+        where = str(source.location / info.key)
+        raise InputError(expected=expected, got=error.got, where=where, fix=error.fix) from error
+
+
+def _check_times(source: Source, parquet: GuardedParquetFile) -> None:
+    """Refuse a file none of whose times can be in the declared system, as far as its footer tells them."""
+    paths = [parquet.schema.column(k).path for k in range(len(parquet.schema.names))]
+    times = {path: k for k, path in enumerate(paths) if is_leaf_of(path, source.columns, source.columns.time)}
+    ends: list[float] = []
+    for group in range(parquet.num_row_groups):
+        for chunk in parquet.column_chunks(group, times).values():
+            told = chunk.statistics
+            if told is None or not told.has_min_max:
+                return
+            ends += [float(told.min), float(told.max)]
+    if not ends:
+        return
+    days = np.array([min(ends), max(ends)])
+    if "time" in source.conversions:
+        days = source.conversions["time"].apply(days)
+    limits = source.limits
+    if source.time_system is not None and (days[1] < limits.time_min or days[0] > limits.time_max):
+        raise impossible_times(source.time_system, float(days[0]), float(days[1]))
+
+
+def check_declared(source: Source, schema: pa.Schema) -> None:
+    """Check that a partition declares the time system and the units of its survey.
+
+    Raises
+    ------
+    SchemaMismatchError
+        It declares others, or none.
+    """
+    of_file, config = declared_time_system(schema), source.config
+    if not _is_same_system(of_file or config.time_system, source.time_system):
+        raise SchemaMismatchError(
+            expected=f"time system {source.time_system or 'undeclared'}",
+            got=of_file or "none declared",
+            fix="make a survey of the partitions of each time system"
+            + ("" if of_file else f", or say --set survey.time_system={source.time_system} if they have it, too"),
+        )
+    found = find_conversions(schema, source.columns, config)
+    for role in sorted({*found, *source.conversions}):
+        mine, theirs = found.get(role), source.conversions.get(role)
+        is_same = (mine and (mine.kind, mine.factor)) == (theirs and (theirs.kind, theirs.factor))
+        # The canonical unit is what is taken where none is declared, too.
+        if not is_same and any(one is not None and one.changes for one in (mine, theirs)):
+            raise SchemaMismatchError(
+                expected=f"{role} in {theirs.unit if theirs else 'no unit'}",
+                got=mine.unit if mine else "none declared",
+                fix="write all partitions with the same units",
+            )
+
+
+def find_conversions(schema: pa.Schema, columns: Columns, config: SurveyConfig) -> dict[str, Conversion]:
+    """Return how the columns of a partition become canonical, by role. Raises as `conversions_of`."""
+    named = {role: getattr(columns, role) for role in CANONICAL}
+    return conversions_of(schema, named, config, columns.lightcurve, is_flux=columns.is_flux)
+
+
+def declared_time_system(schema: pa.Schema) -> str | None:
+    """Return the time system that a file declares."""
+    stored = (schema.metadata or {}).get(TIME_SYSTEM_KEY.encode())
+    return stored.decode(errors="replace") if stored else None
+
+
+def _is_same_system(one: str | None, other: str | None) -> bool:
+    return "".join((one or "").split()) == "".join((other or "").split())
+
+
 def _with_hats_positions(config: SurveyConfig, properties: dict[str, str] | None, schema: pa.Schema) -> SurveyConfig:
     if properties is None:
         return config
@@ -198,9 +301,8 @@ def _with_hats_positions(config: SurveyConfig, properties: dict[str, str] | None
 
 
 def _time_system(config: SurveyConfig, schema: pa.Schema, where: str) -> str | None:
-    stored = (schema.metadata or {}).get(TIME_SYSTEM_KEY.encode())
-    inside = stored.decode(errors="replace") if stored else None
-    if inside and config.time_system and "".join(inside.split()) != "".join(config.time_system.split()):
+    inside = declared_time_system(schema)
+    if inside and config.time_system and not _is_same_system(inside, config.time_system):
         raise InputError(
             expected=f"one time system; the files say {inside!r}",
             got=f"{config.time_system!r} in the configuration",

@@ -14,8 +14,8 @@ from varstar_batch.files.parquet import WHOLE, open_fetched, opened_parquet
 from varstar_batch.files.parquet_guard import GuardedParquetFile
 from varstar_batch.survey.decode import SurveyBatch, decode_lists, split_batch
 from varstar_batch.survey.long_form import decode_long
-from varstar_batch.survey.open import Partition, Source, Survey
-from varstar_batch.survey.schema import Columns, SchemaMismatchError, check_columns, object_id_type
+from varstar_batch.survey.open import Partition, Source, Survey, check_declared
+from varstar_batch.survey.schema import SchemaMismatchError, check_columns, is_leaf_of, object_id_type
 
 __all__ = ["PartitionShape", "RowGroupShape", "SurveyBatch", "partition_shape", "read_batches"]
 
@@ -163,6 +163,7 @@ def _opened(source: Source, partition: Partition, *, whole: bool, keep: bool = F
         schema = parquet.schema_arrow
         try:
             check_columns(schema, source.form, source.columns)
+            check_declared(source, schema)
             id_type = object_id_type(schema, source.columns.object_id)
             if id_type != source.object_id_type:
                 raise SchemaMismatchError(
@@ -173,10 +174,10 @@ def _opened(source: Source, partition: Partition, *, whole: bool, keep: bool = F
         except SchemaMismatchError as error:
             raise PartitionError(
                 kind="schema",
-                expected=f"{error.expected}, as in the survey's first partition",
+                expected=f"{error.expected}, as in the survey's first partition, {source.declared_in}",
                 got=error.got,
                 where=str(file),
-                fix="write the partition with the survey's columns and types",
+                fix="write the partition as the survey's other ones are",
             ) from error
         yield parquet
 
@@ -191,11 +192,11 @@ class _Reader:
         self._leaves = {
             path: k
             for k, path in enumerate(paths)
-            if path in columns.scalars or any(_is_leaf_of(path, columns, name) for name in columns.observed)
+            if path in columns.scalars or any(is_leaf_of(path, columns, name) for name in columns.observed)
         }
         self._ids = columns.object_id
         self._names = [name for name in (columns.object_id, columns.class_) if name is not None]
-        self._times = next(path for path in self._leaves if _is_leaf_of(path, columns, columns.time))
+        self._times = next(path for path in self._leaves if is_leaf_of(path, columns, columns.time))
         self._shapes: dict[int, RowGroupShape] = {}
 
     def row_group(self, i: int) -> RowGroupShape:
@@ -265,16 +266,6 @@ class _Reader:
                 observations += shape.observations
         if span:
             yield span, rows
-
-
-def _is_leaf_of(path: str, columns: Columns, name: str) -> bool:
-    # struct of lists: lightcurve.time.list.element; list of structs: lightcurve.list.element.time; else
-    # time.list.element or time. Writers differ in what they call `list` and `element`.
-    if columns.lightcurve is None:
-        return path == name or path.startswith(f"{name}.")
-    return path.startswith(f"{columns.lightcurve}.{name}.") or (
-        path.startswith(f"{columns.lightcurve}.") and path.endswith(f".{name}")
-    )
 
 
 def batch_observations(memory: int) -> int:

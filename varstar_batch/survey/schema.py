@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from varstar_batch.sky import HEALPIX_COLUMN
-from varstar_batch.survey.columns import TIME_SYSTEM_KEY, SurveyConfig, first_of
+from varstar_batch.survey.columns import PERIOD_ORIGIN, TIME_SYSTEM_KEY, SurveyConfig, first_of
 from varstar_batch.survey.good import Good
 
 Form = Literal["nested", "lists", "structs", "long"]
@@ -58,11 +58,12 @@ class Columns:
     """Fields that say which observations are good."""
     is_flux: bool = False
     """Whether `mag` and `mag_err` are fluxes and their errors."""
+    period_origin: str | None = None
 
     @property
     def scalars(self) -> tuple[str, ...]:
         """Names of the columns with one value an object (in the long form: one a row)."""
-        named = (self.object_id, self.period, self.ra, self.dec, self.class_, self.healpix)
+        named = (self.object_id, self.period, self.ra, self.dec, self.class_, self.healpix, self.period_origin)
         return tuple(name for name in named if name is not None)
 
     @property
@@ -93,12 +94,14 @@ def find_columns(schema: pa.Schema, chosen: SurveyConfig) -> tuple[Form, Columns
         period=config.period,
         ra=config.ra if config.ra in there else None,
         dec=config.dec if config.dec in there else None,
-        class_=config.class_ if config.class_ in there else None,
+        # No light curve needs its label: one that cannot be read is none.
+        class_=config.class_ if config.class_ in there and _is_label(schema.field(config.class_).type) else None,
         healpix=HEALPIX_COLUMN if HEALPIX_COLUMN in there else None,
         lightcurve=config.lightcurve if form in ("nested", "structs") else None,
         time=config.time,
         mag=config.flux if is_flux and config.flux else config.mag,
         mag_err=config.flux_err if is_flux else find_mag_err(config, inside.names),
+        period_origin=_period_origin(schema),
         band=find_band_column(inside, form, config.band, is_chosen="|" not in (chosen.band or "")),
         flags=flags_of(config, inside.names),
         is_flux=is_flux,
@@ -204,14 +207,14 @@ def object_id_type(schema: pa.Schema, name: str) -> str:
 
 
 def check_scalars(schema: pa.Schema, roles: Mapping[str, str]) -> None:
-    """Check columns with one value per object: period, ra, dec (numbers), class (texts), cells (integers).
+    """Check columns with one value per object: period, ra, dec (numbers), class (any text or number), cells (integers).
 
     Raises
     ------
     SchemaMismatchError
         A column is missing, doubled or of a type that cannot be read.
     """
-    others = {"class": (_is_text, "texts"), HEALPIX_COLUMN: (types.is_integer, "integers")}
+    others = {"class": (_is_label, "texts or codes"), HEALPIX_COLUMN: (types.is_integer, "integers")}
     for role, name in roles.items():
         fits, what = others.get(role, (_is_number, "numbers"))
         kind = get_type(schema, role, name)
@@ -377,6 +380,22 @@ def find_band_column(inside: pa.Schema, form: Form, name: str | None, *, is_chos
     return name if is_code or _is_text(value) else None
 
 
+def is_leaf_of(path: str, columns: Columns, name: str) -> bool:
+    """Whether a Parquet path is the one of the values of an observed column or field."""
+    # struct of lists: lightcurve.time.list.element; list of structs: lightcurve.list.element.time; else
+    # time.list.element or time. Writers differ in what they call `list` and `element`.
+    if columns.lightcurve is None:
+        return path == name or path.startswith(f"{name}.")
+    return path.startswith(f"{columns.lightcurve}.{name}.") or (
+        path.startswith(f"{columns.lightcurve}.") and path.endswith(f".{name}")
+    )
+
+
+def _period_origin(schema: pa.Schema) -> str | None:
+    there = PERIOD_ORIGIN in schema.names and _is_text(schema.field(PERIOD_ORIGIN).type)
+    return PERIOD_ORIGIN if there else None
+
+
 def _find_form(schema: pa.Schema, config: SurveyConfig) -> Form:
     if config.lightcurve in schema.names:
         kind = get_type(schema, "lightcurve", config.lightcurve)
@@ -411,6 +430,11 @@ def _is_number(kind: pa.DataType) -> bool:
 
 def _is_time(kind: pa.DataType) -> bool:
     return bool(types.is_float64(kind) or types.is_integer(kind) or types.is_null(kind))
+
+
+def _is_label(kind: pa.DataType) -> bool:
+    """Whether values are texts, or numbers and the like that have a text."""
+    return not types.is_nested(kind)
 
 
 def _is_text(kind: pa.DataType) -> bool:

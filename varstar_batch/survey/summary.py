@@ -16,9 +16,11 @@ from varstar_batch.files.parquet import opened_parquet
 from varstar_batch.light_curves.rules import Limits, Preprocessing
 from varstar_batch.light_curves.status import STATUS_LABELS, DropReason
 from varstar_batch.survey.bands import FUSE
+from varstar_batch.survey.columns import PERIOD_ORIGIN
 from varstar_batch.survey.fold_batch import fold_batch
 from varstar_batch.survey.open import Partition, Survey
 from varstar_batch.survey.read import BATCH_OBSERVATIONS, SurveyBatch, read_batches
+from varstar_batch.survey.units import told_conversions
 
 NO_LABEL = "none"
 """What objects without a label are counted as."""
@@ -49,6 +51,10 @@ class Summary:
     """Objects that have one."""
     with_period: int = 0
     """Objects that have one."""
+    period_origins: Counter[str] = field(default_factory=Counter)
+    """Objects with a period by where it is from."""
+    converted: dict[str, str] = field(default_factory=dict)
+    """Units that the values have in the files and here, by role."""
     classes: Counter[str] = field(default_factory=Counter)
     """Objects by the survey's label."""
     bands: Counter[str] = field(default_factory=Counter)
@@ -79,6 +85,7 @@ def summarise(survey: Survey, preprocessing: Preprocessing) -> Summary:
         form=source.form,
         object_id_type=source.object_id_type,
         time_system=source.time_system,
+        converted=told_conversions(source.conversions),
     )
     counts, periods = [np.zeros(0, np.int32)], [np.zeros(0)]
     for partition in survey.partitions:
@@ -111,6 +118,7 @@ def _add(summary: Summary, batch: SurveyBatch, limits: Limits, preprocessing: Pr
     summary.with_period += int(np.isfinite(batch.period).sum())
     there = [np.isfinite(batch.objects[axis].to_numpy()) for axis in ("ra", "dec")]
     summary.with_position += int((there[0] & there[1]).sum())
+    summary.period_origins.update(_tally(batch.objects[PERIOD_ORIGIN].drop_null(), "none"))
     summary.classes.update(_tally(batch.objects["class"], NO_LABEL))
     if batch.by_band is not None:
         summary.bands.update(batch.by_band.total())
