@@ -17,11 +17,7 @@ from varstar_batch.archives.content import (
     numbers,
 )
 from varstar_batch.archives.fits_votable import time_system_key
-<<<<<<< HEAD
 from varstar_batch.errors import InputError
-from varstar_batch.light_curves.fluxes import magnitudes_of
-=======
->>>>>>> e0f9401 (Units are read, never assumed: periods, positions, times, magnitudes and fluxes of any reader are converted in one place, or refused; surveys that contradict themselves are refused naming both files; where a period is from travels to the catalog)
 from varstar_batch.light_curves.times import parse_time_system
 from varstar_batch.survey.bands import Bands
 from varstar_batch.survey.columns import SurveyConfig, first_of
@@ -30,13 +26,7 @@ from varstar_batch.survey.good import Good
 NAME = "table"
 
 
-<<<<<<< HEAD
-def table_formats(
-    config: SurveyConfig, time_system: str, flux_unit: str | None, headerless: tuple[str, ...] = ()
-) -> list[Format]:
-=======
-def table_formats(config: SurveyConfig, time_system: str) -> list[Format]:
->>>>>>> e0f9401 (Units are read, never assumed: periods, positions, times, magnitudes and fluxes of any reader are converted in one place, or refused; surveys that contradict themselves are refused naming both files; where a period is from travels to the catalog)
+def table_formats(config: SurveyConfig, time_system: str, headerless: tuple[str, ...] = ()) -> list[Format]:
     """Return the formats of tables with these column names: with magnitudes, and with fluxes where they are named.
 
     Parameters
@@ -45,32 +35,20 @@ def table_formats(config: SurveyConfig, time_system: str) -> list[Format]:
         Names of the columns; `object_id` may be missing: then a file is an object, by its name.
     time_system : str
         Of the times.
-<<<<<<< HEAD
-    flux_unit : str or None
-        Says that the columns `mag` and `mag_err` hold fluxes and their errors, and in which unit.
     headerless : tuple of str
         Names of the columns of texts that name none.
     """
-    formats = [_table_format(config, time_system, flux_unit, headerless)]
-=======
-    """
-    formats = [_table_format(config, time_system)]
->>>>>>> e0f9401 (Units are read, never assumed: periods, positions, times, magnitudes and fluxes of any reader are converted in one place, or refused; surveys that contradict themselves are refused naming both files; where a period is from travels to the catalog)
+    formats = [_table_format(config, time_system, headerless)]
     if config.flux is not None:
         fluxes = config.model_copy(update={"mag": config.flux, "mag_err": config.flux_err})
         formats.append(_table_format(fluxes, time_system, is_flux=True))
     return formats
 
 
-<<<<<<< HEAD
 def _table_format(
-    chosen: SurveyConfig, time_system: str, flux_unit: str | None, headerless: tuple[str, ...] = ()
+    chosen: SurveyConfig, time_system: str, headerless: tuple[str, ...] = (), *, is_flux: bool = False
 ) -> Format:
     roles = ("object_id", "period", "class_", "ra", "dec", "time", "mag", "mag_err")
-=======
-def _table_format(chosen: SurveyConfig, time_system: str, *, is_flux: bool = False) -> Format:
-    roles = ("object_id", "ra", "dec", "time", "mag", "mag_err")
->>>>>>> e0f9401 (Units are read, never assumed: periods, positions, times, magnitudes and fluxes of any reader are converted in one place, or refused; surveys that contradict themselves are refused naming both files; where a period is from travels to the catalog)
     choices = {role: getattr(chosen, role).split("|") for role in roles if getattr(chosen, role)}
     config = chosen.model_copy(update={role: names[0] for role, names in choices.items()})
     aliases = {name: names[0] for names in choices.values() for name in names[1:] if name}
@@ -97,7 +75,7 @@ def _table_format(chosen: SurveyConfig, time_system: str, *, is_flux: bool = Fal
     needed = {name: flags[name] for name in (() if good is None else good.needed)}
     named = {config.band: text} if config.band and "|" not in config.band else {}
     own = {name: number for name in (config.time, config.mag, config.mag_err) if name}
-    columns_of = {"time": config.time, "mag": config.mag, "mag_err": config.mag_err, "ra": config.ra, "dec": config.dec}
+    columns_of = {role: getattr(config, role) for role in ("period", "ra", "dec", "time", "mag", "mag_err")}
     return Format(
         name=NAME,
         time_system=time_system,
@@ -109,14 +87,11 @@ def _table_format(chosen: SurveyConfig, time_system: str, *, is_flux: bool = Fal
         | ({config.class_: text} if config.class_ else {}),
         aliases=aliases,
         build=build,
-<<<<<<< HEAD
         headerless=headerless,
         per_object={role: name for role, name in (("period", config.period), ("class", config.class_)) if name},
-=======
         roles={role: name for role, name in columns_of.items() if name},
         config=config,
         is_flux=is_flux,
->>>>>>> e0f9401 (Units are read, never assumed: periods, positions, times, magnitudes and fluxes of any reader are converted in one place, or refused; surveys that contradict themselves are refused naming both files; where a period is from travels to the catalog)
         object_id=config.object_id,
         position=(config.ra, config.dec) if config.ra and config.dec else (),
         band_folders=("U", "B", "V", "R", "I"),

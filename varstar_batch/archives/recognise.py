@@ -18,11 +18,8 @@ from varstar_batch.archives.content import (
     Format,
     UnreadableFileError,
     first_positions,
-<<<<<<< HEAD
     first_values,
-=======
     numbers,
->>>>>>> e0f9401 (Units are read, never assumed: periods, positions, times, magnitudes and fluxes of any reader are converted in one place, or refused; surveys that contradict themselves are refused naming both files; where a period is from travels to the catalog)
 )
 from varstar_batch.survey.declared_units import declared_units, unit_metadata
 from varstar_batch.survey.schema import SchemaMismatchError, is_list
@@ -87,13 +84,16 @@ def content_of(form: Format, table: pa.Table, name: Column) -> FileContent:
     ids = table[form.object_id].cast(pa.large_string()) if named else name
     if set(form.position) <= set(table.column_names) and form.position:
         ra, dec = (
-            _position(table[name], conversions.get(axis))
+            _canonical(table[name], conversions.get(axis))
             for axis, name in zip(("ra", "dec"), form.position, strict=True)
         )
         content = replace(content, positions={**content.positions, **first_positions(ids, ra, dec)})
     said = {role: name for role, name in form.per_object.items() if name in table.column_names}
     if said:
-        values = {role: first_values(ids, table[name].cast(kinds[name])) for role, name in said.items()}
+        values = {}
+        for role, name in said.items():
+            column = table[name].cast(kinds[name])
+            values[role] = first_values(ids, _canonical(column, conversions[role]) if role in conversions else column)
         content = replace(content, of_objects=values)
     if is_empty.any() and named:
         content = replace(content, empty_objects=tuple(ids.filter(pa.array(is_empty)).drop_null().unique().to_pylist()))
@@ -110,7 +110,7 @@ def _conversions(form: Format, table: pa.Table) -> dict[str, Conversion]:
     return {role: one for role, one in found.items() if one.changes}
 
 
-def _position(column: pa.ChunkedArray, conversion: Conversion | None) -> Column:
+def _canonical(column: pa.ChunkedArray, conversion: Conversion | None) -> Column:
     degrees = column.cast(pa.float64())
     return degrees if conversion is None else pa.array(conversion.apply(numbers(degrees)), from_pandas=True)
 

@@ -155,11 +155,10 @@ def _formats(options: ArchiveOptions) -> list[Format]:
                 fix="say it, as in --time-system HJD-2450000",
             )
         system = options.time_system or options.columns.time_system or ""
-<<<<<<< HEAD
         columns, names = options.columns, options.column_names
         if names:
             columns, names = names_of(names, columns)
-        forms = table_formats(columns, system, options.flux_unit, names)
+        forms = table_formats(columns, system, names)
         return [replace(form, aperture=options.aperture) for form in forms]
     if options.column_names:
         raise InputError(
@@ -168,9 +167,6 @@ def _formats(options: ArchiveOptions) -> list[Format]:
             where="--columns",
             fix="an archive's columns have names of their own",
         )
-=======
-        return table_formats(options.columns, system)
->>>>>>> e0f9401 (Units are read, never assumed: periods, positions, times, magnitudes and fluxes of any reader are converted in one place, or refused; surveys that contradict themselves are refused naming both files; where a period is from travels to the catalog)
     if options.format == AUTO:
         return [replace(form, aperture=options.aperture) for form in FORMATS.values()]
     if options.format not in FORMATS:

@@ -14,15 +14,10 @@ from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
 from varstar_batch.ingest.written import converted
 from varstar_batch.sky import HEALPIX_COLUMN, cells_of, match_positions
-<<<<<<< HEAD
-from varstar_batch.survey.columns import SurveyConfig
-from varstar_batch.survey.schema import SchemaMismatchError, as_spelled, check_present, check_scalars, object_id_type
-=======
 from varstar_batch.survey.columns import PERIOD_ORIGIN, SECOND_TABLE, SurveyConfig
 from varstar_batch.survey.decode import origins
-from varstar_batch.survey.schema import SchemaMismatchError, as_spelled, check_scalars, object_id_type
+from varstar_batch.survey.schema import SchemaMismatchError, as_spelled, check_present, check_scalars, object_id_type
 from varstar_batch.survey.units import CANONICAL, canonical_field, conversions_of
->>>>>>> e0f9401 (Units are read, never assumed: periods, positions, times, magnitudes and fluxes of any reader are converted in one place, or refused; surveys that contradict themselves are refused naming both files; where a period is from travels to the catalog)
 
 Array = npt.NDArray[np.float64]
 

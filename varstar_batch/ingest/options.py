@@ -78,18 +78,12 @@ class ArchiveOptions(IngestOptions):
     radius: float | None = Field(
         None, ge=0.001, le=3600, description="Arcseconds: an archive's objects are matched by position"
     )
-<<<<<<< HEAD
-    flux_unit: str | None = Field(
-        None, description="Of the format table: its magnitudes are fluxes in this unit, such as mJy"
-    )
     column_names: tuple[str, ...] = Field(
         (), description="Of the format table: what the columns of texts without names hold, as time,mag,err"
     )
     aperture: int | None = Field(
         None, ge=0, description="Which of several values for each observation, such as apertures, is taken, from 0"
     )
-=======
->>>>>>> e0f9401 (Units are read, never assumed: periods, positions, times, magnitudes and fluxes of any reader are converted in one place, or refused; surveys that contradict themselves are refused naming both files; where a period is from travels to the catalog)
 
 
 class _Places(Request):
@@ -121,14 +115,9 @@ class IngestRequest(ArchiveOptions, _Places):
     def _fits(self) -> Self:
         if self.format != LONG:
             return self
-<<<<<<< HEAD
-        options = {"radius": "radius", "flux_unit": "flux-unit", "column_names": "columns"}
+        options = {"radius": "radius", "column_names": "columns"}
         for name, option in (options | {"aperture": "aperture"}).items():
             if getattr(self, name) not in (None, ()):
-=======
-        for name in ("radius",):
-            if getattr(self, name) is not None:
->>>>>>> e0f9401 (Units are read, never assumed: periods, positions, times, magnitudes and fluxes of any reader are converted in one place, or refused; surveys that contradict themselves are refused naming both files; where a period is from travels to the catalog)
                 raise InputError(
                     expected="an archive's files",
                     got="--format long",
