@@ -91,8 +91,8 @@ def content_of(form: Format, table: pa.Table, name: Column) -> FileContent:
     said = {role: name for role, name in form.per_object.items() if name in table.column_names}
     if said:
         values = {}
-        for role, name in said.items():
-            column = table[name].cast(kinds[name])
+        for role, column_name in said.items():
+            column = table[column_name].cast(kinds[column_name])
             values[role] = first_values(ids, _canonical(column, conversions[role]) if role in conversions else column)
         content = replace(content, of_objects=values)
     if is_empty.any() and named:
