@@ -52,9 +52,10 @@ def classify(bundle: Bundle, engine: Engine, folded: Folded) -> Classification:
     """Classify folded light curves; several bands of an object get one answer.
 
     The logarithms of the bands' calibrated probabilities are averaged, each with the square of the observations used in
-    it times its familiarity (1 - ood_score) as weight. Measured on 2,324 stars in two or three bands that the bundle
-    never saw (OGLE I and V, EROS-2, Sculptor, field RR Lyrae): 99.87 % right, mean negative log-likelihood 0.0085; the
-    plain average 99.6 % and 0.013, averaged probabilities with observations as weights 99.87 % and 0.0124.
+    it times its familiarity (1 - ood_score) as weight. Chosen among some 35 ways by the stars that it is measured on:
+    2,324 Cepheids and RR Lyrae in two or three bands (OGLE I and V, EROS-2, Sculptor, field RR Lyrae), of which the
+    bundle knew some: 99.87 % right, mean negative log-likelihood 0.0085; the plain average 99.6 % and 0.013, averaged
+    probabilities with observations as weights 99.87 % and 0.0124.
 
     Parameters
     ----------
