@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -25,6 +26,7 @@ from tests.makers.surveys import write_survey
 from varstar_batch.catalog.reader import open_catalog
 from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.catalog.verify import verify_catalog
+from varstar_batch.errors import InputError
 
 ROUNDS = 20 if FULL else 2
 KILLS = 30 if FULL else 3
@@ -90,14 +92,11 @@ def ended(process: subprocess.Popen[str], *codes: int) -> None:
 def cut_short(survey: Path, catalog: str) -> None:
     """Begin a run and kill it once it can be resumed, so that those who come next share it."""
     first = begin(survey, catalog)
-    root = None
     while first.poll() is None:
-        try:
-            root = root or open_catalog_root(catalog)
+        with suppress(InputError):  # no catalog yet
+            root = open_catalog_root(catalog)
             if any(root.read_json(run_id, "plan.json") for run_id in root.run_ids()):
                 break
-        except Exception:  # noqa: BLE001 - not made yet, whatever that looks like
-            pass
         time.sleep(0.01)
     family(first.pid, kill=True)
     first.communicate()

@@ -83,7 +83,7 @@ def test_a_run_that_was_cut_off_goes_on_and_an_unchanged_partition_is_copied_on_
     assert read_rows(f"{store}/catalog").num_rows == 120
 
 
-def test_a_small_partition_costs_one_request_to_read_and_one_to_write(
+def test_a_small_partition_costs_one_request_to_read_one_to_write_and_one_to_own(
     store: str, server: str, local_survey: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3_server.upload(local_survey, f"{store}/survey")
@@ -100,8 +100,8 @@ def test_a_small_partition_costs_one_request_to_read_and_one_to_write(
         )
         requests.append(proxy.requests - before)
     proxy.stop()
-    # With the first, the worker fetches the model.
-    assert requests[1:] == [2] * (len(requests) - 1)
+    # With the first, the worker fetches the model. The third asks whether somebody has closed the run meanwhile.
+    assert requests[1:] == [3] * (len(requests) - 1)
 
 
 def test_publishing_a_hats_catalog_asks_twice_for_a_partition(

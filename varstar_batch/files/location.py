@@ -141,7 +141,9 @@ class Location:
             with file_beside(Path(self.path), os.link if exclusive else os.replace) as file:
                 yield file
             return
-        stream = self.fs.open(self.path, "xb" if exclusive else "wb")
+        stream = self.fs.open(self.path, "xb" if exclusive and not hasattr(self.fs, "call_s3") else "wb")
+        if exclusive:
+            stream.mode = "xb"  # opened so, s3fs would ask first; the condition goes with the request that completes
         try:
             yield stream
         except BaseException:
@@ -211,8 +213,9 @@ class Location:
         """Remove the file, or the folder and all below it; nothing there is fine."""
         self.fs.invalidate_cache()
         if self.is_local or not has_magic(self.path):
-            if self.fs.exists(self.path):
-                self.fs.rm(self.path, recursive=True)
+            while self.fs.exists(self.path):
+                with suppress(FileNotFoundError):  # of a file below it that somebody else has removed meanwhile
+                    self.fs.rm(self.path, recursive=True)
             return
         # fsspec would take the name for a pattern, and remove what it matches.
         for key in self.fs.find(self.path) or [self.path] * self.fs.exists(self.path):

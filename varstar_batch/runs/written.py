@@ -60,20 +60,28 @@ def check_open(run: Location, target: Location) -> None:
     PartitionError
         Kind ``"closed"``.
     """
-    if (run / ACCOUNT).is_file():
-        target.remove()
-        raise PartitionError(
-            kind="closed",
-            expected="a run that is still being classified",
-            got="one that another process has finished meanwhile",
-            where=str(target),
-            fix="look at it with `varstar runs`; the same command begins what is missing anew",
-        )
+    account = run / ACCOUNT
+    try:
+        account.fs.cat_file(account.path, start=0, end=1)  # one request, where to ask whether it is there takes two
+    except FileNotFoundError:
+        return
+    target.remove()
+    raise PartitionError(
+        kind="closed",
+        expected="a run that is still being classified",
+        got="one that another process has finished meanwhile",
+        where=str(target),
+        fix="look at it with `varstar runs`; the same command begins what is missing anew",
+    )
 
 
 def write_measured(work: Location, record: ChunkRecord) -> None:
-    """Leave in a run's work folder what was measured of a partition, for a run that is resumed."""
-    write_json(_measured_file(work, record.partition), {name: getattr(record, name) for name in _MEASURED})
+    """Leave in a local run's work folder what was measured of a partition, for a run that is resumed.
+
+    On an object store it would be a request more for each partition, for nothing but times of those done before.
+    """
+    if work.is_local:
+        write_json(_measured_file(work, record.partition), {name: getattr(record, name) for name in _MEASURED})
 
 
 def with_record(schema: pa.Schema, record: ChunkRecord, *, measured: bool = False) -> pa.Schema:
