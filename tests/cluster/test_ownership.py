@@ -123,12 +123,14 @@ def test_a_process_that_sleeps_while_another_publishes(survey: Path, undisturbed
         catalog = place(f"asleep-{number}")
         cut_short(survey, catalog)
         sleeper = begin(survey, catalog)
-        time.sleep(draw.uniform(1.0, 5.0))
-        os.killpg(sleeper.pid, signal.SIGSTOP)
-        asleep += sleeper.poll() is None
+        time.sleep(draw.uniform(0.5, 2.5))
+        if in_flight := sleeper.poll() is None:
+            os.killpg(sleeper.pid, signal.SIGSTOP)
+        asleep += in_flight
         ended(begin(survey, catalog), 0)
         check(catalog, undisturbed)
-        os.killpg(sleeper.pid, signal.SIGCONT)
+        if in_flight:
+            os.killpg(sleeper.pid, signal.SIGCONT)
         ended(sleeper, 0, 1, 3)
         check(catalog, undisturbed)
     print(f"{asleep} of {ROUNDS} were asleep before they had ended")
