@@ -48,7 +48,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> CatalogReader:
     failures = (("part-99999.parquet", "unreadable", "<b>cut short</b>"),)
     spec = RunSpec(partitions=shifted, survey=str(survey), model_version="2", failures=failures)
     write_run(catalog, run_name(2), spec, publish=False)
-    write_bundle(read_bundle(), str(catalog / "runs" / run_name(2) / "model"))
+    write_bundle(read_bundle(), str(catalog / "runs" / run_name(2) / "model"), replace=True)
     reader = open_catalog(catalog)
     reader.catalog.publish(run_name(2), based_on=1)
     return reader.at("current")
@@ -168,7 +168,7 @@ def test_aggregates_add_up_to_the_catalog(reader: CatalogReader) -> None:
 
 def test_where_the_survey_is_gone_the_page_says_so(tmp_path: Path) -> None:
     write_run(tmp_path / "catalog", run_name(1), RunSpec(partitions=in_slices(sky_rows(100)), survey=HOSTILE))
-    write_bundle(read_bundle(), str(tmp_path / "catalog" / "runs" / run_name(1) / "model"))
+    write_bundle(read_bundle(), str(tmp_path / "catalog" / "runs" / run_name(1) / "model"), replace=True)
     write_report(open_catalog(tmp_path / "catalog"), tmp_path / "report.html")
     found = outline(tmp_path / "report.html")
     assert "script" not in found.tags
