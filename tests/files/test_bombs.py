@@ -92,7 +92,8 @@ def test_a_hundred_gigabytes_in_kilobytes(tmp_path: Path) -> None:
     write(tmp_path / "class.parquet", {"object_id": ids, "period": np.ones(ROWS), "class": repeated(text)})
     stars = {name: np.ones(ROWS) for name in ("jd", "mag", "mag_err")}
     write(tmp_path / "archive" / "star.parquet", stars | {"camera": repeated(text)})
-    write(tmp_path / "archive" / "good.parquet", {name: [1.0, 2.0] for name in stars} | {"camera": ["ba", "ba"]})
+    good = {name: [1.0, 2.0] for name in stars} | {"jd": [2460000.5, 2460001.5], "camera": ["ba", "ba"]}
+    write(tmp_path / "archive" / "good.parquet", good)
     lists = {name: pa.array([[1.0] * ROWS]) for name in ("hmjd", "mag", "magerr")} | {
         "catflags": pa.array([[0] * ROWS])
     }

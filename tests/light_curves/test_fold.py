@@ -55,7 +55,7 @@ def test_each_drop_reason_is_counted_once_and_by_the_first_that_applies():
     limits = Limits(time_min=2378496.5, time_max=2488069.5)
     folded = fold_one(time, mag, mag_err, limits=limits, rules=replace(PLAIN, min_observations=49))
     assert folded.status[0] == Status.OK
-    assert folded.dropped[0].tolist() == [2, 1, 2, 2, 4, 0]
+    assert folded.dropped[0].tolist() == [2, 1, 2, 2, 4, 0, 0, 0]
     assert (folded.n_obs[0], folded.n_used[0]) == (60, 49)
     kept = fold_one(time[11:], mag[11:], mag_err[11:], rules=replace(PLAIN, min_observations=49))
     np.testing.assert_array_equal(folded.curve, kept.curve)
@@ -88,7 +88,7 @@ def test_limits_are_open_for_magnitudes_and_closed_for_times():
     time, mag = np.array([1.0, 2.0, 3.0, 4.0]), np.array([10.0, 12.0, 20.0, 15.0])
     limits = Limits(time_min=1.0, time_max=4.0, mag_min=10.0, mag_max=20.0)
     folded = fold_one(time, mag, limits=limits, rules=replace(PLAIN, min_observations=1))
-    assert folded.dropped[0].tolist() == [0, 0, 0, 2, 0, 0]
+    assert folded.dropped[0].tolist() == [0, 0, 0, 2, 0, 0, 0, 0]
     assert fold_one(time + 1, mag, limits=limits).dropped[0, DropReason.TIME_IMPOSSIBLE] == 1
 
 
@@ -234,7 +234,7 @@ def test_zero_objects():
     folded = fold(LightCurves(np.zeros(1, np.int64), np.empty(0), np.empty(0)), [], PLAIN, Limits(), n_threads=2)
     assert len(folded) == 0
     assert folded.curve.shape == (0, 512)
-    assert folded.dropped.shape == (0, 6)
+    assert folded.dropped.shape == (0, 8)
 
 
 @pytest.mark.parametrize("crowded", [False, True])

@@ -132,7 +132,10 @@ def test_batches_split_and_joined_change_no_bit(objects, rules, cut):
     whole = fold(curves, periods, rules, LIMITS)
     parts = [curves.slice(0, cut), curves.slice(cut, len(curves))]
     in_parts = [fold(part, p, rules, LIMITS) for part, p in zip(parts, (periods[:cut], periods[cut:]), strict=True)]
-    joined = Folded(*(np.concatenate([getattr(p, f) for p in in_parts]) for f in Folded.__dataclass_fields__))
+    # Here each light curve is an object's.
+    assert [part.objects for part in in_parts] == [None, None]
+    names = [name for name in Folded.__dataclass_fields__ if name != "objects"]
+    joined = Folded(**{name: np.concatenate([getattr(part, name) for part in in_parts]) for name in names})
     assert_same(joined, whole)
     assert_same(fold(LightCurves.concat(parts), periods, rules, LIMITS), whole)
 
