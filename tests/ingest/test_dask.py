@@ -116,7 +116,7 @@ def test_a_scheduler_that_goes_away_leaves_what_is_done(tmp_path: Path, tables: 
         with pytest.raises(WorkersLostError, match="the same command goes on from there"):
             ingest(*tables, tmp_path / "survey", options, stop, crew)
     (left,) = tmp_path.glob(".tmp-ingest-*/shuffle")
-    assert len(list(left.glob("[0-9]*.npy"))) >= 5
+    assert len(list(left.glob("[0-9]*.index"))) >= 5
     report = ingest(*tables, tmp_path / "survey", IngestOptions(time_system="MJD", partitions=9))
     assert report.observations_written == ROWS
     assert clean(tmp_path)

@@ -20,6 +20,7 @@ from tests.makers.survey_files import write
 from varstar_batch.errors import NothingMatchedError
 from varstar_batch.ingest import observations as ingest_observations
 from varstar_batch.ingest import plan as ingest_plan
+from varstar_batch.ingest import shuffle as ingest_shuffle
 from varstar_batch.ingest.from_tables import REPORT, count_observations, ingest
 from varstar_batch.ingest.options import IngestOptions
 from varstar_batch.survey.columns import SurveyConfig
@@ -130,18 +131,28 @@ def test_what_does_not_fit_into_memory_waits_on_disk(
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     spilled: list[int] = []
-    new_file = pa.ipc.new_file
+    scatter, new_file, opened = ingest_shuffle.Shuffle.scatter, pa.ipc.new_file, []
 
-    def counted(path: str, schema: pa.Schema) -> Any:
-        assert Path(path).is_relative_to(scratch)
-        spilled.append(1)
-        return new_file(path, schema)
+    def counted(sink: Any, schema: pa.Schema) -> Any:
+        opened.append(1)
+        return new_file(sink, schema)
+
+    def watched(self: ingest_shuffle.Shuffle, number: int) -> int:
+        rows = scatter(self, number)
+        (waiting,) = tmp_path.rglob(f"{number}.arrow")
+        assert waiting.is_relative_to(scratch)
+        with pa.OSFile(str(waiting)) as file:
+            assert pa.ipc.open_file(file).read_all().num_rows == rows == 10_000
+        spilled.append(number)
+        return rows
 
     monkeypatch.setattr(pa.ipc, "new_file", counted)
+    monkeypatch.setattr(ingest_shuffle.Shuffle, "scatter", watched)
     monkeypatch.setattr(ingest_observations, "UNIT_ROWS", 10_000)
     options = IngestOptions(time_system="MJD", partitions=7, memory=2**20, scratch=str(scratch))
     report, survey = run(tmp_path, observations, objects, options, row_group=5_000)
-    assert len(spilled) == 15
+    assert sorted(spilled) == list(range(15))
+    assert len(opened) == 15
     assert list(scratch.iterdir()) == []
     assert report.observations_written == 150_000
     assert rows_of(survey) == expected_rows(observations, objects)
@@ -200,6 +211,7 @@ def test_columns_of_the_objects_come_along(tmp_path: Path) -> None:
         {
             "name": ["a", "b"],
             "band": ["V", None],
+            "tile": [7, 8],
             "P": pa.array([1, 2], pa.int32()),
             "ra": pa.array([10.5, None], pa.float32()),
             "kind": pa.array(["RR", None]).dictionary_encode(),
@@ -207,17 +219,21 @@ def test_columns_of_the_objects_come_along(tmp_path: Path) -> None:
         }
     )
     observations = make_observations(["a", "b", "b"]).rename_columns(["name", "t", "mag", "mag_err"])
-    # What the objects have once for all is not repeated in every observation.
+    # What the objects have once for all is not repeated in every observation; of which band each is stays with it.
+    observations = observations.append_column("tile", pa.array([7, 8, 8]))
     observations = observations.append_column("band", pa.array(["V", "V", "V"]))
     config = SurveyConfig(object_id="name", period="P", class_="kind", time="t")
     run(tmp_path, observations, objects, IngestOptions(columns=config, time_system="MJD"))
     written = pq.read_table(tmp_path / "survey")
-    assert written.schema.names == ["object_id", "band", "period", "ra", "class", "mag", "period_origin", "lightcurve"]
+    names = ["object_id", "band", "tile", "period", "ra", "class", "mag", "period_origin", "lightcurve"]
+    assert written.schema.names == names
     assert written["period"].to_pylist() == [1.0, 2.0]
     assert written["class"].to_pylist() == ["RR", None]
     assert written["band"].to_pylist() == ["V", None]
     assert written["ra"].to_pylist() == [10.5, None]
-    assert written.schema.field("lightcurve").type.names == ["time", "mag", "mag_err"]
+    assert written["tile"].to_pylist() == [7, 8]
+    assert written.schema.field("lightcurve").type.names == ["time", "mag", "mag_err", "band"]
+    assert [curve["band"] for curve in written["lightcurve"].to_pylist()] == [["V"], ["V", "V"]]
 
 
 def test_without_errors(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_an_interrupted_ingest_is_no_survey_and_goes_on(tmp_path: Path) -> None:
     assert len(left) == 3
     assert all(name.startswith(".tmp-") for name in left)
     # Something else into the same place: what is left there is of no use.
-    ingest(observations, objects, tmp_path / "survey", IngestOptions(time_system="HJD"))
+    ingest(observations, objects, tmp_path / "survey", IngestOptions(time_system="HMJD"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["objects.parquet", "observations.parquet", "survey"]
 
 
@@ -155,7 +155,7 @@ def test_on_an_object_store(tmp_path: Path) -> None:
             open_survey("memory://test-ingest/killed")
         assert "remove the folder" in caught.value.fix
         with pytest.raises(InputError, match=UNFINISHED):
-            ingest(observations, objects, "memory://test-ingest/killed", IngestOptions(time_system="HJD"))
+            ingest(observations, objects, "memory://test-ingest/killed", IngestOptions(time_system="HMJD"))
         # The same again goes on.
         assert ingest(observations, objects, "memory://test-ingest/killed", MJD) == report
         assert not memory.exists(f"/test-ingest/killed/{UNFINISHED}")
@@ -228,9 +228,9 @@ def test_what_a_power_cut_took_of_an_archive_is_read_again(
     archive.mkdir()
     rows = make_observations(np.repeat(np.arange(6), 60).tolist()).to_pandas()
     for name, star in rows.groupby("object_id"):
-        lines = ["hjd,mag,mag_err"] + [f"{t},{m},{e}" for t, m, e in star[["time", "mag", "mag_err"]].to_numpy()]
+        lines = ["mjd,mag,mag_err"] + [f"{t},{m},{e}" for t, m, e in star[["time", "mag", "mag_err"]].to_numpy()]
         (archive / f"{name}.csv").write_text("\n".join(lines))
-    options = ArchiveOptions(format="table", time_system="HJD", columns=SurveyConfig(time="hjd"))
+    options = ArchiveOptions(format="table", time_system="MJD", columns=SurveyConfig(time="mjd"))
     ingest_archive(archive, None, tmp_path / "whole", options)
 
     def left_in(folder: Path) -> list[Path]:

@@ -68,7 +68,7 @@ def test_a_scheduler_that_is_killed_midway_leaves_what_is_done(
         assert "the same command goes on from there" in line
         assert not (tmp_path / "dask").exists()
         (left,) = tmp_path.glob(".tmp-ingest-*/shuffle")
-        done = {path.name: path.stat().st_mtime_ns for path in left.glob("[0-9]*.npy")}
+        done = {path.name: path.stat().st_mtime_ns for path in left.glob("[0-9]*.index")}
         assert 1 <= len(done) < 30
 
         def unchanged() -> None:

@@ -68,7 +68,7 @@ def ingest(
     observations_url : str or path
         Parquet file, or folder of them, with one row per observation, in any order; an object may be in several files.
         Columns other than object_id, time, mag and mag_err come along as fields of `lightcurve`, unless the objects
-        have a column of that name.
+        have a column of that name; that of their bands always does.
     objects_url : str or path
         Parquet file, or folder of them, with one row per object; it is held in memory. All its columns come along.
     out_url : str or path

@@ -165,7 +165,7 @@ class Observations:
         return f"{name} {self.types[name]}{unit}"
 
     def beside(self, objects: pa.Table) -> Observations:
-        """Return these observations without the columns that the objects have, once for all, as well.
+        """Return these observations without the columns that the objects have, once for all, as well; bands stay.
 
         Raises
         ------
