@@ -214,7 +214,8 @@ def test_verification_before_publishing_names_what_is_off(tmp_path: Path) -> Non
 
 def rewrite_schema(path: Path) -> None:
     table = pq.read_table(path)
-    pq.write_table(table.set_column(4, "n_obs", table["n_obs"].cast(pa.int64())), path)
+    place = table.schema.get_field_index("n_obs")
+    pq.write_table(table.set_column(place, "n_obs", table["n_obs"].cast(pa.int64())), path)
 
 
 def test_another_schema_and_another_total_are_found(tmp_path: Path) -> None:
@@ -226,6 +227,16 @@ def test_another_schema_and_another_total_are_found(tmp_path: Path) -> None:
     (run / "run.json").write_text(json.dumps(record | {"rows": 399}))
     approve(run)
     assert kinds(tmp_path) == {"schema", "totals"}
+
+
+def test_a_column_that_is_there_twice_is_found(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    path = sorted((run / "dataset").glob("*.parquet"))[2]
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("n_obs", table["n_obs"]), path)
+    approve(run)
+    messages = [finding.message for finding in verify_catalog(open_catalog(tmp_path))]
+    assert any("columns n_obs differ" in message for message in messages), messages
 
 
 def test_the_survey_s_objects_are_compared(tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ def test_a_changed_survey_or_configuration_does_not_resume_another_run(tmp_path:
         prepare(other, bundle, str(tmp_path / "catalog"))
     write_partition(survey / "part-00001.parquet", simulated_table(500, 25))
     changed, _ = plan_run(str(survey), None, RunConfig())
-    with pytest.raises(RefusedError, match="files changed"):
+    with pytest.raises(RefusedError, match=r"files of the survey changed: part-00001\.parquet"):
         prepare(changed, bundle, str(tmp_path / "catalog"))
     assert not prepare(changed, bundle, str(tmp_path / "catalog"), fresh=True).done
 

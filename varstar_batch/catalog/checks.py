@@ -180,9 +180,11 @@ def _content_checks(names: Sequence[str]) -> dict[str, str]:
 
 
 def _unlike(first: pa.Schema, other: pa.Schema) -> str:
+    # A name can be there twice.
     names = [
         name
         for name in dict.fromkeys([*first.names, *other.names])
-        if name not in first.names or name not in other.names or first.field(name).type != other.field(name).type
+        if [field.type for field in first if field.name == name]
+        != [field.type for field in other if field.name == name]
     ]
     return ", ".join(names) or "in another order"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Literal, NamedTuple
@@ -178,7 +179,10 @@ class LabelReader:
             "unknown": "Left out, since nobody knows what their labels mean",
         }
         for why, beginning in beginnings.items():
-            mine = {label: n for label, n in counts.items() if self.read(label).why == why}
+            mine: Counter[str] = Counter()
+            for label, n in counts.items():
+                if self.read(label).why == why:
+                    mine[key_of(label) if _is_number(label) else label] += n
             if mine:
                 ordered = sorted(mine.items(), key=lambda entry: (-entry[1], entry[0]))
                 told = ", ".join(f"{self._named(label, why)} {n:,}" for label, n in ordered[:MOST_TOLD])
@@ -190,7 +194,7 @@ class LabelReader:
 
     def _named(self, label: str, why: str) -> str:
         said = [key for key, kind in self._kinds.items() if kind != UNSAID]
-        near = _nearest(key_of(label), said) if why == "unknown" else None
+        near = _nearest(key_of(label), said) if why == "unknown" and not _is_number(label) else None
         return f"{label!r} (like {near}?)" if near else repr(label)
 
     def _meaning(self, text: str) -> Meaning:
@@ -239,9 +243,14 @@ def agreement(labels: Mapping[str, int]) -> tuple[int, int]:
 def key_of(label: str) -> str:
     """Return a label without what catalogs write differently: capitals, blanks, hyphens, marks of doubt."""
     text = label.strip()
-    if re.fullmatch(r"[+-]?\d+(\.\d*)?", text):
+    if _is_number(text):
         return re.sub(r"\.0*$", "", text)  # a column of whole numbers with nulls is often one of floats
     return re.sub(r"[^0-9A-Z]", "", text.upper().translate(_GREEK))
+
+
+def _is_number(label: str) -> bool:
+    """Return whether a label is a catalog's own number: it is like no other label, and 2.0 is 2."""
+    return re.fullmatch(r"[+-]?\d+(\.\d*)?", label.strip()) is not None
 
 
 @cache
