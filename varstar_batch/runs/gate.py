@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from varstar_batch.archives.input_tables import list_files, read_whole
-from varstar_batch.catalog.compare import open_comparison
-from varstar_batch.catalog.reader import CatalogReader
 from varstar_batch.errors import InputError
 from varstar_batch.runs.config import GateConfig, RunConfig
+
+if TYPE_CHECKING:
+    from varstar_batch.catalog.reader import CatalogReader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +154,9 @@ def _compare(reader: CatalogReader, before: CatalogReader) -> tuple[int, int, in
     Where files of the current run are lost or damaged, which is a reason to publish the next one, the counts in its
     records tell how many there must be at the least.
     """
+    # On first use: a run is prepared, and chunks are classified, without DuckDB and its memory.
+    from varstar_batch.catalog.compare import open_comparison
+
     try:
         if reader.schema.field("object_id").type != before.schema.field("object_id").type:
             return len(before), 0, 0
