@@ -22,8 +22,9 @@ from varstar_batch.survey.labels import LabelReader
 from varstar_batch.survey.open import Partition, Survey
 from varstar_batch.survey.read import BYTES_PER_CURVE, BYTES_PER_OBSERVATION, COPIES, PartitionShape
 
-WORKER_MEMORY = 450 * 2**20
-"""Bytes of a worker process before any light curve: interpreter, kernels, engine. Source: 410 to 430 MiB, resident."""
+WORKER_MEMORY = 480 * 2**20
+"""Bytes of a worker process before any light curve: interpreter, kernels, engine. Source: 377 to 451 MiB resident; most
+where the libraries were installed just now, whose pages are mapped in larger pieces."""
 
 CHUNK_OVERHEAD = 24 * 2**20
 """Bytes of a chunk whatever its size: of Arrow and of the engine. Source: up to 16 MiB
