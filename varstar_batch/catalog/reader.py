@@ -61,6 +61,14 @@ class CatalogReader:
         """The run's folder."""
         return self.catalog.run(self.run_id)
 
+    @property
+    def path(self) -> str:
+        """The folder of the run's Parquet files, a path or URL for any other reader: ``{path}/**/*.parquet``.
+
+        It stays as it is when a later run is published: open the catalog again for that one.
+        """
+        return str(self.run / "dataset")
+
     @cached_property
     def record(self) -> dict[str, Any]:
         """What is known of the run as a whole: ``run.json``. Raises InputError where it is lost."""

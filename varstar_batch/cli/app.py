@@ -28,7 +28,7 @@ app = typer.Typer(
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(surveys.simulate, surveys.fold, surveys.inspect, surveys.plot, ingest.ingest),
     *(models.train, models.evaluate, classify.classify, demo.demo, estimate.estimate),
-    *(runs.runs, runs.publish, runs.rollback, runs.prune, runs.verify, runs.report),
+    *(runs.runs, runs.publish, runs.rollback, runs.prune, runs.verify, runs.path, runs.report),
     *(queries.query, queries.cone, queries.show, queries.diff),
     *(site.serve, site.deploy, site.doctor, site.release),
 )

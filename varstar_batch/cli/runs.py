@@ -1,4 +1,4 @@
-"""Commands about the runs of a catalog: `runs`, `rollback`, `prune`, `verify`, and, from `asking`, those that query."""
+"""Commands about the runs of a catalog: `runs`, `rollback`, `prune`, `verify`, `path`, `report`, ..."""
 
 from __future__ import annotations
 
@@ -130,6 +130,15 @@ def verify(
         say(f"{reader}: {objects_line(reader.record)}; {len(reader.files):,} files, all as published")
     if findings:
         raise typer.Exit(ExitCode.FAILURES)
+
+
+def path(catalog: CatalogArgument, run: RunOption = None, as_json: JsonOption = False) -> None:
+    """Print where the current run's Parquet files stand, for DuckDB, polars, pandas, Spark: docs/readers.md."""
+    reader = open_catalog(catalog, run)
+    if as_json:
+        print_json({"run_id": reader.run_id, "path": reader.path, "glob": f"{reader.path}/**/*.parquet"})
+    else:
+        say(reader.path)
 
 
 def _who() -> str:
