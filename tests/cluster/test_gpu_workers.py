@@ -135,6 +135,21 @@ def test_a_lost_gpu_pool_is_replaced_or_waited_for(tmp_path: Path, then: str) ->
     assert len(set(tasks["classifier"].to_pylist())) == 2
 
 
+@pytest.mark.slow
+def test_gpu_workers_that_come_when_something_waits_for_them_are_waited_for(tmp_path: Path) -> None:
+    survey = write_survey(tmp_path / "survey", (300,) * 4)
+    config = RunConfig.model_validate({"lost_gpus": "wait"})
+    with cluster(cpu=()) as processes:
+        later = threading.Timer(4, processes.start_worker, ("gpu", "--resources", "GPU=1"))
+        later.start()
+        record, prepared = run(survey, tmp_path / "catalog", config=config, scheduler=processes.address)
+        later.join()
+    assert record["rows"] == read_rows(tmp_path / "catalog").num_rows == 1200
+    tasks = pq.read_table(f"{prepared.context.run}/tasks.parquet")
+    assert pc.any(pc.equal(tasks["worker"], tasks["classifier"])).as_py() is False
+    assert len(set(tasks["classifier"].to_pylist())) == 1
+
+
 def same_but_for_packing(a: pa.Table, b: pa.Table) -> None:
     """All but what follows from curves is the same; that is as good as the same."""
     exact = ["object_id", "ra", "dec", "period", "n_obs", "n_used", "amplitude", "status"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -72,3 +73,30 @@ def test_dask_ends_a_worker_or_lets_it_begin(then: str, said: str) -> None:
     assert [line for line in done.stderr.splitlines() if said in line], done.stderr
     assert (done.returncode == 3) == (then == "refuse"), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_scheduler_tells_how_many_chunks_wait_for_a_gpu() -> None:
+    from distributed import Client, LocalCluster
+    from distributed.scheduler import Scheduler
+
+    with (
+        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as local,
+        Client(local, set_as_default=False) as client,
+    ):
+        scheduler: Scheduler = local.scheduler
+        told = preload.GpuTasks(scheduler)
+
+        def counts() -> dict[str, float]:
+            (metric,) = told.collect()
+            assert metric.name == "varstar_gpu_tasks"
+            return {sample.labels["state"]: sample.value for sample in metric.samples}
+
+        assert counts() == {"waiting": 0, "no-worker": 0, "processing": 0}
+        folded = client.submit(int, key="fold_chunk-2026-a")
+        waits = client.submit(int, folded, key="classify_folded-2026-a", resources={"GPU": 1})
+        ready = client.submit(int, key="classify_folded-2026-b", resources={"GPU": 1})
+        deadline = time.monotonic() + 30
+        while counts() != {"waiting": 1, "no-worker": 1, "processing": 0}:
+            assert time.monotonic() < deadline, counts()
+            time.sleep(0.05)
+        del waits, ready

@@ -22,6 +22,7 @@ from tests.makers.manifests import (
     talks,
     together,
 )
+from varstar_batch._version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "k8s"
@@ -150,7 +151,7 @@ BREAKAGES: list[tuple[str, Callable[[Manifest], Any], str]] = [
     ("ConfigMap/varstar-environment", lambda m: m["data"].update(AWS_SECRET_ACCESS_KEY="abc"), "by value"),
     ("NetworkPolicy/default-deny", lambda m: m["spec"].update(podSelector={"matchLabels": {"a": "b"}}), "by default"),
     (
-        "NetworkPolicy/dask-scheduler",
+        "NetworkPolicy/dask-worker",
         lambda m: m["spec"].update(podSelector={"matchLabels": {"a": "b"}}),
         "no NetworkPolicy",
     ),
@@ -175,6 +176,10 @@ BREAKAGES: list[tuple[str, Callable[[Manifest], Any], str]] = [
     ("Issuer/varstar-dask-ca", lambda m: m["spec"].update(selfSigned={}), "too many properties"),
     ("Issuer/varstar-selfsigned", lambda m: m.update(apiVersion="cert-manager.io/v2"), "no schema of Issuer"),
     ("Namespace/varstar", lambda m: m.update(kind="Secret"), "Secret"),
+    ("PodMonitor/varstar", lambda m: m["spec"].pop("selector"), "'selector' is a required property"),
+    ("PrometheusRule/varstar", lambda m: m["spec"]["groups"][0]["rules"][0].pop("expr"), "'expr' is a required"),
+    ("ScaledObject/varstar-gpu", lambda m: m["spec"].update(maxReplicaCount="8"), "is not of type 'integer'"),
+    ("Ingress/prefect", lambda m: m["spec"].update(tls="yes"), "is not of type"),
 ]
 
 
@@ -200,6 +205,7 @@ CALLERS = {
     "stranger": ("varstar", {"app.kubernetes.io/name": "stranger"}),
     "operator": ("dask-operator", {}),
     "monitoring": ("monitoring", {}),
+    "ingress": ("ingress-nginx", {}),
     "elsewhere": ("default", {}),
 }
 
@@ -224,7 +230,9 @@ TALKS = {
 def test_only_what_must_talk_talks(overlay: str) -> None:
     gpu = overlay in {"gpu", "production"}
     expected = {each for each in TALKS if gpu or "varstar-gpu" not in each}
-    if overlay != "production":
+    if overlay == "production":
+        expected |= {("ingress", "prefect-server", 4200), ("ingress", "varstar-scheduler", 8787)}
+    else:
         expected |= {("prefect-server", "postgres", 5432)}
     assert talks(manifests(overlay), CALLERS) == expected
 
@@ -237,7 +245,85 @@ def test_gpu_workers_say_so_and_are_placed_on_gpus(overlay: str) -> None:
     assert it["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert spec["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
     assert spec["tolerations"][0]["key"] == "nvidia.com/gpu"
-    assert it["image"].endswith(":gpu")
+
+
+IMAGES = {"varstar-gpu": "varstar-batch-gpu", "postgres": "postgres"}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_each_pod_has_the_image_for_it(overlay: str) -> None:
+    registry = "registry.example.org/varstar/" if overlay == "production" else ""
+    for manifest in manifests(overlay):
+        for name, _, spec in pods(manifest):
+            image, _, tag = spec["containers"][0]["image"].partition(":")
+            assert image.removeprefix(registry) == IMAGES.get(name, "varstar-batch-cpu"), name
+            assert image.startswith(registry) or name == "postgres"
+            assert name == "postgres" or tag == __version__
+
+
+def test_one_digest_reaches_one_image(tmp_path: Path) -> None:
+    """`kustomize edit set image` writes such lines."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("needs kubectl, which this machine does not have")
+    digests = {name: f"sha256:{digit * 64}" for name, digit in (("cpu", "a"), ("gpu", "b"))}
+    images = [
+        {"name": f"registry.example.org/varstar/varstar-batch-{name}", "digest": digest}
+        for name, digest in digests.items()
+    ]
+    shutil.copytree(K8S, tmp_path / "k8s")
+    (tmp_path / "site").mkdir()
+    own = {"resources": ["../k8s/overlays/production"], "images": images}
+    (tmp_path / "site" / "kustomization.yaml").write_text(yaml.safe_dump(own))
+    words = ["kubectl", "kustomize", str(tmp_path / "site")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    found = {
+        name: spec["containers"][0]["image"]
+        for manifest in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader)
+        for name, _, spec in pods(manifest)
+    }
+    assert {image.rpartition("@")[2] for name, image in found.items() if name != "varstar-gpu"} == {digests["cpu"]}
+    assert found["varstar-gpu"].endswith("varstar-batch-gpu@" + digests["gpu"])
+
+
+def test_gpu_workers_are_scaled_to_what_waits_and_to_zero() -> None:
+    scaled = find(manifests(), "ScaledObject/varstar-gpu")["spec"]
+    group = find(manifests(), "DaskWorkerGroup/varstar-gpu")
+    target = scaled["scaleTargetRef"]
+    assert (target["apiVersion"], target["kind"]) == (group["apiVersion"], group["kind"])
+    assert group["spec"]["worker"]["replicas"] == scaled["minReplicaCount"] == 0
+    # The metric is the scheduler's, which has to be started so that it tells it.
+    assert scaled["triggers"][0]["metadata"]["query"].startswith("sum(varstar_gpu_tasks")
+    assert (
+        "--preload=varstar_batch.cluster.preload"
+        in container(find(manifests(), "DaskCluster/varstar"), "scheduler")["args"]
+    )
+
+
+def test_prometheus_scrapes_ports_that_pods_have() -> None:
+    (endpoint,) = find(manifests(), "PodMonitor/varstar")["spec"]["podMetricsEndpoints"]
+    for manifest in manifests():
+        for name, labels, spec in pods(manifest):
+            if "dask.org/component" in labels:
+                assert endpoint["port"] in {port["name"] for port in spec["containers"][0]["ports"]}, name
+
+
+def test_from_outside_by_tls_and_a_password_only() -> None:
+    for manifest in manifests():
+        if manifest["kind"] == "Ingress":
+            spec = manifest["spec"]
+            hosts = {rule["host"] for rule in spec["rules"]}
+            assert {host for tls in spec["tls"] for host in tls["hosts"]} == hosts == {"varstar.example.org"}
+            assert all(tls["secretName"] for tls in spec["tls"])
+            services = {path["backend"]["service"]["name"] for rule in spec["rules"] for path in rule["http"]["paths"]}
+            # Prefect asks by itself.
+            own = services == {"prefect-server"}
+            assert own or manifest["metadata"]["annotations"]["nginx.ingress.kubernetes.io/auth-type"] == "basic"
+    environment = container(find(manifests(), "Deployment/prefect-server"))["env"]
+    names = [each["name"] for each in environment]
+    assert "PREFECT_SERVER_API_AUTH_STRING" in names
+    assert names.index("VARSTAR_HOST") < names.index("PREFECT_SERVER_CORS_ALLOWED_ORIGINS")
+    origins = next(each for each in environment if each["name"] == "PREFECT_SERVER_CORS_ALLOWED_ORIGINS")
+    assert origins["value"] == "https://$(VARSTAR_HOST)"
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -35,7 +35,7 @@ def configuration_of_a_flow_run() -> tuple[Any, Manifest]:
     template = json.loads((K8S / "base/job-template.json").read_text())
     entries = yaml.safe_load((ROOT / "deploy/prefect.yaml").read_text())["deployments"]
     variables = next(each for each in entries if each["name"] == "nightly-kubernetes")["work_pool"]["job_variables"]
-    variables = copy.deepcopy(variables) | {"image": "varstar-batch:gpu"}
+    variables = copy.deepcopy(variables) | {"image": "varstar-batch-gpu:0.1.0"}
     make = kubernetes.KubernetesWorkerJobConfiguration.from_template_and_values
     made = asyncio.run(make(template, variables, client=AsyncMock()))  # nothing in it refers to the server
     made.command = "python -m prefect.flow_engine"
@@ -61,7 +61,7 @@ def test_jobs_of_flow_runs_are_valid_and_restricted() -> None:
     assert [*restricted_problems(spec), *house_problems(spec), *literal_problems(job | {"metadata": {}})] == []
     assert job["spec"]["backoffLimit"] == 0
     assert job["metadata"]["namespace"] == "varstar"
-    assert spec["containers"][0]["image"] == "varstar-batch:gpu"
+    assert spec["containers"][0]["image"] == "varstar-batch-gpu:0.1.0"
     variables = {each["name"]: each["value"] for each in spec["containers"][0]["env"]}
     assert variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
     assert template["variables"]["properties"]["service_account_name"]["default"] == spec["serviceAccountName"]

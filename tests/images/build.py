@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PLANTED = "pl4nted-wh1le-the-image-was-built"
-IMAGE = "localhost/varstar-batch:cpu"
+IMAGE = "localhost/varstar-batch-cpu:0.1.0"
 DATABASE = "localhost/varstar-postgres:test"
 STORE = "localhost/varstar-store:test"
 HIDEOUTS = (".env", "deploy/.env", "deploy/tls/tls.key", "varstar_batch/credentials.json", "flows/.aws/credentials")

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tests.makers.certificate_schemas import SCHEMAS
+from tests.makers.operator_schemas import SCHEMAS
 
 Manifest = dict[str, Any]
 
@@ -20,6 +20,9 @@ VERSIONS = ("1.30", "1.34")
 
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 """That the restricted level allows."""
+
+CUSTOM = ("kubernetes.dask.org/", "cert-manager.io/", "monitoring.coreos.com/", "keda.sh/")
+"""APIs of operators."""
 
 SECRET_NAME = re.compile(r"(KEY|SECRET|PASSW|TOKEN|AUTH|CREDENTIAL|CONNECTION_URL)", re.IGNORECASE)
 HARMLESS = re.compile(r"(_SECRET_NAME|_SECRET_KEY)$")
@@ -63,7 +66,7 @@ def problems_of(manifest: Manifest) -> list[str]:
 
 
 def schema_problems(manifest: Manifest) -> list[str]:
-    if manifest["apiVersion"].startswith(("kubernetes.dask.org/", "cert-manager.io/")):
+    if manifest["apiVersion"].startswith(CUSTOM):
         return custom_problems(manifest)
     return kubernetes_problems(manifest)
 
@@ -99,7 +102,7 @@ def _definitions(folder: str, version: str) -> Any:
 
 @functools.cache
 def custom_schemas() -> dict[tuple[str, str], Any]:
-    """Return the schemas of the Dask operator's kinds, made strict: the server drops unknown fields; cert-manager's."""
+    """Return the schemas of the operators' kinds; Dask's made strict, since a server drops unknown fields."""
     spec = importlib.util.find_spec("dask_kubernetes")
     assert spec is not None
     assert spec.origin is not None

@@ -119,7 +119,7 @@ class DaskRunner(FutureLoop[Task]):
 
     def _uses_gpus(self) -> bool:
         # A pool that was there a moment ago, or that is to be waited for, is still one.
-        return self.gpus_seen is not None and (self.config.lost_gpus == "wait" or not self._gpus_are_lost())
+        return self.config.lost_gpus == "wait" or (self.gpus_seen is not None and not self._gpus_are_lost())
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class RunConfig(BaseModel):
         default=1.0, ge=0, le=1, description="Share of failed partitions beyond which the run is abandoned"
     )
     lost_gpus: Literal["cpu", "wait"] = Field(
-        default="cpu", description="When the last GPU worker is gone: classify on CPU workers, or wait for another"
+        default="cpu", description="Without a GPU worker: classify on CPU workers, or wait until one comes"
     )
     lost_gpus_seconds: float = Field(default=30.0, ge=0, description="How long it has to be gone for that")
     replace_survey: bool = Field(

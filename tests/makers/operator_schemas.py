@@ -1,7 +1,7 @@
-"""Schemas of the kinds of cert-manager that the manifests use, strict, and as far as they use them.
+"""Schemas of the kinds of other operators that the manifests use, strict, and as far as they use them.
 
-No package index brings them. Written after the CustomResourceDefinitions of cert-manager.io/v1 (1.19) and the checks of
-its admission webhook that they say in words: sizes of keys, durations, what excludes what.
+No package index brings them. Written after the CustomResourceDefinitions of cert-manager.io/v1 (1.19), with what its
+admission webhook checks (sizes of keys, durations, what excludes what), monitoring.coreos.com/v1 and keda.sh/v1alpha1.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ API = "cert-manager.io/v1"
 _TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
 _DURATION = {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$"}
 """As Go's time.ParseDuration takes it: there are no days."""
+
+_PROMETHEUS_TRIGGER = ("serverAddress", "query", "threshold", "activationThreshold")
+"""Settings of KEDA's scaler `prometheus`; all are texts."""
 
 _USAGES = (
     "signing",
@@ -82,10 +85,52 @@ _ISSUER = _strict(
 ) | {"minProperties": 1, "maxProperties": 1}
 
 
-def _kind(name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    words = {"apiVersion": {"const": API}, "kind": {"const": name}, "metadata": {"type": "object"}}
+_MATCH = _strict(
+    "key", "operator", key=_TEXT, operator={"enum": ["In", "NotIn", "Exists", "DoesNotExist"]}, values=_list(_TEXT)
+)
+_POD_MONITOR = _strict(
+    "selector",
+    "podMetricsEndpoints",
+    selector=_strict(matchExpressions=_list(_MATCH), matchLabels={"type": "object"}),
+    podMetricsEndpoints=_list(
+        _strict("port", port=_TEXT, path={"type": "string", "pattern": "^/"}, interval=_DURATION)
+    ),
+)
+_TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+_ALERT = _strict("alert", "expr", alert=_TEXT, expr=_TEXT, labels=_TEXTS, annotations=_TEXTS, **{"for": _DURATION})
+_RULES = _strict("groups", groups=_list(_strict("name", "rules", name=_TEXT, rules=_list(_ALERT))))
+_COUNT = {"type": "integer", "minimum": 0}
+_SCALED_OBJECT = _strict(
+    "scaleTargetRef",
+    "triggers",
+    scaleTargetRef=_strict("name", apiVersion=_TEXT, kind=_TEXT, name=_TEXT),
+    minReplicaCount=_COUNT,
+    maxReplicaCount=_COUNT,
+    pollingInterval=_COUNT,
+    cooldownPeriod=_COUNT,
+    triggers=_list(
+        _strict(
+            "type",
+            "metadata",
+            type={"const": "prometheus"},
+            metadata=_strict("serverAddress", "query", "threshold", **dict.fromkeys(_PROMETHEUS_TRIGGER, _TEXT)),
+        )
+    ),
+)
+
+
+def _kind(api: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    words = {"apiVersion": {"const": api}, "kind": {"const": name}, "metadata": {"type": "object"}}
     return _strict("apiVersion", "kind", "metadata", "spec", **words, spec=spec)
 
 
-SCHEMAS = {(API, "Certificate"): _kind("Certificate", _CERTIFICATE), (API, "Issuer"): _kind("Issuer", _ISSUER)}
+_KINDS = {
+    (API, "Certificate"): _CERTIFICATE,
+    (API, "Issuer"): _ISSUER,
+    ("monitoring.coreos.com/v1", "PodMonitor"): _POD_MONITOR,
+    ("monitoring.coreos.com/v1", "PrometheusRule"): _RULES,
+    ("keda.sh/v1alpha1", "ScaledObject"): _SCALED_OBJECT,
+}
+
+SCHEMAS = {(api, kind): _kind(api, kind, spec) for (api, kind), spec in _KINDS.items()}
 """By API and kind."""
