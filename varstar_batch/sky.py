@@ -118,3 +118,51 @@ def unit_vectors(ra: npt.ArrayLike, dec: npt.ArrayLike) -> npt.NDArray[np.float6
     """Return the directions of n positions [deg], (n, 3)."""
     right, up = np.radians(np.asarray(ra, np.float64)), np.radians(np.asarray(dec, np.float64))
     return np.stack([np.cos(up) * np.cos(right), np.cos(up) * np.sin(right), np.sin(up)], axis=-1)
+
+
+class Places:
+    """Places on the sky, among which the nearest to others is looked for again and again.
+
+    Parameters
+    ----------
+    ra, dec : array_like of float, shape (m,)
+        Degrees; NaN where unknown.
+    """
+
+    def __init__(self, ra: npt.ArrayLike, dec: npt.ArrayLike) -> None:
+        from scipy.spatial import cKDTree
+
+        vectors = unit_vectors(ra, dec)
+        self._known = np.flatnonzero(np.isfinite(vectors).all(axis=1))
+        self._tree = cKDTree(vectors[self._known])
+
+    def nearest(
+        self, ra: npt.ArrayLike, dec: npt.ArrayLike, radius: float
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Return which place is the nearest to each of n others within a radius, and how far it is.
+
+        Parameters
+        ----------
+        ra, dec : array_like of float, shape (n,)
+            Degrees; NaN where unknown.
+        radius : float
+            Degrees, 0 < radius <= 1.
+
+        Returns
+        -------
+        row : int64 (n,)
+            -1 where there is none.
+        separation : float64 (n,)
+            Degrees; infinite where there is none.
+        """
+        vectors = unit_vectors(ra, dec)
+        known = np.isfinite(vectors).all(axis=1)
+        row, separation = np.full(len(vectors), -1, np.int64), np.full(len(vectors), np.inf)
+        if known.any() and len(self._known):
+            bound = np.nextafter(2 * np.sin(np.radians(radius) / 2), 1)  # a neighbour at exactly the radius counts
+            chord, place = self._tree.query(vectors[known], distance_upper_bound=bound)
+            found = np.isfinite(chord)
+            row[known] = np.where(found, self._known[np.where(found, place, 0)], -1)
+            separation[known] = np.degrees(2 * np.arcsin(np.minimum(chord, 2.0) / 2))
+            separation[row < 0] = np.inf
+        return row, separation

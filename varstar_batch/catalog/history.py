@@ -202,7 +202,7 @@ def prune(catalog: Catalog, run_ids: list[str]) -> None:
             )
         catalog.run(run_id).remove()
         catalog.work(run_id).remove()
-        catalog.forget_gate(run_id)
+        catalog.forget_findings(run_id)
         mark.remove()
     # What somebody who woke up late has left.
     for run_id in {*(catalog.root / "work").children()} & {*published_runs(catalog)}:

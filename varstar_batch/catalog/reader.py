@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from astropy.table import Table
     from dask.dataframe import DataFrame as DaskFrame
     from lsdb import Catalog as LsdbCatalog
+
+    from varstar_batch.catalog.validate import Validation
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,36 @@ class CatalogReader:
         """Answer one SELECT as an Arrow table; see `open_query`."""
         with self.open_query(sql, limits) as answer:
             return answer.table()
+
+    def validate(
+        self,
+        reference: str | os.PathLike[str],
+        *,
+        radius: float | None = None,
+        columns: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+    ) -> Validation:
+        """Hold the run against a table of known stars: completeness and purity, with intervals.
+
+        Parameters
+        ----------
+        reference : str or path
+            Parquet, CSV, ECSV, FITS or VOTable, with labels, and identifiers or positions.
+        radius : float, optional
+            Arcseconds within which positions match; by default identifiers do.
+        columns : sequence of str, optional
+            Columns of the table that are called otherwise, such as ``class=OGLE_type``.
+        labels : mapping, optional
+            Classes that labels mean, before the run's own and those of all known catalogs.
+
+        Raises
+        ------
+        InputError
+            The table cannot be read or matched, or catalog and table have no star in common.
+        """
+        from varstar_batch.catalog.validate import Matching, validate
+
+        return validate(self, reference, Matching(radius=radius, columns=tuple(columns), labels=dict(labels or {})))
 
     def _damaged(self, what: str) -> InputError:
         return InputError(

@@ -4,6 +4,7 @@
       varstar-catalog.json        what this folder is
       current/00000007.json       the pointer: the highest number counts; each is created once, exclusively
       gates/RUN_ID.json           what the gate of a complete run found, and so why a held one is not current
+      validations/RUN_ID/validation.json    how right a run is by known stars, as it was last asked
       runs/RUN_ID/plan.json       what the run is about, written first
       runs/RUN_ID/model/          the bundle that classified it
       runs/RUN_ID/dataset/...     one Parquet file for each partition of the survey, mirrored
@@ -100,9 +101,20 @@ class Catalog:
         """Keep what the gate of a finished run found; where ``held`` is not empty, that holds the run."""
         write_json(self.root / f"gates/{run_id}.json", found)
 
-    def forget_gate(self, run_id: str) -> None:
-        """Remove what the gate of a run found, with the run."""
+    def validation(self, run_id: str) -> dict[str, Any] | None:
+        """Return how right a run was by known stars when that was last asked; None where nobody asked."""
+        return self._read_json(f"validations/{run_id}/validation.json")
+
+    def write_validation(self, run_id: str, found: Mapping[str, Any]) -> Location:
+        """Keep how right a run is by known stars, beside the run, and return where."""
+        target = self.root / f"validations/{run_id}/validation.json"
+        write_json(target, found)
+        return target
+
+    def forget_findings(self, run_id: str) -> None:
+        """Remove what the gate of a run and known stars have found, with the run."""
         (self.root / f"gates/{run_id}.json").remove()
+        (self.root / f"validations/{run_id}").remove()
 
     def held_runs(self) -> list[str]:
         """Return the runs that are held, oldest first; one that was released is not."""

@@ -12,7 +12,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from varstar_batch._version import __version__
-from varstar_batch.cli import classify, demo, estimate, ingest, models, queries, runs, site, surveys
+from varstar_batch.cli import classify, demo, estimate, ingest, known, models, queries, runs, site, surveys
 from varstar_batch.cli.console import error_line
 from varstar_batch.errors import ExitCode, VarstarError, one_line
 
@@ -29,7 +29,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     *(surveys.simulate, surveys.fold, surveys.inspect, surveys.plot, ingest.ingest),
     *(models.train, models.evaluate, classify.classify, demo.demo, estimate.estimate),
     *(runs.runs, runs.publish, runs.rollback, runs.prune, runs.verify, runs.path, runs.report),
-    *(queries.query, queries.cone, queries.show, queries.diff),
+    *(known.validate, queries.query, queries.cone, queries.show, queries.diff),
     *(site.serve, site.deploy, site.doctor, site.release),
 )
 for command in COMMANDS:

@@ -88,6 +88,8 @@ class ReportData:
     held: list[str] = field(default_factory=list)
     """Why it is not published."""
     bundle: Bundle | None = None
+    validation: dict[str, Any] | None = None
+    """How right the run is by known stars, where somebody has asked; see `varstar_batch.catalog.validate`."""
 
 
 def gather(reader: CatalogReader, survey_url: str | None = None) -> ReportData:
@@ -129,6 +131,7 @@ def gather(reader: CatalogReader, survey_url: str | None = None) -> ReportData:
         disagreements=disagreements,
         failures=read_table(reader.run / "failures.parquet").to_pylist(),
         bundle=bundle,
+        validation=reader.catalog.validation(reader.run_id),
         gate=found["gate"],
         held=found["held"] if reader.run_id in reader.catalog.held_runs() else [],
     )

@@ -12,6 +12,7 @@ import numpy as np
 from varstar_batch._version import __version__
 from varstar_batch.catalog.compare import MOVED
 from varstar_batch.catalog.tables import objects_line
+from varstar_batch.catalog.validation_tables import heading, tables_of
 from varstar_batch.report.charts import (
     PALETTE,
     bars,
@@ -26,6 +27,7 @@ from varstar_batch.survey.labels import LabelReader, agreement
 
 SECTIONS = (
     ("counts", "Counts"),
+    ("known", "Known stars"),
     ("sky", "Sky"),
     ("certainty", "Certainty"),
     ("diagram", "Period and amplitude"),
@@ -57,6 +59,7 @@ def build_page(data: ReportData) -> str:
     colours = {name: PALETTE[k % len(PALETTE)] for k, name in enumerate(data.classes)}
     bodies = {
         "counts": _counts(data, colours),
+        "known": _known(data),
         "sky": _sky(data, colours),
         "certainty": _certainty(data, colours),
         "diagram": _diagram(data, colours),
@@ -140,6 +143,21 @@ def _labels(data: ReportData) -> str:
     listed = _table(surest, ("object_id", "label", "class", "p", "period [d]"), numbers=(3, 4))
     how = _note("<code>SELECT * FROM catalog WHERE label_class &lt;&gt; class</code> gives all of them.")
     return card + (_card(listed + how, f"The {len(surest)} surest that disagree") if surest else "")
+
+
+def _known(data: ReportData) -> str:
+    """Return completeness and purity by known stars, where somebody has asked."""
+    if data.validation is None:
+        return _card(_note("Nobody has held this run against known stars: <code>varstar validate</code> does."))
+    told = "".join(_note(escape(line)) for line in heading(data.validation))
+    left_out = LabelReader(data.validation["classes"], data.validation["labels"]).left_out(
+        data.validation["labels_left_out"]
+    )
+    told += "".join(_note(escape(line)) for line in left_out.values())
+    return _card(told) + "".join(
+        _card(_table([[str(cell) for cell in row] for row in rows], head, numbers=range(1, len(head))), title)
+        for title, head, rows in tables_of(data.validation)
+    )
 
 
 def _sky(data: ReportData, colours: dict[str, str]) -> str:

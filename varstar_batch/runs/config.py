@@ -48,8 +48,11 @@ class GateConfig(BaseModel):
     max_failed: float = Field(default=0.5, ge=0, le=1, description="Share of partitions that failed")
     anchors: str | None = Field(
         default=None,
-        description="Table of objects whose class is known for sure (Parquet, CSV, FITS, ECSV, VOTable; columns "
-        "object_id and class)",
+        description="Table of stars whose class is known for sure (Parquet, CSV, FITS, ECSV, VOTable), with labels as "
+        "catalogs write them and identifiers or positions, as `varstar validate` reads it",
+    )
+    anchor_radius: float | None = Field(
+        default=None, gt=0, le=3600, description="Arcseconds within which their positions match; none: by identifier"
     )
     min_anchor_accuracy: float = Field(
         default=0.8, ge=0, le=1, description="Share of the anchors in the catalog that must be classified right"

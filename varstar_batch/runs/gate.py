@@ -9,10 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from varstar_batch.archives.input_tables import list_files, read_whole
+from varstar_batch.archives.known_stars import KnownStars, read_known_stars
+from varstar_batch.catalog.validate import Validation, compare_known
 from varstar_batch.errors import InputError
 from varstar_batch.runs.config import GateConfig, RunConfig
 
@@ -31,15 +29,6 @@ class Check:
     passed: bool
     text: str
     """Number against limit, for people."""
-
-
-@dataclass(frozen=True)
-class Anchors:
-    """Objects whose class is known for sure."""
-
-    object_id: pa.Array
-    class_: pa.Array
-    """Texts."""
 
 
 def audit(reader: CatalogReader, before: CatalogReader | None, config: RunConfig) -> list[Check]:
@@ -64,8 +53,10 @@ def audit(reader: CatalogReader, before: CatalogReader | None, config: RunConfig
     checks = [*_of_itself(record, gate), _unfamiliar(reader, gate)]
     if compared is not None:
         checks += _against(reader, compared, gate)
-    if gate.anchors is not None:
-        checks.append(_anchored(reader, read_anchors(gate.anchors), gate))
+    if (anchors := read_anchors(gate)) is not None:
+        validation = compare_known(reader, anchors, radius=gate.anchor_radius, may_be_empty=True)
+        reader.catalog.write_validation(reader.run_id, validation.summary)  # for the report
+        checks.append(_anchored(validation, gate))
     return checks
 
 
@@ -74,27 +65,27 @@ def limits_of(config: RunConfig) -> dict[str, Any]:
     return {**config.gate.model_dump(mode="json"), "replace_survey": config.replace_survey}
 
 
-def read_anchors(url: str) -> Anchors:
-    """Read the table of anchors.
+def read_anchors(gate: GateConfig) -> KnownStars | None:
+    """Read the table of anchors, where there is one.
 
     Raises
     ------
     InputError
-        It is not there, no table, or has not the columns object_id and class.
+        It is not there, no table, has no labels, or nothing to match by.
     """
-    file = list_files(url, "table of anchors")[0]
-    table = read_whole(file, ("object_id", "class"))
-    names = {name.lower(): name for name in table.column_names}
-    if missing := [name for name in ("object_id", "class") if name not in names]:
+    if gate.anchors is None:
+        return None
+    known = read_known_stars(gate.anchors, what="table of anchors")
+    lacks = known.object_id is None if gate.anchor_radius is None else not known.has_positions
+    if lacks:
+        what = "identifiers" if gate.anchor_radius is None else "positions"
         raise InputError(
-            expected="a table of anchors with the columns object_id and class",
-            got=f"none called {' or '.join(missing)}, but {', '.join(table.column_names[:10])}",
-            where=str(file),
-            fix="rename its columns, or leave gate.anchors out",
+            expected=f"{what} of the anchors",
+            got="none",
+            where=known.where,
+            fix="set gate.anchor_radius to match positions, leave it out to match identifiers",
         )
-    labels = table[names["class"]].cast(pa.string())
-    known = table.filter(pc.and_(pc.is_valid(labels), pc.is_valid(table[names["object_id"]])))
-    return Anchors(known[names["object_id"]].combine_chunks(), known[names["class"]].cast(pa.string()).combine_chunks())
+    return known
 
 
 def _most(name: str, value: float, gate: GateConfig, what: str) -> Check:
@@ -172,32 +163,20 @@ def _compare(reader: CatalogReader, before: CatalogReader) -> tuple[int, int, in
     return difference.causes.get("gone_from_survey", 0), changed, sum(pairs.values())
 
 
-def _anchored(reader: CatalogReader, anchors: Anchors, gate: GateConfig) -> Check:
-    """Return how many anchors are right; those that the catalog or the model's classes do not have do not count."""
-    kind = reader.schema.field("object_id").type
-    try:
-        ids = anchors.object_id.cast(kind)
-    except pa.ArrowInvalid as error:
-        raise InputError(
-            expected=f"anchors whose object_id is {kind}, as in the catalog",
-            got=str(error),
-            where=str(gate.anchors),
-            fix="give identifiers of this survey",
-        ) from None
-    labels = dict(zip(ids.to_pylist(), anchors.class_.to_pylist(), strict=True))
-    rows = reader.to_arrow(["object_id", "class"], pc.field("object_id").isin(ids))
-    found = dict(zip(rows["object_id"].to_pylist(), rows["class"].to_pylist(), strict=True))
-    pairs = [(labels[name], class_) for name, class_ in found.items() if labels[name] in reader.classes]
-    right = sum(label == class_ for label, class_ in pairs)
-    accuracy, limit = right / max(1, len(pairs)), gate.min_anchor_accuracy
-    left = f"; {len(labels) - len(pairs):,} others are not in the catalog, or of another class than its"
+def _anchored(validation: Validation, gate: GateConfig) -> Check:
+    """Return how many anchors are right; those that are not in the catalog, or mean none of its classes, do not count."""
+    said = validation.summary
+    right, total = said["right"]["count"], said["right"]["of"]
+    accuracy, limit = right / max(1, total), gate.min_anchor_accuracy
+    others = said["reference_stars"] - total
+    left = f"; {others:,} others are not in the catalog, or their label means none of its classes" if others else ""
     return Check(
         limit_name="min_anchor_accuracy",
         value=accuracy,
         limit=limit,
         passed=accuracy >= limit,
-        text=f"{right:,} of {len(pairs):,} anchors are classified right: {accuracy:.1%}, at least {limit:.1%} "
-        f"(gate.min_anchor_accuracy){left if len(labels) > len(pairs) else ''}",
+        text=f"{right:,} of {total:,} anchors are classified right: {accuracy:.1%}, at least {limit:.1%} "
+        f"(gate.min_anchor_accuracy){left}",
     )
 
 

@@ -103,8 +103,7 @@ def plan_run(survey_url: str, model_url: str | None, config: RunConfig) -> tuple
         The survey, the bundle or the configuration does not fit.
     """
     bundle = read_bundle(model_url)
-    if config.gate.anchors is not None:
-        read_anchors(config.gate.anchors)
+    read_anchors(config.gate)
     survey = open_survey(survey_url, config.survey)
     check_bands(survey)
     return make_plan(survey, bundle, config), bundle

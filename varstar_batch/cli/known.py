@@ -1,0 +1,61 @@
+"""Commands about stars whose class a person knows: `validate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from varstar_batch.catalog.reader import open_catalog
+from varstar_batch.catalog.validate import Matching
+from varstar_batch.catalog.validate import validate as validate_run
+from varstar_batch.catalog.validation_tables import heading, tables_of
+from varstar_batch.cli.console import print_json, print_table, say, warning_line
+from varstar_batch.cli.options import CatalogArgument, ConfigOption, JsonOption, RunOption, SetOption, takes
+from varstar_batch.cli.output import give_answer, print_left_out
+from varstar_batch.errors import InputError
+from varstar_batch.runs.config import load_config
+
+
+@takes(Matching, leave_out=("labels",))
+def validate(
+    matching: Matching,
+    *,
+    catalog: CatalogArgument,
+    reference: Annotated[
+        str, typer.Argument(help="Table of known stars (Parquet, CSV, ECSV, FITS, VOTable): labels, IDs or positions.")
+    ],
+    run: RunOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    out_file: Annotated[
+        str | None, typer.Option("--out", help="File for the stars that both have, one a row: .csv, .json, .parquet.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold CATALOG against a table of known stars: completeness and purity, with intervals of 95 %.
+
+    By class, parent, magnitude and period; kept beside the run as validations/RUN/validation.json, for its report.
+
+    Example: varstar validate CATALOG vsx.fits --radius 2 --columns class=Type,ra=RAJ2000,dec=DEJ2000
+    """
+    reader = open_catalog(catalog, run)
+    labels = load_config(config, set_ or ()).labels
+    validation = validate_run(reader, reference, matching.model_copy(update={"labels": labels}))
+    summary = validation.summary
+    try:
+        kept = str(reader.catalog.write_validation(reader.run_id, summary))
+    except (InputError, OSError) as error:
+        kept = ""
+        warning_line(f"not kept beside the run, where nothing can be written: {error}")
+    if as_json:
+        print_json(summary)
+    else:
+        say("\n".join(heading(summary)))
+        for table in tables_of(summary):
+            print_table(*table)
+        print_left_out(validation.lines)
+        if kept:
+            say(f"Kept in {kept}; `varstar report` shows it")
+    if out_file is not None:
+        give_answer(validation.stars.schema, validation.stars.to_batches(), None, out_file, 0)
