@@ -170,9 +170,29 @@ def test_anchors_are_counted_against_the_classes_found(tmp_path: Path, form: str
         check = audited(tmp_path / f"{wrong}", same, GateConfig(anchors=str(file)))["min_anchor_accuracy"]
         assert (check.passed, check.value) == (wrong == 10, 1 - wrong / 50)
         assert f"{50 - wrong} of 50 anchors are classified right" in check.text
-    (tmp_path / "no.csv").write_text("name,type\na,RR\n")
-    with pytest.raises(InputError, match="called object_id or class, but name, type"):
+    (tmp_path / "no.csv").write_text("star_name,kind\na,RR\n")
+    with pytest.raises(InputError, match="a column class and a column object_id"):
         classify_survey(request(tmp_path / "survey", tmp_path / "c", gate=GateConfig(anchors=f"{tmp_path}/no.csv")))
+
+
+def test_anchors_are_read_by_the_label_maps_and_may_be_positions(tmp_path: Path) -> None:
+    known = BEFORE.filter(pa.compute.equal(BEFORE["status"], "ok")).slice(0, 30).to_pylist()
+    written = {"RR": "RRAB", "ECL": "EW", "CEP": "DCEP", "M": "MIRA", "SR": "SRB", "DSCUT": "mine"}
+    lines = [f"{row['ra']},{row['dec'] + 1e-4},{written[row['class']]}" for row in known]
+    (tmp_path / "anchors.csv").write_text("\n".join(["RAJ2000,DEJ2000,Type", *lines]))
+    write_run(
+        tmp_path / "c", run_name(1), RunSpec(partitions=in_slices(BEFORE), configuration={"labels": {"mine": "DSCUT"}})
+    )
+    reader = CatalogReader(open_catalog_root(tmp_path / "c"), run_name(1))
+    gate = GateConfig(anchors=str(tmp_path / "anchors.csv"), anchor_radius=1)
+    check = next(each for each in audit(reader, None, RunConfig(gate=gate)) if each.limit_name == "min_anchor_accuracy")
+    assert check.passed
+    assert check.text.startswith("30 of 30 anchors are classified right: 100.0%")
+    said = reader.catalog.validation(run_name(1))  # what the report shows
+    assert said is not None
+    assert said["right"]["count"] == 30
+    with pytest.raises(InputError, match="identifiers of the anchors"):
+        audit(reader, None, RunConfig(gate=GateConfig(anchors=gate.anchors)))
 
 
 def test_a_damaged_current_run_does_not_bar_the_next(tmp_path: Path) -> None:

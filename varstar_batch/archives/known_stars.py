@@ -1,4 +1,4 @@
-"""Tables of stars whose labels are known, from anywhere: identifiers or positions, labels, maybe magnitudes and periods."""
+"""Tables of stars whose labels are known, from anywhere: identifiers or positions, labels, magnitudes, periods."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def match_known(
     truth : int64 (n,)
         Classes of the stars, -1 for none; a star that is there twice, by its identifier, counts once.
     radius : float or None
-        Arcseconds. Each object is of the star nearest to it within so many, and of several the nearest to a star counts.
+        Arcseconds. An object is of the star nearest to it within so many; of several objects the nearest counts.
         None to match identifiers.
     may_be_empty : bool
         Whether there may be none.

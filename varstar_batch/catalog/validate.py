@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -213,10 +214,12 @@ def _judge(views: Mapping[str, _View], of: npt.NDArray[np.bool_]) -> dict[str, A
     return {"right": interval(right, int(labelled.sum())), **{name: view.rates(of) for name, view in views.items()}}
 
 
-def _in_bins(views: Mapping[str, _View], values: npt.NDArray[np.float64], edges: Sequence[float]) -> list[dict[str, Any]]:
+def _in_bins(
+    views: Mapping[str, _View], values: npt.NDArray[np.float64], edges: Sequence[float]
+) -> list[dict[str, Any]]:
     """Return what `_judge` says of the stars in each bin, half-open, that has some with a label that counts."""
     bins = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         inside = (values >= low) & (values < high)
         if (inside & ((views["by_class"].truth >= 0) | (views["by_parent"].truth >= 0))).any():
             top = None if np.isinf(high) else float(high)
@@ -261,9 +264,7 @@ def _first_known(one: npt.NDArray[np.float64], other: pa.ChunkedArray) -> npt.ND
     return np.where(np.isfinite(one), one, other.to_numpy().astype(np.float64))
 
 
-def _stars(
-    known: KnownStars, reader: LabelReader, matches: Matches, period: npt.NDArray[np.float64]
-) -> pa.Table:
+def _stars(known: KnownStars, reader: LabelReader, matches: Matches, period: npt.NDArray[np.float64]) -> pa.Table:
     """Return what is known of each matched star beside what the catalog says."""
     label = known.label.take(pa.array(matches.star))
     means = pa.array([reader.read(text).class_ for text in label.to_pylist()], pa.string())

@@ -13,7 +13,7 @@ class Table(NamedTuple):
 
     title: str
     head: tuple[str, ...]
-    rows: list[tuple[str | int, ...]]
+    rows: list[tuple[object, ...]]
 
 
 def heading(summary: Summary) -> list[str]:

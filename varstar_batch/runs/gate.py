@@ -164,7 +164,7 @@ def _compare(reader: CatalogReader, before: CatalogReader) -> tuple[int, int, in
 
 
 def _anchored(validation: Validation, gate: GateConfig) -> Check:
-    """Return how many anchors are right; those that are not in the catalog, or mean none of its classes, do not count."""
+    """Return how many anchors are right, of those in the catalog with a label that means a class."""
     said = validation.summary
     right, total = said["right"]["count"], said["right"]["of"]
     accuracy, limit = right / max(1, total), gate.min_anchor_accuracy
