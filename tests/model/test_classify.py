@@ -131,6 +131,11 @@ def test_dtypes_are_those_of_the_catalog():
         "margin": "float32",
         "entropy": "float32",
         "ood_score": "float32",
+        "parent_code": "int8",
+        "parent_prob": "float32",
+        "subclass_code": "int8",
+        "subclass_prob": "float32",
+        "parent_sets": "bool",
         "status": "uint8",
     }
 

@@ -15,8 +15,8 @@ import pytest
 from tests.makers.models import make_bundle, paper_model, scramble, simulated_inputs, survey_model
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.light_curves.features import FEATURES
+from varstar_batch.model.answers import temperature_softmax
 from varstar_batch.model.bundle_files import read_bundle
-from varstar_batch.model.classify import temperature_softmax
 from varstar_batch.model.engines import open as open_module
 from varstar_batch.model.engines.open import open_engine
 from varstar_batch.model.engines.openvino_engine import batch_of

@@ -9,8 +9,8 @@ import pytest
 
 from tests.makers.labelled import labelled_sines
 from varstar_batch.light_curves.classes import CLASSES
-from varstar_batch.model.classify import temperature_softmax
-from varstar_batch.training.cross_validation import fit_temperature
+from varstar_batch.model.answers import temperature_softmax
+from varstar_batch.training.calibration import fit_temperature
 from varstar_batch.training.measures import (
     Evidence,
     auroc,
@@ -34,7 +34,7 @@ def drawn_logits(temperature, n=20_000):
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_the_temperature_is_found_and_calibrates(temperature):
     logits, truth = drawn_logits(temperature)
-    fitted = fit_temperature(logits, truth).temperature
+    fitted = fit_temperature(logits, np.arange(6) == truth[:, None])
     assert fitted == pytest.approx(temperature, rel=0.05)
     assert calibration_error(temperature_softmax(logits, fitted), truth) < 0.01
 

@@ -17,12 +17,12 @@ import pytest
 from tests.makers.labelled import TINY, labelled_sines
 from varstar_batch.errors import InputError
 from varstar_batch.light_curves.classes import CLASSES
+from varstar_batch.model.answers import answers_of
 from varstar_batch.model.bundle import parse_bundle
-from varstar_batch.model.classify import temperature_softmax
 from varstar_batch.model.engines.open import open_engine
 from varstar_batch.training import recipes
+from varstar_batch.training.calibration import fit_calibration
 from varstar_batch.training.card import UNSEEN, write_card
-from varstar_batch.training.cross_validation import fit_temperature
 from varstar_batch.training.fit import compile_options, fit, shift_phases
 from varstar_batch.training.inputs import Inputs, check_finite
 from varstar_batch.training.labelled import LabelledLightCurves
@@ -133,7 +133,9 @@ def test_surveys_are_held_out_one_after_another_and_the_calibration_rests_on_the
         [fit(plan.data, split, replace(TINY, epochs=3), 0, kept).held_logits for split in plan.unseen]
     )
     truth = np.concatenate([plan.data.objects.class_code[split.held] for split in plan.unseen])
-    assert contract.calibration == fit_temperature(logits.astype(np.float64), truth)
+    exact, outputs = logits.astype(np.float64), plan.data.outputs
+    allowed = outputs.class_of == truth[:, None]
+    assert contract.calibration == fit_calibration(outputs, exact, truth, allowed)
     card = result.bundle.card
     told = [
         line.split("|")[1].strip()
@@ -198,10 +200,11 @@ def test_what_bfloat16_changes_is_measured(trained):
     change = precision["bfloat16"]
     assert change.n_objects == len(inputs)
     exact, changed = (
-        temperature_softmax(
+        answers_of(
+            result.bundle.contract.outputs,
+            result.bundle.contract.calibration,
             open_engine(result.bundle, "openvino", name).logits(inputs.curves).astype(np.float64),
-            result.bundle.contract.calibration.temperature,
-        )
+        ).classes
         for name in ("float32", "bfloat16")
     )
     assert change.max_probability_change == pytest.approx(np.abs(exact - changed).max(), abs=1e-6)

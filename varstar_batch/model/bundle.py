@@ -14,9 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     JsonValue,
     PlainSerializer,
@@ -27,16 +25,17 @@ from pydantic import (
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.light_curves.features import FEATURES
 from varstar_batch.light_curves.rules import Preprocessing
+from varstar_batch.model.family import Calibration, ClassName, Family, Frozen, Outputs, ParentSets, check_family
 from varstar_batch.model.keras_file import Network, read_network
 
-FORMAT_VERSION = 2
-"""Version of the layout of ``bundle.json`` that this code reads and writes."""
+FORMAT_VERSION = 3
+"""Version of the layout of ``bundle.json`` that this code writes."""
+
+READABLE_VERSIONS = (2, 3)
+"""Versions that it reads; 2 knows neither parents nor subclasses."""
 
 MAX_CLASSES = 127
 """Codes of classes are int8."""
-
-ClassName = Annotated[str, Field(pattern=r"^[\w+:. -]+$")]
-"""Part of a column's name in catalogs, and of questions in SQL."""
 
 FIX = "choose another bundle with --model, or train one with this version"
 
@@ -57,20 +56,10 @@ def _different(classes: tuple[str, ...]) -> tuple[str, ...]:
     return classes
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Calibration(_Frozen):
-    """Temperature scaling (Guo et al. 2017, arXiv:1706.04599): probabilities are softmax(logits / temperature)."""
-
-    temperature: float = Field(gt=0)
-
-
 Numbers = tuple[float, ...]
 
 
-class ClassDensity(_Frozen):
+class ClassDensity(Frozen):
     """A Gaussian of each class in k features, standardised by `mean` and `scale`.
 
     `whitenings` are the inverses of the Cholesky factors of the covariances, k x k, lower triangular.
@@ -93,7 +82,7 @@ class ClassDensity(_Frozen):
         return self
 
 
-class OutOfDistribution(_Frozen):
+class OutOfDistribution(Frozen):
     """Evenly spaced quantiles of what light curves like those of the training, held out of it, look like.
 
     Of the entropy of their probabilities, of their `distance` in `density`, and of `both`: the sum of the two ranks.
@@ -112,7 +101,7 @@ class OutOfDistribution(_Frozen):
         return self
 
 
-class PrecisionChange(_Frozen):
+class PrecisionChange(Frozen):
     """What a lower arithmetic precision changed on held-out light curves when the bundle was made."""
 
     max_probability_change: float = Field(ge=0, le=1)
@@ -120,7 +109,7 @@ class PrecisionChange(_Frozen):
     n_objects: int = Field(ge=0)
 
 
-class BundleContract(_Frozen):
+class BundleContract(Frozen):
     """The contents of ``bundle.json``.
 
     `preprocessing` is the complete configuration of `light_curves.fold.fold` that made the training curves, and so the
@@ -136,13 +125,25 @@ class BundleContract(_Frozen):
         Preprocessing, BeforeValidator(_complete_preprocessing), PlainSerializer(asdict, return_type=dict[str, Any])
     ]
     features: tuple[str, ...] = ()
+    family: Family | None = None
     calibration: Calibration
+    parent_sets: ParentSets | None = None
     ood: OutOfDistribution | None
     precision: dict[str, PrecisionChange]
     training: dict[str, JsonValue]
     metrics: dict[str, JsonValue]
     versions: dict[str, str]
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+    @model_validator(mode="after")
+    def _family_fits(self) -> BundleContract:
+        check_family(self.classes, self.family, self.calibration, self.parent_sets)
+        return self
+
+    @property
+    def outputs(self) -> Outputs:
+        """What the network's outputs are, in their order."""
+        return Outputs(self.classes, self.family)
 
     def to_json(self) -> bytes:
         """Return the canonical text of ``bundle.json``: UTF-8, sorted keys, no NaN."""
@@ -242,8 +243,8 @@ def _check_fit(contract: BundleContract, network: Network, where: str) -> None:
         expected.append((len(contract.features),))
     if list(network.input_shapes) != expected:
         found.append(f"input shapes: contract {expected}, network {list(network.input_shapes)}")
-    if network.n_outputs != len(contract.classes):
-        found.append(f"outputs: contract {len(contract.classes)} classes, network {network.n_outputs}")
+    if network.n_outputs != len(contract.outputs.leaves):
+        found.append(f"outputs: contract {len(contract.outputs.leaves)} classes, network {network.n_outputs}")
     _refuse(found, where)
 
 
@@ -261,8 +262,9 @@ def _parse_json(contract_json: bytes, where: str) -> dict[str, Any]:
 
 def _check_format(document: dict[str, Any], where: str) -> None:
     """Refuse what only another version of this code understands, before its keys are taken for mistakes."""
-    if document["format_version"] != FORMAT_VERSION:
-        _refuse([f"format_version: bundle {document['format_version']!r}, this code {FORMAT_VERSION}"], where)
+    if document["format_version"] not in READABLE_VERSIONS:
+        read = " and ".join(map(str, READABLE_VERSIONS))
+        _refuse([f"format_version: bundle {document['format_version']!r}, this code {read}"], where)
     preprocessing = document.get("preprocessing")
     if not isinstance(preprocessing, dict):
         return  # a mistyped key, which the validation names

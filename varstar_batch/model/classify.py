@@ -10,12 +10,22 @@ import numpy.typing as npt
 from varstar_batch.light_curves.features import choose_features
 from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.status import Status
-from varstar_batch.model.bundle import Bundle
+from varstar_batch.model.answers import (
+    Answers,
+    Float64,
+    answers_of,
+    most_probable_leaf,
+    normalised_divisions,
+    parent_probabilities,
+    sets_of_parents,
+    temperature_softmax,
+)
+from varstar_batch.model.bundle import Bundle, BundleContract
 from varstar_batch.model.engines.engine import Engine
+from varstar_batch.model.family import LEVELS
 from varstar_batch.model.novelty import entropy_of, novelty
 
 Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 
 LEAST_FAMILIARITY = 1e-3
 """Added to the familiarity of each band: where all bands are unlike anything known, observations decide."""
@@ -44,6 +54,18 @@ class Classification:
     ood_score: Float32
     """Float32 (n,). Share of held-out training light curves that look more familiar than this one, in [0, 1]: near 1
     the object is unlike anything the network was trained on. NaN if the bundle has no such calibration."""
+    parent_code: npt.NDArray[np.int8]
+    """Int8 (n,). Index of the most probable of the bundle's parents; -1 is none, everywhere without a family."""
+    parent_prob: Float32
+    """Float32 (n,). Its probability: the sum of those of its classes."""
+    subclass_code: npt.NDArray[np.int8]
+    """Int8 (n,). Index among the bundle's leaves of the most probable subclass of the first class; -1 is none, or a
+    class without subclasses."""
+    subclass_prob: Float32
+    """Float32 (n,). Its probability, at most that of the class."""
+    parent_sets: npt.NDArray[np.bool_]
+    """Bool (n, levels, n_parents). Parents that the object may be of, at each of `LEVELS`; none where not classified,
+    and everywhere in a bundle without such sets."""
     status: npt.NDArray[np.uint8]
     """Uint8 (n,). `Status`, with ``not_classified`` where the network gave no finite answer."""
 
@@ -80,25 +102,19 @@ def classify(bundle: Bundle, engine: Engine, folded: Folded) -> Classification:
     status[ok[~finite]] = Status.NOT_CLASSIFIED
     known = None if features is None else features[finite]
     rows = ok[finite]
-    exact = temperature_softmax(logits[finite], bundle.contract.calibration.temperature)
-    ood = bundle.contract.ood
-    ood_score = np.full(len(rows), np.nan) if ood is None else novelty(ood, exact, known)
+    contract = bundle.contract
+    answers = answers_of(contract.outputs, contract.calibration, logits[finite])
+    ood_score = np.full(len(rows), np.nan) if contract.ood is None else novelty(contract.ood, answers.classes, known)
     if folded.objects is None:
-        return _classification(logits[finite], exact, ood_score, rows, status)
+        return _classification(contract, answers, ood_score, rows, status)
     status = replace(folded, status=status).of_objects().status
-    return _fused(exact, ood_score, folded.n_used[rows], np.searchsorted(folded.objects, rows, "right") - 1, status)
-
-
-def temperature_softmax(logits: Float64, temperature: float) -> Float64:
-    """Return softmax(logits / temperature) over the last axis, float64 (n, n_classes)."""
-    scaled = logits / temperature
-    weights = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
-    probabilities: Float64 = weights / weights.sum(axis=1, keepdims=True)
-    return probabilities
+    owner = np.searchsorted(folded.objects, rows, "right") - 1
+    return _fused(contract, answers, ood_score, folded.n_used[rows], owner, status)
 
 
 def _fused(
-    exact: Float64,
+    contract: BundleContract,
+    answers: Answers,
     ood_score: Float64,
     n_used: npt.NDArray[np.int32],
     owner: npt.NDArray[np.intp],
@@ -107,25 +123,28 @@ def _fused(
     """Return one answer for each object of the answers for its bands, which are `owner`'s, ascending."""
     rows, starts = np.unique(owner, return_index=True)
     if not len(rows):
-        return _classification(exact, exact, ood_score, rows, status)
+        return _classification(contract, answers, ood_score, rows, status)
     familiarity = 1 - np.nan_to_num(ood_score) + LEAST_FAMILIARITY
     weight = (n_used * familiarity) ** 2
     weight = weight / np.repeat(np.add.reduceat(weight, starts), np.diff(starts, append=len(owner)))
-    logs = np.add.reduceat(np.log(np.maximum(exact, LEAST_PROBABILITY)) * weight[:, None], starts)
+    logs = np.add.reduceat(np.log(np.maximum(answers.classes, LEAST_PROBABILITY)) * weight[:, None], starts)
     unlike = np.add.reduceat(ood_score * weight, starts)
-    return _classification(logs, temperature_softmax(logs, 1.0), unlike, rows, status)
+    divided = np.add.reduceat(answers.divided * weight[:, None], starts)
+    fused = Answers(logs, temperature_softmax(logs, 1.0), normalised_divisions(contract.outputs, divided))
+    return _classification(contract, fused, unlike, rows, status)
 
 
 def _classification(
-    logits: Float64,
-    exact: Float64,
+    contract: BundleContract,
+    answers: Answers,
     ood_score: Float64,
     rows: npt.NDArray[np.intp],
     status: npt.NDArray[np.uint8],
 ) -> Classification:
+    exact, outputs = answers.classes, contract.outputs
     stored = exact.astype(np.float32)
     # The class must be the maximum of the probabilities that are stored; logits part those that round to the same.
-    order = np.lexsort((-logits, -stored), axis=1)
+    order = np.lexsort((-answers.logs, -stored), axis=1)
     first, second = order[:, 0], order[:, 1]
     row = np.arange(len(rows))
 
@@ -139,6 +158,14 @@ def _classification(
         column[rows] = values
         return column
 
+    nothing = np.full(len(rows), np.nan)
+    parents = parent_probabilities(outputs, exact)
+    parent = parents.argmax(axis=1) if outputs.parents else np.full(len(rows), -1)
+    leaf = most_probable_leaf(outputs, first, answers.divided)
+    divided = np.isin(first, outputs.divided)
+    sets = np.zeros((len(status), len(LEVELS), len(outputs.parents)), np.bool_)
+    if contract.parent_sets is not None:
+        sets[rows] = sets_of_parents(outputs, contract.parent_sets, parents)
     return Classification(
         probabilities=numbers(stored),
         class_code=codes(first),
@@ -147,5 +174,10 @@ def _classification(
         margin=numbers(exact[row, first] - exact[row, second]),
         entropy=numbers(entropy_of(exact)),
         ood_score=numbers(ood_score),
+        parent_code=codes(parent),
+        parent_prob=numbers(parents[row, parent] if outputs.parents else nothing),
+        subclass_code=codes(np.where(divided, leaf, -1)),
+        subclass_prob=numbers(np.where(divided, exact[row, first] * np.exp(answers.divided[row, leaf]), np.nan)),
+        parent_sets=sets,
         status=status,
     )

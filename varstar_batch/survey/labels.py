@@ -96,7 +96,9 @@ _FULL_NAMES = {
     "EA": "ALGOL",
     "EW": "WURSAEMAJORIS WUMA",
     "ECL": "ECLIPSINGBINARY ECLIPSING",
-    "RR": "RRLYRAE RRA",
+    "RRAB": "RRA RRLYRAEFUNDAMENTALMODE",
+    "RRC": "RRLYRAEFIRSTOVERTONE",
+    "RR": "RRLYRAE RRLYRAEDOUBLEMODE",
     "CEP": "CEPHEID CLASSICALCEPHEID CLASSICALCEP MULTIPLEMODECEPHEID POPULATIONIICEPHEID TYPEIICEPHEID "
     "LMCCLASSICALCEP",
     "DSCUT": "DELTASCUTI DELTASCT DELSCT SXPHOENICIS",
@@ -228,6 +230,28 @@ class LabelReader:
         if first in {None, OTHER, UNSAID}:
             return [first]
         return [first, *(kind for kind in further if kind not in {None, OTHER, UNSAID})]
+
+
+def kinds_of(label: str) -> frozenset[str]:
+    """Return the kinds that a label names as they are, without what they belong to; none where a part is not known.
+
+    ``EW/EB`` names two, of which the star is one.
+    """
+    text = re.sub(r"\([^)]*\)", "", label)
+    whole = known_labels().get(key_of(label))
+    parts = [known_labels().get(key_of(part)) for part in re.split(r"[|/+,]", text) if key_of(part)]
+    kinds = [whole] if whole is not None else parts
+    return frozenset() if {None, OTHER, UNSAID} & set(kinds) else frozenset(kind for kind in kinds if kind is not None)
+
+
+def kinds_within(name: str) -> tuple[str, ...]:
+    """Return the kinds that belong to a kind right away: RRAB and RRC to RR."""
+    return tuple(kind for kind, above in _ABOVE.items() if above == name)
+
+
+def parent_of(name: str) -> str:
+    """Return what a class belongs to in the end: LPV for M, itself for one that nobody knows."""
+    return _chain(name)[-1]
 
 
 def agreement(labels: Mapping[str, int]) -> tuple[int, int]:

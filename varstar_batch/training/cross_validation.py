@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.model.bundle import Calibration, ClassDensity, OutOfDistribution
-from varstar_batch.model.classify import Float64, temperature_softmax
+from varstar_batch.model.answers import Float64, answers_of, most_probable_leaf, parent_probabilities, sets_of_parents
+from varstar_batch.model.bundle import ClassDensity, OutOfDistribution
+from varstar_batch.model.family import Calibration, Outputs, ParentSets
 from varstar_batch.model.novelty import distance, entropy_of, fit_density, fit_novelty, novelty
+from varstar_batch.training.calibration import Allowed, fit_calibration, fit_parent_sets
 from varstar_batch.training.fit import Fitted
 from varstar_batch.training.folds import Split
 from varstar_batch.training.inputs import Inputs
 from varstar_batch.training.labelled import Rows
 from varstar_batch.training.measures import Evidence
+from varstar_batch.training.subclasses import allowed_leaves
 
 if TYPE_CHECKING:
     from varstar_batch.training.plan import TrainingPlan
@@ -26,7 +29,9 @@ if TYPE_CHECKING:
 class _Fold:
     """A split's held-out light curves and those of other kinds, as its network and its density see them."""
 
+    outputs: Outputs
     truth: npt.NDArray[np.int8]
+    allowed: Allowed
     logits: Float64
     other_logits: Float64
     held: Inputs
@@ -37,8 +42,17 @@ class _Fold:
         return None if self.density is None or inputs.features is None else distance(self.density, inputs.features)
 
 
-def calibrate(plan: TrainingPlan, fitted: Sequence[Fitted]) -> tuple[Calibration, OutOfDistribution]:
-    """Fit the temperature, and the ranks of the out-of-distribution score, on all held-out light curves.
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """What held-out light curves say of the answers to others."""
+
+    calibration: Calibration
+    parent_sets: ParentSets
+    ood: OutOfDistribution
+
+
+def calibrate(plan: TrainingPlan, fitted: Sequence[Fitted]) -> Calibrated:
+    """Fit temperatures, sets of parents and the ranks of the out-of-distribution score on all held-out light curves.
 
     Parameters
     ----------
@@ -60,23 +74,28 @@ def split_evidence(plan: TrainingPlan, fitted: Sequence[Fitted]) -> Evidence:
         One for each of `plan.splits`, in their order; more are of interest for their histories only.
     """
     folds = _folds(plan, fitted)
-    probabilities, scores, others, other_scores = [], [], [], []
+    probabilities, leaves, scores, sets, others, other_scores = [], [], [], [], [], []
     for number, fold in enumerate(folds):
         # With a single split there are no others to calibrate on: few numbers fitted on hundreds flatter little.
         rest = [other for k, other in enumerate(folds) if k != number] or [fold]
-        calibration, ood = _calibrate(rest, fold.density)
-        found = temperature_softmax(fold.logits, calibration.temperature)
-        unknown = temperature_softmax(fold.other_logits, calibration.temperature)
-        probabilities.append(found)
-        scores.append(novelty(ood, found, fold.held.features))
+        fit = _calibrate(rest, fold.density)
+        found = answers_of(fold.outputs, fit.calibration, fold.logits)
+        unknown = answers_of(fold.outputs, fit.calibration, fold.other_logits).classes
+        probabilities.append(found.classes)
+        leaves.append(most_probable_leaf(fold.outputs, found.classes.argmax(axis=1), found.divided))
+        scores.append(novelty(fit.ood, found.classes, fold.held.features))
+        sets.append(sets_of_parents(fold.outputs, fit.parent_sets, parent_probabilities(fold.outputs, found.classes)))
         others.append(unknown)
-        other_scores.append(novelty(ood, unknown, fold.others.features))
+        other_scores.append(novelty(fit.ood, unknown, fold.others.features))
     held: Rows = np.concatenate([split.held for split in plan.splits])
     order = np.argsort(held, kind="stable")
     number_of = np.repeat(np.arange(len(folds)), [len(split.held) for split in plan.splits])
     return Evidence(
         objects=plan.data.objects.take(held[order]),
         probabilities=np.concatenate(probabilities)[order],
+        outputs=plan.data.outputs,
+        leaf=np.concatenate(leaves)[order],
+        parent_sets=np.concatenate(sets)[order],
         fold=number_of[order],
         ood_score=np.concatenate(scores)[order],
         others=plan.others,
@@ -93,7 +112,9 @@ def _folds(plan: TrainingPlan, fitted: Sequence[Fitted]) -> list[_Fold]:
 def _fold(plan: TrainingPlan, split: Split, fitted: Fitted) -> _Fold:
     inputs, truth = plan.data.inputs, plan.data.objects.class_code
     return _Fold(
+        outputs=plan.data.outputs,
         truth=truth[split.held],
+        allowed=allowed_leaves(plan.data.objects.take(split.held), plan.data.outputs),
         logits=fitted.held_logits.astype(np.float64),
         other_logits=fitted.other_logits.astype(np.float64),
         held=inputs.take(split.held),
@@ -106,39 +127,16 @@ def _density(inputs: Inputs, class_code: npt.NDArray[np.int8]) -> ClassDensity |
     return None if inputs.features is None else fit_density(inputs.features, class_code)
 
 
-def _calibrate(folds: Sequence[_Fold], density: ClassDensity | None) -> tuple[Calibration, OutOfDistribution]:
+def _calibrate(folds: Sequence[_Fold], density: ClassDensity | None) -> Calibrated:
     """Fit on the held-out light curves of some splits; the ranks go with `density`."""
     logits = np.concatenate([fold.logits for fold in folds])
-    calibration = fit_temperature(logits, np.concatenate([fold.truth for fold in folds]))
-    entropy = entropy_of(temperature_softmax(logits, calibration.temperature))
+    truth, allowed = (np.concatenate([getattr(fold, name) for fold in folds]) for name in ("truth", "allowed"))
+    outputs = folds[0].outputs
+    calibration = fit_calibration(outputs, logits, truth, allowed)
+    classes = answers_of(outputs, calibration, logits).classes
     distances = [found for fold in folds if (found := fold.distances(fold.held)) is not None]
-    return calibration, fit_novelty(entropy, density, np.concatenate(distances) if distances else None)
-
-
-def fit_temperature(logits: Float64, truth: npt.NDArray[np.integer]) -> Calibration:
-    """Fit the temperature that minimises the negative log likelihood of held-out objects, in [0.2, 20].
-
-    Held-out objects that are all right would drive it to zero and every later answer to certainty: hence the bound.
-
-    Parameters
-    ----------
-    logits : float64 (n, n_classes)
-        n >= 1, finite.
-    truth : integer (n,)
-        Indices of the true classes.
-
-    Notes
-    -----
-    Source: Guo et al. 2017, arXiv:1706.04599. The loss is convex in 1 / temperature: any search finds its minimum.
-    """
-
-    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
-
-    def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        top = scaled.max(axis=1)
-        norm = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
-        return float(np.mean(norm - scaled[np.arange(len(truth)), truth]))
-
-    found = minimize_scalar(loss, bounds=np.log([0.2, 20.0]), method="bounded", options={"xatol": 1e-10})
-    return Calibration(temperature=round(float(np.exp(found.x)), 6))
+    return Calibrated(
+        calibration=calibration,
+        parent_sets=fit_parent_sets(outputs, parent_probabilities(outputs, classes), truth),
+        ood=fit_novelty(entropy_of(classes), density, np.concatenate(distances) if distances else None),
+    )

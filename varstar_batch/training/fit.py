@@ -13,13 +13,15 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.model.classify import Float64, temperature_softmax
+from varstar_batch.model.answers import Float64, class_logits, temperature_softmax
+from varstar_batch.model.family import Outputs
 from varstar_batch.model.keras_runtime import keras_sees_gpu, load_keras, numpy_copies_allowed
 from varstar_batch.model.networks import logits_model, to_keras_file
 from varstar_batch.training.folds import Split
 from varstar_batch.training.inputs import Float32, Inputs, fold_inputs
 from varstar_batch.training.labelled import LabelledLightCurves, Texts
 from varstar_batch.training.recipes import Recipe
+from varstar_batch.training.subclasses import accuracy, allowed_leaves, set_loss
 
 GPU_STEPS = 64
 """Steps that a GPU takes on its own between two words with Python."""
@@ -60,6 +62,8 @@ class TrainingSet:
     """Of the same n objects, all finite."""
     others: Inputs
     """Of objects of other kinds; maybe none."""
+    outputs: Outputs
+    """Of the network."""
     n_threads: int = 1
     """Threads that may fold."""
 
@@ -71,9 +75,9 @@ class Fitted:
     keras_file: bytes
     history: History
     held_logits: Float32
-    """Float32 (len(split.held), n_classes)."""
+    """Float32 (len(split.held), n_leaves)."""
     other_logits: Float32
-    """Float32 (number of others, n_classes)."""
+    """Float32 (number of others, n_leaves)."""
 
 
 def fit(
@@ -125,22 +129,26 @@ class _Network:
         keras = load_keras()
         # Seeds Python, NumPy and the backend: initial weights and dropout.
         keras.utils.set_random_seed(seed)
-        self.model = recipe.build(recipe.preprocessing.n_phase, len(data.objects.classes), recipe.dropout)
-        self.labels = data.objects.class_code[split.train].astype(np.int32)
-        self.weights = _object_weights(self.labels, data.objects.survey[split.train], recipe.class_weights)
+        self.model = recipe.build(recipe.preprocessing.n_phase, len(data.outputs.leaves), recipe.dropout)
+        labels = data.objects.class_code[split.train].astype(np.int32)
+        self.weights = _object_weights(labels, data.objects.survey[split.train], recipe.class_weights)
         self.inputs = data.inputs.take(split.train)
         self.raw = data.objects.take(split.train) if recipe.augment is not None else None
         if recipe.prepare is not None and self.inputs.features is not None:
             recipe.prepare(self.model, self.inputs.features)
-        steps = math.ceil(len(self.labels) / recipe.batch_size)
+        divided = bool(data.outputs.divided)
+        self.targets: Targets = labels
+        if divided:
+            self.targets = allowed_leaves(data.objects.take(split.train), data.outputs).astype(np.float32)
+        steps = math.ceil(len(labels) / recipe.batch_size)
         rate: Any = recipe.learning_rate
         if recipe.schedule == "cosine":
             rate = keras.optimizers.schedules.CosineDecay(rate, steps * recipe.epochs)
         self.model.compile(
             optimizer=keras.optimizers.Adam(rate),
-            loss="sparse_categorical_crossentropy",
+            loss=set_loss if divided else "sparse_categorical_crossentropy",
             weighted_metrics=[] if self.weights is None else None,
-            metrics=["accuracy"],
+            metrics=[accuracy if divided else "accuracy"],
             **compile_options(keras.backend.backend(), steps, gpu=keras_sees_gpu()),
         )
         self.model.optimizer.build(self.model.trainable_variables)
@@ -151,20 +159,21 @@ class _Network:
         """Do one pass. Its chances depend on the seed and its number only, not on what came before."""
         random = np.random.default_rng([self.seed, number])
         inputs = self._augmented(random)
-        order = random.permutation(len(self.labels))
+        order = random.permutation(len(self.targets))
         inputs = inputs.take(order)
         if self.recipe.phase_shift:
             inputs = Inputs(shift_phases(inputs.curves, random), inputs.features)
-        values = self.passes(inputs, self.labels[order], None if self.weights is None else self.weights[order])
+        values = self.passes(inputs, self.targets[order], None if self.weights is None else self.weights[order])
         if len(self.split.held):
             truth = self.data.objects.class_code[self.split.held]
-            values |= _held_measures(self.logits(self.data.inputs.take(self.split.held)), truth)
+            logits = self.logits(self.data.inputs.take(self.split.held)).astype(np.float64)
+            values |= _held_measures(class_logits(self.data.outputs, logits), truth)
         for name, value in values.items():
             self.history.setdefault(name, []).append(value)
 
     def logits(self, inputs: Inputs) -> Float32:
-        """Return the outputs before the softmax, float32 (n, n_classes)."""
-        logits = np.empty((len(inputs), len(self.data.objects.classes)), np.float32)
+        """Return the outputs before the softmax, float32 (n, n_leaves)."""
+        logits = np.empty((len(inputs), len(self.data.outputs.leaves)), np.float32)
         # Keras's own predict() takes longer to begin than a small set takes. One shape, so that it compiles once.
         for start in range(0, len(inputs), PREDICT_BATCH):
             stop = min(start + PREDICT_BATCH, len(inputs))
@@ -222,8 +231,11 @@ def compile_options(backend: str, steps: int, *, gpu: bool) -> dict[str, Any]:
     return {"jit_compile": gpu or backend == "jax", "steps_per_execution": together}
 
 
-Passes = Callable[[Inputs, npt.NDArray[np.int32], Float32 | None], dict[str, float]]
-"""A pass of training over inputs, labels and weights in their order; loss and metrics over it."""
+Targets = npt.NDArray[np.int32] | Float32
+"""Codes of the classes, int32 (n,), or leaves allowed, float32 (n, n_leaves); see `set_loss`."""
+
+Passes = Callable[[Inputs, Targets, Float32 | None], dict[str, float]]
+"""A pass of training over inputs, targets and weights in their order; loss and metrics over it."""
 
 
 def passes_of(model: Any, batch_size: int, *, gpu: bool) -> Passes:
@@ -236,10 +248,10 @@ def passes_of(model: Any, batch_size: int, *, gpu: bool) -> Passes:
 
         return JaxPasses(model, batch_size)
 
-    def fit_once(inputs: Inputs, labels: npt.NDArray[np.int32], weights: Float32 | None) -> dict[str, float]:
+    def fit_once(inputs: Inputs, targets: Targets, weights: Float32 | None) -> dict[str, float]:
         result = model.fit(
             inputs.for_keras(),
-            labels,
+            targets,
             sample_weight=weights,
             batch_size=batch_size,
             epochs=1,
@@ -271,12 +283,11 @@ def _object_weights(labels: npt.NDArray[np.int32], survey: Texts, power: float) 
     return weights
 
 
-def _held_measures(logits: Float32, truth: npt.NDArray[np.int8]) -> dict[str, float]:
-    exact: Float64 = logits.astype(np.float64)
-    likelihood = temperature_softmax(exact, 1.0)[np.arange(len(truth)), truth]
+def _held_measures(logits: Float64, truth: npt.NDArray[np.int8]) -> dict[str, float]:
+    likelihood = temperature_softmax(logits, 1.0)[np.arange(len(truth)), truth]
     return {
         "held_loss": float(-np.log(np.maximum(likelihood, np.finfo(np.float64).tiny)).mean()),
-        "held_accuracy": float((exact.argmax(axis=1) == truth).mean()),
+        "held_accuracy": float((logits.argmax(axis=1) == truth).mean()),
     }
 
 

@@ -35,23 +35,26 @@ class JaxPasses:
         # Donated: the old state's memory becomes the new one's.
         self._run: Callable[..., tuple[Any, State]] = jax.jit(self._steps, donate_argnums=0)
 
-    def __call__(self, inputs: Inputs, labels: npt.NDArray[np.int32], weights: Float32 | None) -> dict[str, float]:
+    def __call__(
+        self, inputs: Inputs, targets: npt.NDArray[np.int32] | Float32, weights: Float32 | None
+    ) -> dict[str, float]:
         """Do one pass in the order of the n rows and return loss and metrics over it.
 
         Parameters
         ----------
         inputs : Inputs
-        labels : int32 (n,)
+        targets : int32 (n,) or float32 (n, k)
+            What the model's loss takes.
         weights : float32 (n,), optional
             Of each row.
         """
         # Keras makes the metrics' variables when they are first needed; the loop has to know them before.
         guess = np.full((1, self.model.output_shape[-1]), 1.0 / self.model.output_shape[-1], np.float32)
-        self.model.compute_metrics(None, labels[:1], guess, None if weights is None else weights[:1])
+        self.model.compute_metrics(None, targets[:1], guess, None if weights is None else weights[:1])
         self.model.reset_metrics()
         given = inputs.for_keras()
-        arrays = [*(given if isinstance(given, list) else [given]), labels, *([] if weights is None else [weights])]
-        n, size = len(labels), self.batch_size
+        arrays = [*(given if isinstance(given, list) else [given]), targets, *([] if weights is None else [weights])]
+        n, size = len(targets), self.batch_size
         whole = n // size * size
         logs: Any = {}
         # The rows that are left over make a smaller batch, as they do in `fit`.
@@ -68,8 +71,8 @@ class JaxPasses:
         n_inputs = len(self.model.inputs)
 
         def step(state: State, batch: list[Any]) -> tuple[State, Any]:
-            inputs, (labels, *weights) = batch[:n_inputs], batch[n_inputs:]
-            logs, state = self.model.train_step(state, (inputs if n_inputs > 1 else inputs[0], labels, *weights))
+            inputs, (targets, *weights) = batch[:n_inputs], batch[n_inputs:]
+            logs, state = self.model.train_step(state, (inputs if n_inputs > 1 else inputs[0], targets, *weights))
             return state, logs
 
         state, logs = jax.lax.scan(step, state, batches)

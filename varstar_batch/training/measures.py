@@ -10,9 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import JsonValue
 
-from varstar_batch.light_curves.classes import PARENTS
-from varstar_batch.model.classify import Float64
+from varstar_batch.model.answers import Float64, parent_probabilities
+from varstar_batch.model.family import Family, Outputs
+from varstar_batch.survey.labels import parent_of
+from varstar_batch.training.family_measures import set_measures, subclass_measures
 from varstar_batch.training.labelled import LabelledLightCurves
+from varstar_batch.training.subclasses import allowed_leaves
 
 MEASURES = ("accuracy", "precision", "recall", "f1")
 """By class, in the order of the paper's table; `accuracy` is that of its equation 1."""
@@ -38,6 +41,12 @@ class Evidence:
     """Int64 (n,). Which network it was, from 0."""
     ood_score: Float64
     """Float64 (n,). The higher, the less familiar; comparable within a fold."""
+    outputs: Outputs | None = None
+    """Of the networks, with their family; None where it is not known."""
+    leaf: Codes = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Integer (n,) with a family. Most probable leaf of the most probable class, or -1 where it has no subclasses."""
+    parent_sets: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0, 0), np.bool_))
+    """Bool (n, levels, n_parents) with a family. By thresholds that know nothing of the object."""
     others: LabelledLightCurves | None = None
     """m objects of other kinds."""
     other_probabilities: Float64 = field(default_factory=lambda: np.zeros((1, 0, 0)))
@@ -66,26 +75,31 @@ def judge(evidence: Evidence, classes: Sequence[str]) -> dict[str, JsonValue]:
     -------
     dict
         What `class_metrics` gives for all objects together; ``folds``, see `spread_over_folds`; ``confusion``, rows
-        of `confusion_matrix`; ``calibration_error``, ``parents`` and ``sure_and_wrong``, see `honesty`; ``ood_auroc``
+        of `confusion_matrix`; what `honesty` gives; ``parent_sets`` and ``subclasses``, where the networks have a
+        family, see `set_measures` and `subclass_measures`; ``ood_auroc``
         and ``n_others`` (the former is mean and deviation over the folds, None without objects of other kinds);
-        ``by_survey`` and ``by_period_source``, `class_metrics` and `honesty` of each.
+        ``by_survey`` and ``by_period_source``, `class_metrics`, `honesty` and ``parent_sets`` of each.
     """
     truth, predicted = evidence.truth, evidence.predicted
     folds = [evidence.fold == number for number in np.unique(evidence.fold)]
     areas = [auroc(evidence.ood_score[rows], other) for rows, other in zip(folds, evidence.other_score, strict=True)]
+    outputs = evidence.outputs or _told_by_names(classes)
     parts = {"by_survey": evidence.objects.survey, "by_period_source": evidence.objects.period_source}
     return {
         **class_metrics(truth, predicted, classes),
         "folds": spread_over_folds([class_metrics(truth[rows], predicted[rows], classes) for rows in folds]),
         "confusion": confusion_matrix(truth, predicted, len(classes)).tolist(),
-        **honesty(evidence.probabilities, truth, classes),
+        **honesty(evidence.probabilities, truth, outputs),
+        **_of_sets(evidence, np.ones(len(truth), np.bool_)),
+        **_of_subclasses(evidence),
         "n_others": evidence.other_score.shape[1],
         "ood_auroc": None if np.isnan(areas).any() else _summary(areas),
         **{
             name: {
                 str(key or "not told"): {
                     **class_metrics(truth[column == key], predicted[column == key], classes),
-                    **honesty(evidence.probabilities[column == key], truth[column == key], classes),
+                    **honesty(evidence.probabilities[column == key], truth[column == key], outputs),
+                    **_of_sets(evidence, column == key),
                 }
                 for key in sorted(set(column))
             }
@@ -94,22 +108,40 @@ def judge(evidence: Evidence, classes: Sequence[str]) -> dict[str, JsonValue]:
     }
 
 
-def honesty(probabilities: Float64, truth: Codes, classes: Sequence[str]) -> dict[str, JsonValue]:
+def honesty(probabilities: Float64, truth: Codes, outputs: Outputs) -> dict[str, JsonValue]:
     """Return what of some answers may be believed.
 
     Returns
     -------
     dict
-        ``parents``, the share whose parent is right (`PARENTS`); ``calibration_error``; ``sure_and_wrong``, the share
-        of wrong answers with a probability above `SURE`.
+        ``parents``, the share whose most probable parent is right; ``calibration_error``, and that of the parents,
+        ``parents_calibration_error``; ``sure_and_wrong``, the share of wrong answers with a probability above `SURE`.
     """
-    parents = np.array([PARENTS.get(label, label) for label in classes])
+    parents, parent = parent_probabilities(outputs, probabilities), outputs.parent_of[truth]
     predicted, n = probabilities.argmax(axis=1), max(len(truth), 1)
     return {
-        "parents": rounded((parents[predicted] == parents[truth]).sum() / n),
+        "parents": rounded((parents.argmax(axis=1) == parent).sum() / n),
         "calibration_error": calibration_error(probabilities, truth),
+        "parents_calibration_error": calibration_error(parents, parent),
         "sure_and_wrong": rounded(((predicted != truth) & (probabilities.max(axis=1) > SURE)).sum() / n),
     }
+
+
+def _told_by_names(classes: Sequence[str]) -> Outputs:
+    return Outputs(tuple(classes), Family(parents={name: parent_of(name) for name in classes}))
+
+
+def _of_sets(evidence: Evidence, rows: npt.NDArray[np.bool_]) -> dict[str, JsonValue]:
+    if evidence.outputs is None or not evidence.parent_sets.size:
+        return {}
+    return {"parent_sets": set_measures(evidence.outputs, evidence.parent_sets[rows], evidence.truth[rows])}
+
+
+def _of_subclasses(evidence: Evidence) -> dict[str, JsonValue]:
+    if evidence.outputs is None or not evidence.outputs.divided:
+        return {}
+    allowed = allowed_leaves(evidence.objects, evidence.outputs)
+    return {"subclasses": subclass_measures(evidence.outputs, evidence.leaf, allowed)}
 
 
 def confusion_matrix(truth: Codes, predicted: Codes, n_classes: int) -> npt.NDArray[np.int64]:

@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from varstar_batch._version import __version__
 from varstar_batch.errors import InputError
 from varstar_batch.light_curves.status import Status, count_statuses
+from varstar_batch.model.family import Outputs
 from varstar_batch.model.keras_runtime import load_keras
 from varstar_batch.training.fit import TrainingSet
 from varstar_batch.training.folds import Split, fold_splits, star_groups, survey_splits
@@ -22,6 +23,7 @@ from varstar_batch.training.inputs import check_finite, fold_inputs
 from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves, count_classes
 from varstar_batch.training.options import TrainingOptions
 from varstar_batch.training.recipes import Recipe
+from varstar_batch.training.subclasses import find_family
 
 FEWEST_CLASSES = 2
 
@@ -99,8 +101,13 @@ def plan_training(data: LabelledLightCurves, options: TrainingOptions) -> Traini
     kept = labelled & usable & ~np.isin(data.class_code, [data.classes.index(label) for label in rare])
     others = np.flatnonzero(data.other_kinds() & usable)
     rows = np.flatnonzero(kept)
+    objects = data.take(rows)
     training_set = TrainingSet(
-        objects=data.take(rows), inputs=inputs.take(rows), others=inputs.take(others), n_threads=threads
+        objects=objects,
+        inputs=inputs.take(rows),
+        others=inputs.take(others),
+        outputs=Outputs(data.classes, find_family(objects, subclasses=recipe.subclasses)),
+        n_threads=threads,
     )
     check_finite(training_set.inputs, recipe, where)
     check_finite(training_set.others, recipe, where)

@@ -31,12 +31,14 @@ class Recipe:
     architecture: str
     """Its name on the command line and in bundles."""
     build: Callable[[int, int, float], Any]
-    """Takes n_phase, n_classes and the dropout; returns a Keras model whose layer ``logits`` comes before its softmax.
-    Its inputs are ``curve`` (n, n_phase, 1) and, with features, ``features`` (n, len(features))."""
+    """Takes n_phase, the number of outputs and the dropout; returns a Keras model whose layer ``logits`` comes before
+    its softmax. Its inputs are ``curve`` (n, n_phase, 1) and, with features, ``features`` (n, len(features))."""
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     """Of its curves, for training and for inference."""
     features: tuple[str, ...] = ()
     """Of `varstar_batch.light_curves.features.FEATURES`, in the order of the network's input."""
+    subclasses: bool = False
+    """Whether the network divides classes into the subclasses that enough labels name."""
     prepare: Callable[[Any, npt.NDArray[np.float32]], None] | None = None
     """Takes the new model and the features float32 (n, k) of its training set, before the first pass."""
     augment: Augment | None = None
@@ -71,6 +73,7 @@ SURVEY = Recipe(
     build=_build_survey_network,
     preprocessing=Preprocessing(outliers="grouped"),
     features=FEATURES,
+    subclasses=True,
     prepare=set_standard,
     augment=observe_elsewhere,
     phase_shift=True,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydantic import JsonValue
 
+from varstar_batch.model.answers import answers_of
 from varstar_batch.model.bundle import Bundle, BundleContract, PrecisionChange
-from varstar_batch.model.classify import temperature_softmax
 from varstar_batch.model.engines.open import open_engine
 from varstar_batch.training.card import UNSEEN, write_card
 from varstar_batch.training.cross_validation import calibrate, split_evidence
@@ -57,12 +57,12 @@ def train(
     evidence, classes = split_evidence(plan, fitted), plan.data.objects.classes
     metrics = {"held_out": judge(evidence, classes)}
     keras_file = fitted[-1].keras_file
-    calibration, ood = calibrate(plan, fitted)
+    calibrated = calibrate(plan, fitted)
     if plan.unseen:
         # What is familiar, and how sure one may be, is asked on surveys to come.
         unseen, of_surveys = replace(plan, splits=plan.unseen, unseen=()), fitted[len(plan.splits) : -1]
         metrics[UNSEEN] = judge(split_evidence(unseen, of_surveys), classes)
-        calibration, ood = calibrate(unseen, of_surveys)
+        calibrated = calibrate(unseen, of_surveys)
     contract = BundleContract(
         name=name,
         model_version=f"{name}-{hashlib.sha256(keras_file).hexdigest()[:8]}",
@@ -70,8 +70,10 @@ def train(
         classes=classes,
         preprocessing=plan.recipe.preprocessing,
         features=plan.recipe.features,
-        calibration=calibration,
-        ood=ood,
+        family=plan.data.outputs.family,
+        calibration=calibrated.calibration,
+        parent_sets=calibrated.parent_sets,
+        ood=calibrated.ood,
         precision={},
         training=_training_record(plan),
         metrics=metrics,
@@ -88,9 +90,9 @@ def measure_precision(bundle: Bundle, inputs: Inputs) -> dict[str, PrecisionChan
     engine = open_engine(bundle, "openvino", "bfloat16")
     if engine.precision != "bfloat16":
         return {}
-    temperature = bundle.contract.calibration.temperature
+    outputs, calibration = bundle.contract.outputs, bundle.contract.calibration
     exact, changed = (
-        temperature_softmax(each.logits(inputs.curves, inputs.features).astype(np.float64), temperature)
+        answers_of(outputs, calibration, each.logits(inputs.curves, inputs.features).astype(np.float64)).classes
         for each in (open_engine(bundle, "openvino", "float32"), engine)
     )
     return {

@@ -39,7 +39,7 @@ class Engine(Protocol):
 
         Returns
         -------
-        float32 (n, n_classes)
+        float32 (n, n_outputs)
         """
 
 

@@ -35,7 +35,7 @@ class KerasEngine:
         self.precision = precision
         self._n_phase = bundle.contract.preprocessing.n_phase
         self._n_features = len(bundle.contract.features)
-        self._n_classes = len(bundle.contract.classes)
+        self._n_outputs = len(bundle.contract.outputs.leaves)
         self._batch = GPU_BATCH if keras_sees_gpu() else CPU_BATCH
         model = from_keras_file(bundle.keras_file)
         if precision == "bfloat16":
@@ -44,11 +44,11 @@ class KerasEngine:
         self._forward = compile_forward(logits_model(model))
 
     def logits(self, curves: Float32, features: Float32 | None = None) -> Float32:
-        """Return the network's outputs before temperature and softmax, float32 (n, n_classes)."""
+        """Return the network's outputs before temperature and softmax, float32 (n, n_outputs)."""
         check_inputs(curves, features, n_phase=self._n_phase, n_features=self._n_features)
         inputs = [curves[:, :, None]] if features is None else [curves[:, :, None], features]
         n = len(curves)
-        logits = np.empty((n, self._n_classes), dtype=np.float32)
+        logits = np.empty((n, self._n_outputs), dtype=np.float32)
         under_way: deque[tuple[int, Any]] = deque()
 
         def store_oldest() -> None:

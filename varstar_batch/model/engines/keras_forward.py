@@ -26,7 +26,7 @@ class Forward:
     run: Callable[[Any], Any]
     """Callable. Takes what `put` returned and computes; batches must be of one shape, or it is compiled again."""
     fetch: Callable[[Any], Float32]
-    """Callable. Takes what `run` returned, waits for it, and returns it, float32 (n, n_classes)."""
+    """Callable. Takes what `run` returned, waits for it, and returns it, float32 (n, n_outputs)."""
 
 
 def compile_forward(model: Any) -> Forward:

@@ -42,7 +42,7 @@ class OpenVinoEngine:
         self.precision = precision
         self._n_phase = bundle.contract.preprocessing.n_phase
         self._n_features = len(bundle.contract.features)
-        self._n_classes = len(bundle.contract.classes)
+        self._n_outputs = len(bundle.contract.outputs.leaves)
         network, where = bundle.network(), f"bundle {bundle.contract.name}"
         self._batch = batch_of(largest_tensor(build_graph(network, 1, where=where)))
         compiled = core.compile_model(
@@ -64,13 +64,13 @@ class OpenVinoEngine:
         self._queue.set_callback(_store)
 
     def logits(self, curves: Float32, features: Float32 | None = None) -> Float32:
-        """Return the network's outputs before temperature and softmax, float32 (n, n_classes)."""
+        """Return the network's outputs before temperature and softmax, float32 (n, n_outputs)."""
         check_inputs(curves, features, n_phase=self._n_phase, n_features=self._n_features)
         curves = np.ascontiguousarray(curves)[:, None, :]
         inputs = [curves] if features is None else [curves, np.ascontiguousarray(features)]
         n = len(curves)
         size = self._batch
-        logits = np.empty((n, self._n_classes), dtype=np.float32)
+        logits = np.empty((n, self._n_outputs), dtype=np.float32)
         with self._lock:
             for start in range(0, n, size):
                 batch = [pad_rows(array[start : start + size], size) for array in inputs]

@@ -59,7 +59,7 @@ def build_graph(network: Network, batch: int, *, where: str) -> Any:
     Returns
     -------
     openvino.Model
-        Inputs in the network's order, those of rank 3 as (batch, channels, length); output (batch, n_classes).
+        Inputs in the network's order, those of rank 3 as (batch, channels, length); output (batch, n_outputs).
 
     Raises
     ------

@@ -1,0 +1,117 @@
+"""What held-out light curves calibrate: temperatures, and how probable a parent must be to belong to a set."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from varstar_batch.model.answers import Float64, class_logits, parent_logits
+from varstar_batch.model.family import LEVELS, Calibration, Outputs, ParentSets
+
+Codes = npt.NDArray[np.integer]
+Allowed = npt.NDArray[np.bool_]
+
+
+def fit_calibration(outputs: Outputs, logits: Float64, truth: Codes, allowed: Allowed) -> Calibration:
+    """Fit the temperatures of parents, of classes given their parent, and of subclasses given their class.
+
+    Parameters
+    ----------
+    outputs : Outputs
+        With a family.
+    logits : float64 (n, n_leaves)
+        Of held-out objects, n >= 1, finite.
+    truth : integer (n,)
+        Indices of the true classes.
+    allowed : bool (n, n_leaves)
+        Leaves that the labels allow.
+    """
+    classes = class_logits(outputs, logits)
+    parent = outputs.parent_of[truth]
+    by_parent = {}
+    for name in outputs.several:
+        members = outputs.members(name)
+        rows = np.isin(truth, members)
+        by_parent[name] = fit_temperature(classes[rows][:, members], members == truth[rows][:, None])
+    by_class = {}
+    for code in outputs.divided:
+        of_class = slice(*outputs.bounds[code:][:2])
+        rows = (truth == code) & ~allowed[:, of_class].all(axis=1)
+        by_class[outputs.classes[code]] = fit_temperature(logits[rows, of_class], allowed[rows, of_class])
+    return Calibration(
+        temperature=fit_temperature(
+            parent_logits(outputs, classes), np.arange(len(outputs.parents)) == parent[:, None]
+        ),
+        classes=by_parent,
+        subclasses=by_class,
+    )
+
+
+def fit_temperature(logits: Float64, allowed: Allowed) -> float:
+    """Return the temperature that minimises the negative log likelihood of held-out objects, in [0.2, 20].
+
+    Held-out objects that are all right would drive it to zero and every later answer to certainty: hence the bound.
+
+    Parameters
+    ----------
+    logits : float64 (n, k)
+        Finite. With no object the temperature is 1.
+    allowed : bool (n, k)
+        What is true of each object: one of the k, or one of several.
+
+    Notes
+    -----
+    Source: Guo et al. 2017, arXiv:1706.04599. With one truth an object the loss is convex in 1 / temperature: any
+    search finds its minimum.
+    """
+    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+
+    if not len(logits):
+        return 1.0
+    true = np.where(allowed, logits, -np.inf)
+
+    def loss(log_temperature: float) -> float:
+        scale = np.exp(-log_temperature)
+        return float(np.mean(_log_sum(logits * scale) - _log_sum(true * scale)))
+
+    found = minimize_scalar(loss, bounds=np.log([0.2, 20.0]), method="bounded", options={"xatol": 1e-10})
+    return round(float(np.exp(found.x)), 6)
+
+
+def fit_parent_sets(outputs: Outputs, parents: Float64, truth: Codes) -> ParentSets:
+    """Fit how probable a parent must be, so that sets hold the true one as often as their level says, parent by parent.
+
+    Parameters
+    ----------
+    outputs : Outputs
+        With a family.
+    parents : float64 (n, n_parents)
+        Calibrated probabilities of held-out objects.
+    truth : integer (n,)
+        Indices of the true classes.
+    """
+    parent = outputs.parent_of[truth]
+    least = {}
+    for level in LEVELS:
+        missed = 1 - int(level) / 100
+        least[level] = {
+            name: _lower_bound(parents[parent == code, code], missed) for code, name in enumerate(outputs.parents)
+        }
+    return ParentSets(least=least)
+
+
+def _lower_bound(values: Float64, missed: float) -> float:
+    """Return what a further value of the same kind is below in at most a share `missed`.
+
+    0 where there are too few to know, 1 where there is none: what was never seen is in no set.
+    """
+    if not len(values):
+        return 1.0
+    place = int(missed * (len(values) + 1))
+    return float(f"{np.sort(values)[place - 1]:.6g}") if place else 0.0
+
+
+def _log_sum(logits: Float64) -> Float64:
+    top = logits.max(axis=1)
+    summed: Float64 = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    return summed
