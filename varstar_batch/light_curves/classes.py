@@ -11,5 +11,8 @@ from types import MappingProxyType
 CLASSES: tuple[str, ...] = ("CEP", "DSCUT", "ECL", "M", "RR", "SR")
 """Cepheids, delta Scuti, eclipsing binaries, Miras, RR Lyrae, semi-regulars."""
 
-PARENTS: Mapping[str, str] = MappingProxyType({"M": "LPV", "SR": "LPV"})
+MIRA, SEMIREGULAR = "M", "SR"
+"""The two that an amplitude divides."""
+
+PARENTS: Mapping[str, str] = MappingProxyType({MIRA: "LPV", SEMIREGULAR: "LPV"})
 """Classes that a definition divides, by what they are together: long-period variables. Others are their own parents."""

@@ -53,9 +53,14 @@ def fold_inputs(
     inputs : Inputs
         Of all n, NaN where the status is not OK.
     """
-    features = bool(recipe.features)
-    folded = fold(light_curves, period, recipe.preprocessing, Limits(), features=features, n_threads=n_threads)
+    folded = fold_light_curves(light_curves, period, recipe, n_threads=n_threads)
     return folded.status, inputs_of(folded, recipe.features)
+
+
+def fold_light_curves(light_curves: LightCurves, period: Periods, recipe: Recipe, *, n_threads: int) -> Folded:
+    """Fold light curves that are within their limits as a recipe says."""
+    features = bool(recipe.features)
+    return fold(light_curves, period, recipe.preprocessing, Limits(), features=features, n_threads=n_threads)
 
 
 def inputs_of(folded: Folded, names: tuple[str, ...]) -> Inputs:

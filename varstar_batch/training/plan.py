@@ -19,9 +19,10 @@ from varstar_batch.model.family import Outputs
 from varstar_batch.model.keras_runtime import load_keras
 from varstar_batch.training.fit import TrainingSet
 from varstar_batch.training.folds import Split, fold_splits, star_groups, survey_splits
-from varstar_batch.training.inputs import check_finite, fold_inputs
+from varstar_batch.training.inputs import check_finite, fold_light_curves, inputs_of
 from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves, count_classes
 from varstar_batch.training.options import TrainingOptions
+from varstar_batch.training.ranges import mira_lines, ranges_of
 from varstar_batch.training.recipes import Recipe
 from varstar_batch.training.subclasses import find_family
 
@@ -48,6 +49,9 @@ class TrainingPlan:
     """Labelled light curves that could not be folded, by status."""
     dropped_classes: tuple[str, ...]
     """Rare ones."""
+    ranges: dict[str, JsonValue]
+    mira_lines: list[JsonValue]
+    """See `varstar_batch.training.ranges`."""
     fingerprint: str
     """SHA-256 over all that the result depends on."""
 
@@ -95,7 +99,8 @@ def plan_training(data: LabelledLightCurves, options: TrainingOptions) -> Traini
     recipe = options.recipe()
     where = ", ".join(sorted(set(data.survey)))
     threads = len(os.sched_getaffinity(0))
-    status, inputs = fold_inputs(data.light_curves, data.period, recipe, n_threads=threads)
+    folded = fold_light_curves(data.light_curves, data.period, recipe, n_threads=threads)
+    status, inputs = folded.status, inputs_of(folded, recipe.features)
     labelled, usable = data.class_code != NO_CLASS, status == Status.OK
     rare = _rare_classes(count_classes(data.class_code[labelled & usable], data.classes), options, where)
     kept = labelled & usable & ~np.isin(data.class_code, [data.classes.index(label) for label in rare])
@@ -122,6 +127,8 @@ def plan_training(data: LabelledLightCurves, options: TrainingOptions) -> Traini
         unusable=count_statuses(status[labelled & ~usable]),
         left_out=dict(data.left_out),
         dropped_classes=tuple(rare),
+        ranges=ranges_of(objects, folded.amplitude[rows], folded.n_used[rows]),
+        mira_lines=mira_lines(objects, folded.amplitude[rows]),
         fingerprint=_fingerprint(training_set, recipe, options),
     )
 

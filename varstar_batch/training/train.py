@@ -119,6 +119,8 @@ def _training_record(plan: TrainingPlan) -> dict[str, JsonValue]:
         "n_objects": len(objects),
         "surveys": surveys,
         "bands": [*bands],
+        "ranges": plan.ranges,
+        "mira_lines": plan.mira_lines,
         "unusable": dict(plan.unusable),
         "labels_left_out": dict(plan.left_out),
         "dropped_classes": list(plan.dropped_classes),
