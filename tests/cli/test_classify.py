@@ -157,7 +157,7 @@ def test_configuration_mistakes(varstar, survey: Path, tmp_path: Path) -> None:
     refused(varstar(*words, "--chunk-memory", "lots"), 2, "--chunk-memory", "lots")
     refused(varstar(*words, "--preset", "asassn"), 2, "preset", "asassn")
     refused(varstar("fold", survey, tmp_path / "curves", "--scale", "log"), 2, "scale", "log")
-    refused(varstar("fold", survey, tmp_path / "curves", "--phase-zero", "last"), 2, "phase_zero", "last")
+    refused(varstar("fold", survey, tmp_path / "curves", "--phase-zero", "last"), 2, "--phase-zero", "last")
     assert not (tmp_path / "catalog").exists()
     assert not (tmp_path / "curves").exists()
 

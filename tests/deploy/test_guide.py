@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from tests.makers.options import options_of
-from varstar_batch.cli.app import app
+from varstar_batch.cli.commands import COMMANDS
 from varstar_batch.cluster.future_loop import LOST_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,11 +57,10 @@ def test_the_guides_commands_and_files_exist() -> None:
         for word in shlex.split(line):
             if word.startswith(("deploy/", "k8s/")):
                 assert (ROOT / word).exists(), word
-    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     said = set(re.findall(r"`varstar ([a-z]+)", GUIDE)) | {
         line.split()[1] for line in lines if line.startswith("varstar")
     }
-    assert said <= known
+    assert said <= COMMANDS.keys()
 
 
 def guide_commands() -> list[list[str]]:

@@ -138,7 +138,7 @@ def test_a_release_of_nothing_is_not_announced(tmp_path: Path) -> None:
 
 def test_a_pool_that_varstar_does_not_know(survey: Path, tmp_path: Path) -> None:
     words = ["deploy", "--survey", survey, "--catalog", tmp_path / "catalog", "--pool", "nomad"]
-    refused(varstar(words, tmp_path, None), "local or kubernetes", "nomad")
+    refused(varstar(words, tmp_path, None), "'local', 'kubernetes'", "nomad")
 
 
 def test_a_port_that_is_taken(survey: Path, tmp_path: Path) -> None:

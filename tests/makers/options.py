@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 
 def options_of(program: str, command: str) -> set[str]:
     """Return the options that a command of `varstar` or `dask` knows."""
@@ -15,9 +13,6 @@ def options_of(program: str, command: str) -> set[str]:
 
         it: click.Command = {"scheduler": scheduler, "worker": worker}[command]
         return {name for each in it.params for name in [*each.opts, *each.secondary_opts]}
-    import typer
+    from varstar_batch.cli.commands import load_command
 
-    from varstar_batch.cli.app import app
-
-    group: Any = typer.main.get_command(app)
-    return {name for each in group.commands[command].params for name in [*each.opts, *each.secondary_opts]}
+    return {name for each in load_command(command).params for name in [*each.opts, *each.secondary_opts]}

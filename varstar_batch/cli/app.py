@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -12,28 +12,19 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from varstar_batch._version import __version__
-from varstar_batch.cli import classify, demo, estimate, ingest, known, models, queries, runs, site, surveys
+from varstar_batch.cli.commands import NAMES_OF_HELP, usage_of, with_commands
 from varstar_batch.cli.console import error_line
 from varstar_batch.errors import ExitCode, VarstarError, one_line
 
 app = typer.Typer(
     name="varstar",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
+    context_settings=NAMES_OF_HELP,
     help="Reclassify the variable stars of whole sky surveys: Parquet light curves in, a published catalog out.",
     epilog="Exit codes: 0 done, 1 done with failed partitions, 2 bad usage or input, 3 refused or held.",
 )
-COMMANDS: tuple[Callable[..., None], ...] = (
-    *(surveys.simulate, surveys.fold, surveys.inspect, surveys.plot, ingest.ingest),
-    *(models.train, models.evaluate, classify.classify, demo.demo, estimate.estimate),
-    *(runs.runs, runs.publish, runs.rollback, runs.prune, runs.verify, runs.path, runs.report),
-    *(known.validate, queries.query, queries.cone, queries.show, queries.diff),
-    *(site.serve, site.deploy, site.doctor, site.release),
-)
-for command in COMMANDS:
-    app.command()(command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -57,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     code: Any
     try:
-        code = app(words, standalone_mode=False) or 0
+        code = with_commands(app).main(words, prog_name="varstar", standalone_mode=False) or 0
         if code == ExitCode.INTERRUPTED:  # Typer makes an exit code of a Ctrl-C, and says nothing
             raise KeyboardInterrupt
         sys.stdout.flush()
@@ -79,7 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _usage(error: TyperException, words: list[str]) -> str:
-    message = one_line(error.format_message() if hasattr(error, "format_message") else error).rstrip(".")
-    commands = {command.__name__ for command in COMMANDS}
-    words = ["varstar", *(word for word in words[:1] if word in commands)]
-    return f"{' '.join(words)}: {message}; see `{' '.join(words)} --help`"
+    message = (
+        one_line(error.format_message() if hasattr(error, "format_message") else error)
+        .rstrip(".")
+        .replace("Value error, ", "")
+    )
+    said = usage_of(words)
+    return f"{said}: {message}; see `{said} --help`"

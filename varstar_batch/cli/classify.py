@@ -31,7 +31,13 @@ SETTINGS = ("engine", "precision", "chunk_memory", "max_failed_fraction", "lost_
 """Of the configuration, what has an option of its own."""
 
 
-@takes(ClassifyRequest, arguments=("survey", "catalog"), leave_out=("mode", "abandon_unfinished"), settings=SETTINGS)
+@takes(
+    ClassifyRequest,
+    arguments=("survey", "catalog"),
+    common=("model", "preset", "bands", "config", "set_", "workers", "fresh"),
+    leave_out=("mode", "abandon_unfinished"),
+    settings=SETTINGS,
+)
 def classify(
     request: ClassifyRequest,
     incremental: Annotated[

@@ -12,7 +12,12 @@ from varstar_batch.progress import duration
 from varstar_batch.runs.estimate import EstimateRequest, Prices, foretell, read_rates
 
 
-@takes(EstimateRequest, arguments=("survey",), settings=("engine", "precision", "chunk_memory"))
+@takes(
+    EstimateRequest,
+    arguments=("survey",),
+    common=("model", "preset", "bands", "config", "set_", "workers", "gpus"),
+    settings=("engine", "precision", "chunk_memory"),
+)
 def estimate(request: EstimateRequest, as_json: JsonOption = False) -> None:
     """Foretell time, memory and cost of classifying SURVEY, from its footers and a measurement of some seconds."""
     from varstar_batch.cluster.client import default_workers

@@ -26,7 +26,11 @@ SHOWN_OBJECTS = 5
 """Objects that several files have."""
 
 
-@takes(IngestRequest, arguments=("observations", "out"))
+@takes(
+    IngestRequest,
+    arguments=("observations", "out"),
+    common=("objects", "format", "periods", "time_system", "band", "find_periods", "hats", "config", "set_", "workers"),
+)
 def ingest(request: IngestRequest, as_json: JsonOption = False) -> None:
     """Make a partitioned survey of OBSERVATIONS and a table of objects; every object is one row."""
     report = api.ingest(request, progress)

@@ -21,11 +21,18 @@ SHIPPED = "-"
 
 SurveySet = Annotated[
     list[str] | None,
-    typer.Option("--set", help="KEY=VALUE on top: survey.mag=Vmag; NAME.mag_max=25 for the survey of that name only."),
+    typer.Option(
+        "--set", "-s", help="KEY=VALUE on top: survey.mag=Vmag; NAME.mag_max=25 for the survey of that name only."
+    ),
 ]
 
 
-@takes(TrainingRequest, arguments=("surveys",), leave_out=("columns", "own_columns", "labels"))
+@takes(
+    TrainingRequest,
+    arguments=("surveys",),
+    common=("out", "name", "architecture", "epochs", "folds", "unseen", "seed", "fresh", "replace"),
+    leave_out=("columns", "own_columns", "labels"),
+)
 def train(
     request: TrainingRequest, config: ConfigOption = None, set_: SurveySet = None, as_json: JsonOption = False
 ) -> None:
@@ -59,7 +66,11 @@ def evaluate(
     surveys: Annotated[list[str], typer.Argument(help="Folders or URLs of surveys with labels (column class).")],
     out: Annotated[
         str | None,
-        typer.Option(help="Folder for metrics.json, metrics.md, stars.csv and figures; must not hold anything yet."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for metrics.json, metrics.md, stars.csv and figures; must not hold anything yet.",
+        ),
     ] = None,
     max_per_class: Annotated[int, typer.Option(min=1, help="Most light curves of a class, drawn at random.")] = 5000,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of that choice.")] = 1,

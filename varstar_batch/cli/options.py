@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial, wraps
 from types import MappingProxyType
@@ -22,11 +23,16 @@ from varstar_batch.survey.columns import SurveyConfig
 R = TypeVar("R", bound=Request)
 P = ParamSpec("P")
 
-ConfigOption = Annotated[str | None, typer.Option("--config", help="TOML file: [survey], [preprocessing], engine, ...")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE on top of it: survey.mag=Vmag.")]
+CLUSTER, ADVANCED = "Cluster", "Advanced"
+"""Headings of the options that few need; the others come first."""
+
+ConfigOption = Annotated[
+    str | None, typer.Option("--config", "-c", help="TOML file: [survey], [preprocessing], engine, ...")
+]
+SetOption = Annotated[list[str] | None, typer.Option("--set", "-s", help="KEY=VALUE on top of it: survey.mag=Vmag.")]
 SurveyArgument = Annotated[str, typer.Argument(help="Folder or URL of a survey.")]
 CatalogArgument = Annotated[str, typer.Argument(help="Folder or URL of a catalog.")]
-RunOption = Annotated[str | None, typer.Option(help="Which run. [default: the current one]")]
+RunOption = Annotated[str | None, typer.Option("--run", help="Which run. [default: the current one]")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -35,9 +41,12 @@ NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "column_names": ("--columns",),
         "band": ("--band", "--bands"),
         "bands": ("--band", "--bands"),
+        "model": ("--model", "-m"),
+        "out": ("--out", "-o"),
+        "workers": ("--workers", "-w"),
     }
 )
-"""Options that are not called as their field."""
+"""Options that are not called as their field, or that have a short name."""
 
 BandOption = Annotated[
     str | None, typer.Option(*NAMES["bands"], help=f"{SurveyConfig.model_fields['bands'].description}.")
@@ -53,9 +62,21 @@ class _Option:
     read: Callable[[Any], Any] | None = None
     """Takes what people write, where that is not the value itself."""
 
+    def under(self, panel: str) -> inspect.Parameter:
+        """Return the parameter, an option, under a heading of the command's help."""
+        kind, asked = get_args(self.parameter.annotation)
+        asked = copy(asked)
+        asked.rich_help_panel = panel
+        return self.parameter.replace(annotation=Annotated[kind, asked])
+
 
 def takes(
-    model: type[R], *, arguments: Collection[str] = (), leave_out: Collection[str] = (), settings: Collection[str] = ()
+    model: type[R],
+    *,
+    arguments: Collection[str] = (),
+    common: Sequence[str] | None = None,
+    leave_out: Collection[str] = (),
+    settings: Collection[str] = (),
 ) -> Callable[[Callable[Concatenate[R, P], None]], Callable[..., None]]:
     """Decorate ``command(request, ...)`` so that Typer asks for the fields of the request one by one.
 
@@ -66,6 +87,9 @@ def takes(
     model : type of Request
     arguments : collection of str
         Fields that are positional, in this order; the others are options.
+    common : sequence of str, optional
+        Options that most people need, in this order; the others stand below them, those of a cluster by themselves.
+        All are common where nobody says it.
     leave_out : collection of str
         Fields that the command line does not ask for.
     settings : collection of str
@@ -76,8 +100,12 @@ def takes(
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
         options = {option.parameter.name: option for option in _options(model, arguments, settings, (), leave_out)}
         first = [options[name].parameter for name in arguments]
-        others = [option.parameter for name, option in options.items() if name not in arguments]
-        parameters = [*first, *others, *(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own)]
+        others = [name for name in options if name not in arguments]
+        shown = others if common is None else common
+        below = [options[name] for name in others if name not in shown]
+        mine = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+        parameters = [*first, *(options[name].parameter for name in shown), *mine]
+        parameters += [option.under(_panel(option)) for option in below]
 
         @wraps(command)
         def with_options(**given: Any) -> None:
@@ -89,6 +117,10 @@ def takes(
         return with_options
 
     return decorate
+
+
+def _panel(option: _Option) -> str:
+    return CLUSTER if option.path[0] in {"cluster", "scheduler"} else ADVANCED
 
 
 def _options(
@@ -125,14 +157,15 @@ def _option(path: tuple[str, ...], field: FieldInfo, positional: bool) -> _Optio
         bounds |= {word: getattr(each, key) for key, word in (("ge", "min"), ("le", "max")) if hasattr(each, key)}
     read: Callable[[str], Any] | None = None
     if BYTES in field.metadata or BYTES in _metadata(kind):
-        read, kind, bounds = partial(parse_bytes, option=_flag(name)), str, {}
+        read, kind, bounds = partial(parse_bytes, option=_flag(name)), str, {"metavar": "<size>"}
         default = default and format_bytes(default)
     elif get_origin(kind) is tuple and positional:
         kind = list[get_args(kind)[0]]  # type: ignore[misc]
     elif get_origin(kind) is tuple:
         read, kind, default = _listed, str, ",".join(default or ()) or None
     text = f"{field.description}." if default in {None, "", ()} else f"{field.description}. [default: {default}]"
-    names = NAMES.get(name, ())
+    # Named, a flag has no --no-... beside it: what nobody says is off.
+    names = NAMES.get(name, (_flag(name),))
     asked = typer.Argument(help=text, **bounds) if positional else typer.Option(*names, help=text, **bounds)
     annotation: Any = kind if field.is_required() else kind | None
     return _Option(path, _parameter(name, Annotated[annotation, asked], required=field.is_required()), read)

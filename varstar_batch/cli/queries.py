@@ -20,7 +20,7 @@ from varstar_batch.cli.output import OutputFormat, give_answer, json_ready
 FormatOption = Annotated[
     OutputFormat | None, typer.Option("--format", help="[default: table, or what --out's name ends in]")
 ]
-OutOption = Annotated[str | None, typer.Option("--out", help="File to write: .csv, .json or .parquet.")]
+OutOption = Annotated[str | None, typer.Option("--out", "-o", help="File to write: .csv, .json or .parquet.")]
 LimitOption = Annotated[int, typer.Option(min=1, help="Most rows of a table on the terminal.")]
 
 

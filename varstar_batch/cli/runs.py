@@ -194,7 +194,7 @@ def _print_detail(reader: CatalogReader) -> None:
 
 def report(
     catalog: CatalogArgument,
-    out_file: Annotated[str, typer.Option("--out", help="HTML file to write.")] = "report.html",
+    out_file: Annotated[str, typer.Option("--out", "-o", help="HTML file to write.")] = "report.html",
     run: RunOption = None,
     survey: Annotated[
         str | None, typer.Option(help="Where the light curves are now. [default: where they were classified]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -57,20 +57,19 @@ def deploy(
     survey: SurveyOption,
     catalog: CatalogOption,
     models: ModelsOption = "models",
-    pool: Annotated[str, typer.Option(help="local (processes) or kubernetes.")] = "local",
+    pool: Annotated[Literal["local", "kubernetes"], typer.Option(help="Processes of this machine, or pods.")] = "local",
     image: Annotated[str, typer.Option(help="Container image, for kubernetes.")] = "",
     notify: NotifyOption = None,
 ) -> None:
     """Bring a Prefect server that runs (PREFECT_API_URL) to what deploy/ says; again at will."""
-    from varstar_batch.flows.deploy import POOLS, Site, deploy_site
+    from varstar_batch.flows.deploy import Site, deploy_site
 
-    if pool not in POOLS or (pool == "kubernetes" and not image):
-        expected = "--image with --pool kubernetes" if pool in POOLS else "local or kubernetes"
-        got = "none" if pool in POOLS else repr(pool)
-        raise InputError(expected=expected, got=got, where="--pool", fix="see `varstar deploy --help`")
+    if pool == "kubernetes" and not image:
+        expected = "--image with --pool kubernetes"
+        raise InputError(expected=expected, got="none", where="--pool", fix="see `varstar deploy --help`")
     site = Site(survey=_absolute(survey), catalog=_absolute(catalog), models=_absolute(models), image=image)
     with prefect_client() as client:
-        done = deploy_site(client, site, pool, notify=notify)  # type: ignore[arg-type]
+        done = deploy_site(client, site, pool, notify=notify)
     for name in done.deployments:
         say(f"deployment  {name}")
     for name in done.automations:

@@ -13,7 +13,7 @@ from varstar_batch.cli.options import BandOption, ConfigOption, JsonOption, SetO
 from varstar_batch.cluster.client import default_workers
 from varstar_batch.errors import ExitCode
 from varstar_batch.light_curves.classes import CLASSES
-from varstar_batch.light_curves.rules import Preprocessing
+from varstar_batch.light_curves.rules import PhaseZero, Preprocessing, Scale
 from varstar_batch.progress import progress
 from varstar_batch.runs.config import load_config
 
@@ -39,10 +39,10 @@ def fold(
     survey: SurveyArgument,
     out: Annotated[str, typer.Argument(help="Folder or URL of the curves; must not hold anything yet.")],
     phase_zero: Annotated[
-        str | None, typer.Option(help="Phase 0 at the first observation, or at maximum light.")
+        PhaseZero | None, typer.Option(help="Phase 0 at the first observation, or at maximum light.")
     ] = None,
     scale: Annotated[
-        str | None, typer.Option(help="none (magnitudes), center (minus median) or minmax (0 to 1).")
+        Scale | None, typer.Option(help="none (magnitudes), center (minus median) or minmax (0 to 1).")
     ] = None,
     bands: BandOption = None,
     config: ConfigOption = None,
@@ -124,7 +124,7 @@ def inspect(
 def plot(
     survey: SurveyArgument,
     object_id: Annotated[str, typer.Argument(help="Identifier of the object.")],
-    out: Annotated[Path | None, typer.Option(help="PNG file to write. [default: OBJECT_ID.png]")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="PNG file to write. [default: OBJECT_ID.png]")] = None,
     bands: BandOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
