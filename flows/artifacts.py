@@ -20,7 +20,7 @@ from prefect.artifacts import (
 )
 
 from varstar_batch.catalog.compare import Difference
-from varstar_batch.catalog.tables import objects_line
+from varstar_batch.catalog.tables import objects_line, speed_line
 from varstar_batch.progress import Advance, ShowProgress, progress
 from varstar_batch.survey.open import Failure
 
@@ -148,7 +148,7 @@ def _facts(record: Mapping[str, Any], links: Links) -> str:
         "partitions failed": f"{record['failed_partitions']:,}",
         "partitions done by an earlier try": f"{record['resumed_partitions']:,}",
         "partitions taken over": f"{record['carried_partitions']:,}",
-        "speed": f"{record['light_curves_per_second']:,.0f} light curves/s, {record['seconds']:,.1f} s",
+        "speed": f"{speed_line(record)}, {record['seconds']:,.1f} s",
     }
     lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items())]
     return "\n".join(lines)

@@ -14,9 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.makers.command_line import refused
+from tests.makers.runs import start
 from tests.makers.surveys import simulated_table, write_partition, write_survey
 from varstar_batch._version import __version__
 from varstar_batch.model.bundle_files import read_bundle, write_bundle
+from varstar_batch.runs.execute import InProcess
+from varstar_batch.runs.stages import RunObserver, execute_run
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,16 @@ def test_classify_and_again(varstar, survey: Path, tmp_path: Path) -> None:
     assert "Agreement with the survey's own classes" in first.out
     again = varstar("classify", survey, catalog, "--workers", 0)
     assert (again.code, "up to date" in again.out) == (0, True)
+
+
+def test_a_run_that_had_all_but_its_end_says_so(varstar, survey: Path, tmp_path: Path) -> None:
+    prepared = start(survey, tmp_path / "catalog")
+    execute_run(prepared, InProcess(), RunObserver())
+    resumed = varstar("classify", survey, tmp_path / "catalog", "--workers", 0)
+    assert resumed.code == 0, resumed
+    assert "120 rows out; nothing was left to classify (" in resumed.out
+    assert "Classifying: 120 of 120 (100%) light curves" in resumed.err
+    assert "0 light curves/s" not in varstar("runs", tmp_path / "catalog").out + resumed.out + resumed.err
 
 
 def test_json_is_json_and_nothing_else(varstar, survey: Path, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_closed_or_full_standard_error_changes_no_answer(root: Path) -> None:
     assert run("query", root, "SELECT nothing", shell="2>/dev/full").returncode == 2
 
 
-@pytest.mark.parametrize("module", ["typer.core", "varstar_batch.cli.surveys", "varstar_batch.simulation.survey"])
+@pytest.mark.parametrize("module", ["typer.core", "varstar_batch.cli.options", "varstar_batch.simulation.survey"])
 def test_an_interrupt_at_any_moment_is_one_line(tmp_path: Path, module: str) -> None:
     """While the libraries are loaded, while the commands are, and while one is at work."""
     words = [sys.executable, "-X", "importtime", "-m", "varstar_batch", "simulate", tmp_path / "survey"]

@@ -60,3 +60,9 @@ def objects_line(record: Mapping[str, Any]) -> str:
     if kept:
         line += f", {kept:,} of them carried over from the run before"
     return f"{line}; {failed:,} partition{'' if failed == 1 else 's'} failed" if failed else line
+
+
+def speed_line(record: Mapping[str, Any]) -> str:
+    """Return how fast a run classified; one that found all its partitions done, or carried over, says so instead."""
+    rate = record["light_curves_per_second"]
+    return f"{rate:,.{0 if rate >= 10 else 2}f} light curves/s" if rate else "nothing was left to classify"

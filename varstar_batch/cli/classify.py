@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from varstar_batch.api import ClassifyRequest, classify_survey
-from varstar_batch.catalog.tables import objects_line
+from varstar_batch.catalog.tables import objects_line, speed_line
 from varstar_batch.cli.console import (
     note,
     print_counts,
@@ -89,11 +89,10 @@ def print_record(record: dict[str, Any], prepared: Prepared) -> None:
     """Print what a run did, for people."""
     print_counts("Status", record["status"], "status")
     print_counts("Class", record["classes"], "class")
-    rate, seconds = record["light_curves_per_second"], record["seconds"]
     rows = f"{record['rows']:,}"
     conserved = f"{rows} light curves in, {rows} rows out"
     counted = objects_line(record) if record["failed_partitions"] else conserved
-    say(f"{counted}; {rate:,.0f} light curves/s ({seconds:.1f} s)")
+    say(f"{counted}; {speed_line(record)} ({record['seconds']:.1f} s)")
     print_agreement(record["labels"])
     if record["failed_partitions"]:
         warning_line(

@@ -160,7 +160,7 @@ def _run_row(run: history.Run) -> tuple[object, ...]:
         record.get("status", {}).get("ok"),
         record.get("failed_partitions"),
         f"{model.get('name', '')} {model.get('version', '')}".strip(),
-        round(record["light_curves_per_second"]) if "light_curves_per_second" in record else None,
+        round(record.get("light_curves_per_second", 0)) or None,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from varstar_batch._version import __version__
 from varstar_batch.catalog.compare import MOVED
-from varstar_batch.catalog.tables import objects_line
+from varstar_batch.catalog.tables import objects_line, speed_line
 from varstar_batch.catalog.validation_tables import heading, tables_of
 from varstar_batch.report.charts import (
     PALETTE,
@@ -91,7 +91,9 @@ def _header(data: ReportData, name: str) -> str:
     tiles = {
         "objects in": objects_line(record).partition(" objects in")[0],
         f"classified ({classified:,})": f"{classified / rows:.1%}" if rows else "none",
-        "light curves per second": f"{record['light_curves_per_second']:,.0f}",
+        "light curves per second": f"{record['light_curves_per_second']:,.0f}"
+        if record["light_curves_per_second"]
+        else "–",
         "failed partitions": f"{record['failed_partitions']:,}",
     }
     if data.previous is not None:
@@ -273,7 +275,7 @@ def _run(data: ReportData) -> str:
         "Objects": objects_line(record),
         "Observations": f"{record['observations']:,}",
         "Time": f"{record['seconds']:,.1f} s",
-        "Throughput": f"{record['light_curves_per_second']:,.0f} light curves/s",
+        "Throughput": speed_line(record),
         "Peak memory of a worker": f"{record['peak_memory'] / 2**20:,.0f} MiB",
         "Catalog on storage": f"{record['bytes_out'] / 2**20:,.1f} MiB",
         "Code version": record["code_version"],
