@@ -230,7 +230,7 @@ def test_augmented_light_curves_are_what_the_network_sees():
         offsets = curves.offsets
         bad = np.repeat(np.arange(len(curves)) % 2 == 0, curves.n_obs)
         mag[bad & (np.arange(len(mag)) % curves.n_obs[0] > 2)] = np.nan
-        return replace(curves, mag=mag, offsets=offsets), objects.period
+        return replace(objects, light_curves=replace(curves, mag=mag, offsets=offsets))
 
     recipe = replace(TINY, augment=shrink, class_weights=0.5, schedule="cosine")
     with pytest.MonkeyPatch.context() as patch:

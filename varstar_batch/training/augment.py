@@ -1,4 +1,4 @@
-"""Augmentation: stars as other surveys would have seen them, and eclipses at periods that no training has."""
+"""Augmentation: stars as other surveys would have seen them, at periods and amplitudes that no training has."""
 
 from __future__ import annotations
 
@@ -28,36 +28,75 @@ STRETCHED = 0.15
 MOST_STRETCHED = 100.0
 """Largest factor of the stretching."""
 
-ECLIPSING = "ECL"
-"""Label of the eclipsing binaries, where a training has them."""
+ECLIPSING, MIRA, SEMIREGULAR = "ECL", "M", "SR"
+"""Labels of the eclipsing binaries and of the two kinds of long-period variables, where a training has them."""
+
+RESCALED = 0.5
+"""Share of the long-period variables for which another amplitude is drawn."""
+
+AMPLITUDES = (0.2, 6.0)
+"""Between which it is drawn, evenly in its logarithm [mag]."""
+
+SURELY_SEMIREGULAR, SURELY_MIRA = 1.3, 3.0
+"""Amplitudes [mag] below and above which surveys of all bands agree which of the two it is."""
+
+MOST_ADDED_NOISE = 0.02
+"""Largest standard deviation of the noise on what was made smaller [mag]."""
 
 
-def observe_elsewhere(
-    objects: LabelledLightCurves, random: np.random.Generator
-) -> tuple[LightCurves, npt.NDArray[np.float64]]:
-    """Do what `observe_worse` does, and stretch the times of some eclipsing binaries: an eclipse knows no period.
-
-    Labelled surveys hold few eclipsing binaries of long periods, and networks learn that there are none.
+def observe_elsewhere(objects: LabelledLightCurves, random: np.random.Generator) -> LabelledLightCurves:
+    """Do what `rescale_long_periods`, `observe_worse` and `stretch_eclipses` do.
 
     Parameters
     ----------
     objects : LabelledLightCurves
-        n objects.
+        n objects, all with a class.
     random : numpy.random.Generator
-
-    Returns
-    -------
-    light_curves : LightCurves
-        Of a share `STRETCHED` of the eclipsing binaries times and period are multiplied by a factor, drawn evenly in
-        its logarithm from 1 to `MOST_STRETCHED`.
-    period : float64 (n,)
     """
-    worse = observe_worse(objects.light_curves, random)
-    n = len(worse)
-    eclipsing = np.array([label == ECLIPSING for label in objects.classes], np.bool_)[objects.class_code]
-    stretched = (random.random(n) < STRETCHED) & eclipsing
+    rescaled = rescale_long_periods(objects, random)
+    worse = replace(rescaled, light_curves=observe_worse(rescaled.light_curves, random))
+    return stretch_eclipses(worse, random)
+
+
+def stretch_eclipses(objects: LabelledLightCurves, random: np.random.Generator) -> LabelledLightCurves:
+    """Multiply times and periods of a share `STRETCHED` of the eclipsing binaries: an eclipse knows no period.
+
+    Labelled surveys hold few eclipsing binaries of long periods, and networks learn that there are none. The factor is
+    drawn evenly in its logarithm from 1 to `MOST_STRETCHED`.
+    """
+    n, light_curves = len(objects), objects.light_curves
+    stretched = (random.random(n) < STRETCHED) & _are(objects, ECLIPSING)
     factor = np.where(stretched, np.exp(random.uniform(0.0, np.log(MOST_STRETCHED), n)), 1.0)
-    return replace(worse, time=worse.time * np.repeat(factor, worse.n_obs)), objects.period * factor
+    slower = replace(light_curves, time=light_curves.time * np.repeat(factor, light_curves.n_obs))
+    return replace(objects, light_curves=slower, period=objects.period * factor)
+
+
+def rescale_long_periods(objects: LabelledLightCurves, random: np.random.Generator) -> LabelledLightCurves:
+    """Give long-period variables other amplitudes, and the class that goes with them: it is what tells Miras apart.
+
+    Surveys hold few semi-regular variables, each of its own amplitudes, and networks learn those instead of the
+    definition. For a share `RESCALED` an amplitude (5th to 95th percentile) is drawn from `AMPLITUDES`. Where it is
+    below `SURELY_SEMIREGULAR` or above `SURELY_MIRA` the magnitudes are scaled to it; else nothing changes.
+    """
+    n, light_curves = len(objects), objects.light_curves
+    low, high = AMPLITUDES
+    wanted = np.exp(random.uniform(np.log(low), np.log(high), n))
+    miras = wanted > SURELY_MIRA
+    changed = (random.random(n) < RESCALED) & (miras | (wanted < SURELY_SEMIREGULAR))
+    changed &= _are(objects, MIRA) | _are(objects, SEMIREGULAR)
+    if not ({MIRA, SEMIREGULAR} <= set(objects.classes) and changed.any()):
+        return objects
+    bright, middle, faint = _percentiles(light_curves, (0.05, 0.5, 0.95))
+    varies = faint > bright
+    factor = np.where(changed & varies, wanted / np.where(varies, faint - bright, 1.0), 1.0)
+    noise = np.where(factor < 1, MOST_ADDED_NOISE * random.random(n), 0.0)
+    owner = np.repeat(np.arange(n), light_curves.n_obs)
+    exact = light_curves.mag.astype(np.float64)
+    scaled = middle[owner] + factor[owner] * (exact - middle[owner]) + noise[owner] * random.standard_normal(len(owner))
+    mag = np.where(changed[owner], scaled, exact)
+    codes = np.where(miras, objects.classes.index(MIRA), objects.classes.index(SEMIREGULAR))
+    class_code = np.where(changed & varies, codes, objects.class_code).astype(objects.class_code.dtype)
+    return replace(objects, light_curves=replace(light_curves, mag=_like(light_curves, mag)), class_code=class_code)
 
 
 def observe_worse(light_curves: LightCurves, random: np.random.Generator) -> LightCurves:
@@ -92,7 +131,7 @@ def observe_worse(light_curves: LightCurves, random: np.random.Generator) -> Lig
     return LightCurves(
         offsets,
         light_curves.time[used][keep],
-        mag[keep].astype(np.float32) if light_curves.mag.dtype == np.float32 else mag[keep],
+        _like(light_curves, mag[keep]),
         None if errors is None else errors[used][keep],
         light_curves.malformed,
     )
@@ -108,3 +147,27 @@ def _spread(light_curves: LightCurves, owner: npt.NDArray[np.intp]) -> npt.NDArr
     deviation = mag - (np.bincount(owner, weights=mag, minlength=n) / counts)[owner]
     spread: npt.NDArray[np.float64] = np.sqrt(np.bincount(owner, weights=deviation**2, minlength=n) / counts)
     return spread
+
+
+def _percentiles(light_curves: LightCurves, shares: tuple[float, ...]) -> list[npt.NDArray[np.float64]]:
+    """Return the magnitudes below which these shares of each object's finite ones are, float64 (n,); 0 for none."""
+    owner = np.repeat(np.arange(len(light_curves)), light_curves.n_obs)
+    mag = light_curves.mag.astype(np.float64)
+    good = np.isfinite(mag)
+    mag, owner = mag[good], owner[good]
+    mag = np.append(mag[np.lexsort((mag, owner))], 0.0)
+    count = np.bincount(owner, minlength=len(light_curves))
+    first = np.cumsum(count) - count
+    return [
+        np.where(count > 0, mag[first + (share * np.maximum(count - 1, 0)).astype(np.int64)], 0.0) for share in shares
+    ]
+
+
+def _like(light_curves: LightCurves, mag: npt.NDArray[np.float64]) -> npt.NDArray[np.float32] | npt.NDArray[np.float64]:
+    """Return magnitudes in the precision of those of the light curves."""
+    return mag.astype(np.float32) if light_curves.mag.dtype == np.float32 else mag
+
+
+def _are(objects: LabelledLightCurves, label: str) -> npt.NDArray[np.bool_]:
+    """Return which objects are of a class, bool (n,); none where the training has no such class."""
+    return np.array([each == label for each in objects.classes], np.bool_)[objects.class_code]

@@ -23,6 +23,9 @@ UNSEEN = "unseen_surveys"
 TRUSTED = 0.02
 """Expected calibration error up to which probabilities may be taken at their word."""
 
+WEAK = 0.9
+"""F1 below which a class is named as weak."""
+
 _TITLES = {"accuracy": "accuracy (equation 1)", "f1": "F1"}
 
 
@@ -185,10 +188,18 @@ def _limits(contract: BundleContract, measures: Mapping[str, Any]) -> str:
     weak = [
         f"{label} ({values['f1']['mean']:.2f})"
         for label, values in measures["folds"]["by_class"].items()
-        if measures["by_class"][label]["n_objects"] and values["f1"]["mean"] < 0.9
+        if measures["by_class"][label]["n_objects"] and values["f1"]["mean"] < WEAK
     ]
     if weak:
         told.append(f"- Weak classes, by F1: {', '.join(weak)}.")
+    elsewhere: Any = contract.metrics.get(UNSEEN, {"by_class": {}})
+    weak = [
+        f"{label} ({values['f1']:.2f})"
+        for label, values in elsewhere["by_class"].items()
+        if values["n_objects"] and values["f1"] < WEAK
+    ]
+    if weak:
+        told.append(f"- Weak classes on surveys that it has not seen: {', '.join(weak)}.")
     if measures["calibration_error"] > TRUSTED:
         told.append(
             "- Its probabilities are off by more than two percent on average; take them for an order, not odds."

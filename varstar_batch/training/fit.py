@@ -137,9 +137,7 @@ class _Network:
         if recipe.prepare is not None and self.inputs.features is not None:
             recipe.prepare(self.model, self.inputs.features)
         divided = bool(data.outputs.divided)
-        self.targets: Targets = labels
-        if divided:
-            self.targets = allowed_leaves(data.objects.take(split.train), data.outputs).astype(np.float32)
+        self.targets = self._targets(data.objects.take(split.train))
         steps = math.ceil(len(labels) / recipe.batch_size)
         rate: Any = recipe.learning_rate
         if recipe.schedule == "cosine":
@@ -158,12 +156,12 @@ class _Network:
     def train_once(self, number: int) -> None:
         """Do one pass. Its chances depend on the seed and its number only, not on what came before."""
         random = np.random.default_rng([self.seed, number])
-        inputs = self._augmented(random)
-        order = random.permutation(len(self.targets))
+        inputs, targets = self._augmented(random)
+        order = random.permutation(len(targets))
         inputs = inputs.take(order)
         if self.recipe.phase_shift:
             inputs = Inputs(shift_phases(inputs.curves, random), inputs.features)
-        values = self.passes(inputs, self.targets[order], None if self.weights is None else self.weights[order])
+        values = self.passes(inputs, targets[order], None if self.weights is None else self.weights[order])
         if len(self.split.held):
             truth = self.data.objects.class_code[self.split.held]
             logits = self.logits(self.data.inputs.take(self.split.held)).astype(np.float64)
@@ -208,17 +206,27 @@ class _Network:
         # Those of the layers have the generators of the dropouts among them.
         return [*self.model.variables, *self.model.optimizer.variables]
 
-    def _augmented(self, random: np.random.Generator) -> Inputs:
+    def _targets(self, objects: LabelledLightCurves) -> Targets:
+        if self.data.outputs.divided:
+            return allowed_leaves(objects, self.data.outputs).astype(np.float32)
+        return objects.class_code.astype(np.int32)
+
+    def _augmented(self, random: np.random.Generator) -> tuple[Inputs, Targets]:
         if self.recipe.augment is None or self.raw is None:
-            return self.inputs
-        curves, period = self.recipe.augment(self.raw, random)
-        status, changed = fold_inputs(curves, period, self.recipe, n_threads=self.data.n_threads)
+            return self.inputs, self.targets
+        objects = self.recipe.augment(self.raw, random)
+        status, changed = fold_inputs(objects.light_curves, objects.period, self.recipe, n_threads=self.data.n_threads)
         ok = status == 0
         features = None
         if changed.features is not None and self.inputs.features is not None:
             ok &= np.isfinite(changed.features).all(axis=1)
             features = np.where(ok[:, None], changed.features, self.inputs.features)
-        return Inputs(np.where(ok[:, None], changed.curves, self.inputs.curves), features)
+        targets = self.targets
+        other_class = np.flatnonzero(ok & (objects.class_code != self.raw.class_code))
+        if len(other_class):
+            targets = targets.copy()
+            targets[other_class] = self._targets(objects.take(other_class))
+        return Inputs(np.where(ok[:, None], changed.curves, self.inputs.curves), features), targets
 
 
 def compile_options(backend: str, steps: int, *, gpu: bool) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from varstar_batch.light_curves.fold import Folded, fold
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.light_curves.rules import Limits
 from varstar_batch.training.labelled import Rows
-from varstar_batch.training.recipes import Periods, Recipe
+from varstar_batch.training.recipes import Recipe
 
 Float32 = npt.NDArray[np.float32]
 
@@ -42,7 +42,7 @@ class Inputs:
 
 
 def fold_inputs(
-    light_curves: LightCurves, period: Periods, recipe: Recipe, *, n_threads: int
+    light_curves: LightCurves, period: npt.NDArray[np.float64], recipe: Recipe, *, n_threads: int
 ) -> tuple[npt.NDArray[np.uint8], Inputs]:
     """Fold light curves that are within their limits as a recipe says.
 
@@ -57,7 +57,9 @@ def fold_inputs(
     return folded.status, inputs_of(folded, recipe.features)
 
 
-def fold_light_curves(light_curves: LightCurves, period: Periods, recipe: Recipe, *, n_threads: int) -> Folded:
+def fold_light_curves(
+    light_curves: LightCurves, period: npt.NDArray[np.float64], recipe: Recipe, *, n_threads: int
+) -> Folded:
     """Fold light curves that are within their limits as a recipe says."""
     features = bool(recipe.features)
     return fold(light_curves, period, recipe.preprocessing, Limits(), features=features, n_threads=n_threads)

@@ -12,16 +12,13 @@ import numpy.typing as npt
 
 from varstar_batch.errors import InputError
 from varstar_batch.light_curves.features import FEATURES
-from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model.networks import build_paper_network, build_survey_network, set_standard
 from varstar_batch.training.augment import observe_elsewhere
 from varstar_batch.training.labelled import LabelledLightCurves
 
-Periods = npt.NDArray[np.float64]
-
-Augment = Callable[[LabelledLightCurves, np.random.Generator], tuple[LightCurves, Periods]]
-"""Gives other raw light curves and periods before each pass; what then cannot be folded is taken unchanged."""
+Augment = Callable[[LabelledLightCurves, np.random.Generator], LabelledLightCurves]
+"""Gives other raw light curves, periods and classes before each pass; what then cannot be folded is taken unchanged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +61,14 @@ PAPER = Recipe(architecture="paper", build=build_paper_network)
 """The paper's protocol, to the letter (arXiv:2508.11964, section 3); its text states no rate of dropout."""
 
 
-def _build_survey_network(n_phase: int, n_classes: int, dropout: float) -> Any:
+def survey_network(n_phase: int, n_classes: int, dropout: float) -> Any:
+    """Build the network that ships, on all features."""
     return build_survey_network(n_phase, len(FEATURES), n_classes, dropout)
 
 
 SURVEY = Recipe(
     architecture="survey",
-    build=_build_survey_network,
+    build=survey_network,
     preprocessing=Preprocessing(outliers="grouped"),
     features=FEATURES,
     subclasses=True,
