@@ -16,6 +16,7 @@ from varstar_batch.cluster.measure_rates import Sample, combine, with_rates
 from varstar_batch.errors import InputError
 from varstar_batch.progress import duration, pace
 from varstar_batch.runs.estimate import Prices, Rates, Workload, foretell, measure_workload, read_rates
+from varstar_batch.runs.plan import chunk_peak
 from varstar_batch.survey.read import PartitionShape, RowGroupShape
 
 MEMORY = 256 * 2**20
@@ -69,10 +70,12 @@ def test_gpus_take_the_network_from_the_workers() -> None:
 
 def test_memory_is_bounded_by_the_chunks() -> None:
     small = foretell(WORK, RATES, workers=4, chunk_memory=MEMORY)
-    assert small.worker_memory == RATES.worker_memory + WORK.chunk_memory
+    assert small.worker_memory == RATES.worker_memory + chunk_peak(WORK.chunk_memory)
     assert small.memory == 4 * small.worker_memory + RATES.command_memory
     large = foretell(replace(WORK, chunk_memory=2**40), RATES, workers=4, chunk_memory=MEMORY)
-    assert large.worker_memory == RATES.worker_memory + MEMORY
+    assert large.worker_memory == RATES.worker_memory + chunk_peak(MEMORY)
+    rows = foretell(replace(WORK, chunk_rows=10**5), RATES, workers=4, chunk_memory=MEMORY)
+    assert rows.worker_memory == small.worker_memory + chunk_peak(0, 10**5) - chunk_peak(0)
 
 
 def test_the_cost_is_of_all_hours_from_start_to_end() -> None:

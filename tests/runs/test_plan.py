@@ -126,7 +126,14 @@ def test_an_indivisible_partition_is_one_chunk() -> None:
     groups = (RowGroupShape(10**6, 10**6, 10**7),) * 4
     shape = PartitionShape(None, groups, divisible=False)
     assert len(split(PARTITIONS[0], shape, 2**20)) == 1
-    assert len(split(PARTITIONS[0], replace(shape, divisible=True), 2**20)) == 4
+    assert len(split(PARTITIONS[0], replace(shape, divisible=True), 2**30)) == 4
+
+
+def test_a_row_group_of_very_many_objects_is_cut_by_its_catalog_rows() -> None:
+    shape = PartitionShape(200_000, (RowGroupShape(200_000, 200_000, 10**6),), divisible=True)
+    chunks = split(PARTITIONS[0], shape, 2**20)
+    assert [chunk.rows for chunk in chunks] == [(0, 65_536), (65_536, 131_072), (131_072, 196_608), (196_608, 200_000)]
+    assert len(split(PARTITIONS[0], shape, 2**27)) == 1
 
 
 @given(st.integers(2**20, 2**34), st.floats(10, 5000))

@@ -13,8 +13,9 @@ import pytest
 from tests.makers.failures import fail_calls
 from tests.makers.survey_files import assert_equal, fault, make_objects, make_table, read_all, write
 from varstar_batch.errors import PartitionError
+from varstar_batch.survey import decode
 from varstar_batch.survey.open import Survey, open_survey
-from varstar_batch.survey.read import partition_shape
+from varstar_batch.survey.read import partition_shape, read_batches
 from varstar_batch.survey.write import write_survey_file
 
 
@@ -179,3 +180,27 @@ def test_a_row_without_object_is_told(tmp_path: Path, form: str) -> None:
     error = fault(open_survey(tmp_path))
     assert error.kind == "null_object_id"
     assert "got 1 nulls" in str(error)
+
+
+@pytest.mark.parametrize("form", ["nested", "long"])
+@pytest.mark.parametrize("lengths", [[500], [20, 500, 20]])
+def test_an_object_that_takes_more_memory_than_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, lengths: list[int]
+) -> None:
+    monkeypatch.setattr(decode, "LONGEST", 100)
+    write(tmp_path / "a.parquet", make_table(make_objects(lengths), form), 1000)
+    survey = open_survey(tmp_path)
+    with pytest.raises(PartitionError, match=r"at most 100 observations of an object.*--chunk-memory 1GiB") as caught:
+        list(read_batches(survey.source, survey.partitions[0], None, 25))
+    assert caught.value.kind == "too_long"
+    assert sum(len(batch.period) for batch in read_all(survey, 125)) == len(lengths)
+
+
+def test_an_object_of_the_long_form_is_refused_before_it_is_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "LONGEST", 100)
+    write(tmp_path / "a.parquet", make_table(make_objects([3, 5000]), "long"), 1000)
+    survey = open_survey(tmp_path)
+    with pytest.raises(PartitionError, match=r"got at least 1[01][0-9];"):
+        list(read_batches(survey.source, survey.partitions[0], None, 25))

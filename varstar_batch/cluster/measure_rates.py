@@ -192,7 +192,8 @@ def _work(batch: SurveyBatch, source: Source, bundle: Bundle, engine: Engine) ->
         prepare=prepare,
         classify=classifying,
         write=write,
-        idle_memory=_memory(),
+        # What it shares with others counts in full, as it does where a worker's memory is limited.
+        idle_memory=psutil.Process().memory_info().rss,
     )
 
 

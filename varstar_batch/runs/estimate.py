@@ -12,7 +12,7 @@ from pydantic import Field
 
 from varstar_batch.errors import InputError
 from varstar_batch.runs.config import PlanRequest
-from varstar_batch.runs.plan import WORKER_MEMORY, projected_memory
+from varstar_batch.runs.plan import WORKER_MEMORY, chunk_peak, projected_memory
 from varstar_batch.survey.read import BYTES_PER_OBSERVATION, PartitionShape
 
 HOUR = 3600.0
@@ -44,7 +44,9 @@ class Workload:
     bytes_in: int
     """On storage."""
     chunk_memory: int
-    """Bytes that the largest chunk takes in a worker."""
+    """Bytes that the light curves of the largest chunk would take in a worker, held at once."""
+    chunk_rows: int = 0
+    """Objects in it; 0 in the long form."""
 
     def with_objects(self, observations_per_object: float) -> Workload:
         """Return the workload with its number of objects, from a mean where the footers do not tell."""
@@ -154,6 +156,7 @@ def measure_workload(shapes: Sequence[tuple[int, PartitionShape, int]], partitio
         observations=round(scale * observations),
         bytes_in=total_bytes,
         chunk_memory=max(_chunk_memory(shape, chunks) for _, shape, chunks in shapes),
+        chunk_rows=max(math.ceil((shape.rows or 0) / chunks) for _, shape, chunks in shapes),
     )
 
 
@@ -208,7 +211,7 @@ def foretell(
     working = max(by_workers, by_gpus)
     finish = rates.finish + rates.finish_partition * work.partitions
     seconds = rates.start_up + working + finish
-    worker_memory = rates.worker_memory + min(chunk_memory, work.chunk_memory)
+    worker_memory = rates.worker_memory + chunk_peak(min(chunk_memory, work.chunk_memory), work.chunk_rows)
     core_hours, gpu_hours = workers * seconds / HOUR, gpus * seconds / HOUR
     prices = prices or Prices()
     return Estimate(

@@ -45,6 +45,9 @@ CODE = (
 BYTES_PER_ROW = 512
 """Of a catalog row until it is written: the row, sorted and unsorted, and its encoding."""
 
+FEWEST_ROWS = 2**16
+"""A chunk is cut by its catalog rows only beyond this: 32 MiB."""
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -182,18 +185,18 @@ def split(partition: Partition, shape: PartitionShape, memory: int, max_rows: in
     memory : int
         Bytes that a chunk may take.
     max_rows : int, optional
-        Rows that a chunk may have; row groups with more are cut. By default only memory counts.
+        Rows that a chunk may have; row groups with more are cut. By default as many as `memory` holds of the catalog's.
     """
     if not shape.divisible:
         return (Chunk(partition, expected_rows=shape.rows),)
-    limit = max_rows or max((group.rows for group in shape.row_groups), default=1) + 1
+    limit = max_rows or max(FEWEST_ROWS, memory // BYTES_PER_ROW)
     runs: list[list[tuple[int, int, int]]] = [[]]
     room, places = memory, limit
     for index, group in enumerate(shape.row_groups):
         need = projected_memory(group.rows, group.observations)
         for start in range(0, max(group.rows, 1), limit):
             stop = min(start + limit, group.rows)
-            if runs[-1] and (need > room or (max_rows is not None and stop - start > places) or start):
+            if runs[-1] and (need > room or stop - start > places or start):
                 runs.append([])
                 room, places = memory, limit
             runs[-1].append((index, start, stop))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from varstar_batch.errors import PartitionError
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.survey.bands import BandCounts, Bands
@@ -17,6 +18,12 @@ from varstar_batch.survey.choose import Chosen, choose
 from varstar_batch.survey.columns import PERIOD_ORIGIN, SURVEY
 from varstar_batch.survey.open import Source
 from varstar_batch.survey.units import magnitudes
+
+LEAST_OBSERVATIONS = 10
+"""Of an object as memory is counted: identifier, position, curve and result take as much where it has fewer."""
+
+LONGEST = 2**20
+"""Observations that one object may have however little memory there is. Source: folding them takes 120 MiB."""
 
 
 @dataclass(frozen=True)
@@ -139,11 +146,42 @@ def decode_objects(source: Source, record: pa.RecordBatch) -> tuple[pa.Table, np
     return pa.table(arrays), period
 
 
-def split_batch(batch: SurveyBatch, max_observations: int) -> Iterator[SurveyBatch]:
-    """Yield a batch in runs of objects that exceed the bound only where a single object does."""
+def split_batch(batch: SurveyBatch, max_observations: int, where: str) -> Iterator[SurveyBatch]:
+    """Yield a batch in runs of objects that exceed the bound only where a single object does.
+
+    Raises
+    ------
+    PartitionError
+        As `check_longest` says.
+    """
     n = len(batch.light_curves)
-    for start, stop in bounded_runs(batch.light_curves.offsets, max_observations, n):
+    check_longest(int(batch.light_curves.n_obs.max(initial=0)), max_observations, where)
+    for start, stop in bounded_runs(batch.light_curves.offsets, max_observations, most_objects(max_observations)):
         yield batch if stop - start == n else batch.slice(start, stop)
+
+
+def most_objects(max_observations: int) -> int:
+    """Return how many objects a batch of at most `max_observations` may have."""
+    return max(1, max_observations // LEAST_OBSERVATIONS)
+
+
+def check_longest(observations: int, max_observations: int, where: str) -> None:
+    """Refuse an object that alone takes more memory than a chunk may: folding takes 120 bytes of each observation.
+
+    Raises
+    ------
+    PartitionError
+        Kind ``"too_long"``.
+    """
+    longest = max(LONGEST, 4 * max_observations)
+    if observations > longest:
+        raise PartitionError(
+            kind="too_long",
+            expected=f"at most {longest:,} observations of an object, which --chunk-memory bounds",
+            got=f"at least {observations:,}",
+            where=where,
+            fix=f"give --chunk-memory {-(-observations // 2**23)}GiB or more, or cut the light curve short",
+        )
 
 
 def bounded_runs(offsets: npt.NDArray[np.int64], max_observations: int, max_objects: int) -> Iterator[tuple[int, int]]:

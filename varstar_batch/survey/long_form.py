@@ -16,6 +16,7 @@ from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.survey.choose import choose
 from varstar_batch.survey.decode import (
     SurveyBatch,
+    check_longest,
     decode_objects,
     in_canonical_units,
     periods_of,
@@ -37,16 +38,22 @@ def decode_long(
     ------
     PartitionError
         Kind ``"null_object_id"``; kind ``"unsorted"`` when an object comes back after another one, which is known for
-        certain at the end.
+        certain at the end; kind ``"too_long"`` as `check_longest` says.
     """
     name = source.columns.object_id
     seen: list[pa.Array] = []
     held: list[pa.RecordBatch] = []
-    rows = 0
+    # Held in all, and of the object that is held last.
+    rows = longest = 0
     for record in stream:
+        if record.num_rows == 0:
+            continue
         ids = record.column(name)
         # More of the object that is held last is only kept, so that an object of any length is joined just once.
-        goes_on = bool(held) and len(run_starts(ids)) == 1 and ids[0].as_py() == held[-1].column(name)[-1].as_py()
+        last = int(run_starts(ids)[-1])
+        goes_on = bool(held) and last == 0 and ids[0].as_py() == held[-1].column(name)[-1].as_py()
+        longest = record.num_rows - last + (longest if goes_on else 0)
+        check_longest(longest, max_observations, where)
         held.append(record)
         rows += record.num_rows
         if rows < max_observations or goes_on:
@@ -66,7 +73,7 @@ def _emit(
 ) -> Iterator[SurveyBatch]:
     batch = _decode_objects_of(source, record, where)
     seen.append(one_chunk(batch.objects["object_id"]))
-    yield from split_batch(batch, max_observations)
+    yield from split_batch(batch, max_observations, where)
 
 
 def run_starts(ids: pa.Array) -> npt.NDArray[np.int64]:

@@ -12,7 +12,14 @@ import pyarrow as pa
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.parquet import WHOLE, open_fetched, opened_parquet
 from varstar_batch.files.parquet_guard import GuardedParquetFile
-from varstar_batch.survey.decode import SurveyBatch, decode_lists, split_batch
+from varstar_batch.survey.decode import (
+    LEAST_OBSERVATIONS,
+    SurveyBatch,
+    check_longest,
+    decode_lists,
+    most_objects,
+    split_batch,
+)
 from varstar_batch.survey.long_form import decode_long
 from varstar_batch.survey.open import Partition, Source, Survey, check_declared
 from varstar_batch.survey.schema import SchemaMismatchError, check_columns, is_leaf_of, object_id_type
@@ -102,7 +109,7 @@ def read_batches(
     ------
     PartitionError
         Kind ``"missing"``, ``"forbidden"``, ``"unreadable"``, ``"schema"``, ``"null_object_id"``; in the long form
-        also ``"unsorted"`` (an object comes back later).
+        also ``"unsorted"`` (an object comes back later); ``"too_long"``, as `check_longest` says.
     OSError
         The storage failed; another try may do.
     ValueError
@@ -125,7 +132,7 @@ def read_batches(
             raise ValueError(f"row_groups: expected 0 to {parquet.num_row_groups - 1}, got {list(groups)}")
         for span, rows in reader.spans(groups, max_observations):
             for record in reader.batches(rows, span):
-                yield from split_batch(decode_lists(source, record, where), max_observations)
+                yield from split_batch(decode_lists(source, record, where), max_observations, where)
 
 
 def check_bands(survey: Survey) -> None:
@@ -253,25 +260,28 @@ class _Reader:
         """
         span: list[int] = []
         rows = observations = 0
+        most = most_objects(max_observations)
         for i in row_groups:
             shape = self.row_group(i)
             if span and observations + shape.observations > max_observations:
-                yield span, rows
+                yield span, min(rows, most)
                 span, rows, observations = [], 0, 0
+            # One of them has as many as they have on average, or more.
+            check_longest(shape.observations // max(1, shape.rows), max_observations, self._where)
             if shape.observations > max_observations:
-                yield [i], max(1, shape.rows * max_observations // shape.observations)
+                yield [i], max(1, min(most, shape.rows * max_observations // shape.observations))
             elif shape.rows:
                 span.append(i)
                 rows += shape.rows
                 observations += shape.observations
         if span:
-            yield span, rows
+            yield span, min(rows, most)
 
 
 def batch_observations(memory: int) -> int:
     """Return how many observations a batch may hold so that it stays within `memory` bytes.
 
-    An object is taken to have at least ten observations, which bounds the part of the memory that goes by objects.
+    A batch has no more objects than if each had `LEAST_OBSERVATIONS`: see `most_objects`.
     """
-    per_observation = COPIES * BYTES_PER_OBSERVATION + 2 * BYTES_PER_CURVE / 10
+    per_observation = COPIES * BYTES_PER_OBSERVATION + 2 * BYTES_PER_CURVE / LEAST_OBSERVATIONS
     return max(1, int(memory / per_observation))
