@@ -18,7 +18,7 @@ from varstar_batch.catalog.schema import catalog_schema, sort_rows, write_option
 from varstar_batch.catalog.tables import FAILURES_SCHEMA, PARTITIONS_SCHEMA, PLAN_SCHEMA, add_counts
 from varstar_batch.files.location import write_json
 from varstar_batch.files.parquet import write_table
-from varstar_batch.light_curves.classes import CLASSES
+from varstar_batch.light_curves.classes import CLASSES, PARENTS
 from varstar_batch.light_curves.rules import Limits
 from varstar_batch.model.bundle_files import WRITTEN
 from varstar_batch.runs.records import TASKS_SCHEMA
@@ -49,6 +49,7 @@ def sky_rows(count: int, seed: int = 1, *, first_id: int = 10_000, id_type: pa.D
     top = np.take_along_axis(probabilities, ranked, axis=1)
     failed = np.arange(count) % 10 == 9
     names = np.array(CLASSES)
+    parents = np.array([PARENTS.get(name, name) for name in CLASSES])
 
     def null(values: np.ndarray) -> pa.Array:
         return pa.array(values, mask=failed)
@@ -76,6 +77,12 @@ def sky_rows(count: int, seed: int = 1, *, first_id: int = 10_000, id_type: pa.D
         "margin": null(top[:, 0] - top[:, 1]),
         "entropy": null(-(probabilities * np.log(np.maximum(probabilities, 1e-30))).sum(axis=1).astype(np.float32)),
         "ood_score": null(rng.random(count, dtype=np.float32)),
+        "parent": null(parents[ranked[:, 0]]),
+        "parent_prob": null(top[:, 0]),
+        "subclass": pa.nulls(count, pa.string()),
+        "subclass_prob": pa.nulls(count, pa.float32()),
+        "parents_95": null(parents[ranked[:, 0]]),
+        "parents_99": null(parents[ranked[:, 0]]),
     }
     columns |= {f"prob_{name}": null(probabilities[:, k]) for k, name in enumerate(CLASSES)}
     return pa.table(columns)

@@ -13,9 +13,16 @@ from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.features import FEATURES, choose_features
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.light_curves.rules import Limits, Preprocessing
-from varstar_batch.model.bundle import Bundle, BundleContract, Calibration, OutOfDistribution
+from varstar_batch.model.bundle import Bundle, BundleContract, OutOfDistribution
+from varstar_batch.model.family import Calibration, Family, ParentSets
 from varstar_batch.model.keras_runtime import load_keras
-from varstar_batch.model.networks import build_paper_network, build_survey_network, to_keras_file
+from varstar_batch.model.networks import (
+    build_paper_network,
+    build_survey_network,
+    logits_model,
+    set_standard,
+    to_keras_file,
+)
 from varstar_batch.simulation.objects import simulate_objects
 
 
@@ -78,6 +85,37 @@ def make_contract(keras_file, **changes):
 def make_bundle(model, **changes):
     keras_file = to_keras_file(model)
     return Bundle(contract=make_contract(keras_file, **changes), keras_file=keras_file, card="# a card\n")
+
+
+FAMILY = Family(
+    parents={"CEP": "CEP", "DSCUT": "DSCUT", "ECL": "ECL", "M": "LPV", "RR": "RR", "SR": "LPV"},
+    subclasses={"ECL": ("EA", "EB", "EW"), "RR": ("RRAB", "RRC")},
+)
+"""What the bundle that ships knows of."""
+
+
+def family_bundle(seed=0, n_phase=512):
+    """A bundle with parents and subclasses, whose network answers simulated stars with each of them."""
+    model = scramble(build_survey_network(n_phase, len(FEATURES), 9), seed)
+    objects = simulate_objects(0, 100, seed)
+    rules = Preprocessing(n_phase=n_phase)
+    folded = fold(objects.light_curves, objects.period, rules, Limits(), features=True)
+    set_standard(model, folded.features[folded.ok])
+    logits = logits_model(model).predict_on_batch([folded.curve[folded.ok, :, None], folded.features[folded.ok]])
+    layer, spread = model.get_layer("logits"), logits.std(axis=0) / 3
+    kernel, bias = layer.get_weights()
+    layer.set_weights([kernel / spread, (bias - logits.mean(axis=0)) / spread])
+    parents = set(FAMILY.parents.values())
+    return make_bundle(
+        model,
+        architecture="survey",
+        features=FEATURES,
+        family=FAMILY,
+        calibration=Calibration(temperature=2.0, classes={"LPV": 1.5}, subclasses={"ECL": 0.7, "RR": 1.2}),
+        parent_sets=ParentSets(least={"95": dict.fromkeys(parents, 0.2), "99": dict.fromkeys(parents, 0.05)}),
+        ood=None,
+        preprocessing=rules,
+    )
 
 
 def edit_keras_file(keras_file, edit_config=lambda config: None, **members):

@@ -43,6 +43,7 @@ def run(
     catalog: str | Path,
     *,
     config: RunConfig | None = None,
+    model: str | Path | None = None,
     workers: int | None = 0,
     scheduler: str | None = None,
     on_partition: Callable[[object], None] | None = None,
@@ -53,6 +54,7 @@ def run(
     request = ClassifyRequest(
         survey=os.fspath(survey),
         catalog=os.fspath(catalog),
+        model=None if model is None else os.fspath(model),
         config=config or RunConfig(),
         workers=workers if scheduler is None else None,
         scheduler=scheduler,

@@ -18,9 +18,10 @@ from varstar_batch.errors import InputError, RefusedError, VarstarError
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.features import FEATURES
 from varstar_batch.model import keras_file
-from varstar_batch.model.bundle import Bundle, Calibration, parse_bundle
+from varstar_batch.model.bundle import Bundle, parse_bundle
 from varstar_batch.model.bundle_files import CARD_FILE, CONTRACT_FILE, KERAS_FILE, read_bundle, write_bundle
 from varstar_batch.model.engines.open import open_engine
+from varstar_batch.model.family import Calibration
 from varstar_batch.training.recipes import find_recipe
 
 

@@ -11,8 +11,9 @@ from hypothesis.extra import numpy as hnp
 from tests.makers.models import make_contract
 from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.status import Status
-from varstar_batch.model.bundle import Bundle, Calibration
+from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.classify import classify
+from varstar_batch.model.family import Calibration
 
 QUANTILES = (-10.0, -5.0, -1.0)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,6 +15,7 @@ from varstar_batch.catalog.voparquet import string_lengths, voparquet_metadata
 from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.status import STATUS_LABELS
 from varstar_batch.model.classify import Classification
+from varstar_batch.model.family import LEVELS, Outputs
 from varstar_batch.sky import HEALPIX_COLUMN, cells_of
 from varstar_batch.survey.columns import PERIOD_ORIGIN
 from varstar_batch.survey.labels import LabelReader
@@ -22,6 +24,12 @@ from varstar_batch.survey.read import SurveyBatch
 ROW_GROUP_ROWS = 32_768
 """Rows of a row group: measured on 20 million rows, a cone takes half the time that it takes with twice as many, since
 all columns of a row group are read for the few rows in it; a scan takes no longer, and the footers stay below 1 %."""
+
+PARENT_SETS = tuple(f"parents_{level}" for level in LEVELS)
+"""Columns of the sets of parents."""
+
+BETWEEN = "|"
+"""Stands between the parents of a set."""
 
 SORT_ORDER = 13
 """Order of the HEALPix cells (26 arcsec) that rows with positions are sorted by where the survey has no such column."""
@@ -37,7 +45,7 @@ def write_options(rows: int) -> dict[str, Any]:
         "compression": "zstd",
         "use_dictionary": [
             *(PERIOD_ORIGIN, "status", "class", "label", "label_class", "second_class"),
-            *("model_version", "run_id"),
+            *("parent", "subclass", *PARENT_SETS, "model_version", "run_id"),
         ],
         "write_page_index": True,
         "write_page_checksum": True,
@@ -79,6 +87,22 @@ _MEANINGS = {
     "margin": ColumnMeaning("", "stat.probability", "Probability of the first class less that of the second"),
     "entropy": ColumnMeaning("", "stat.value", "Shannon entropy of the probabilities, in nat"),
     "ood_score": ColumnMeaning("", "stat.rank", "Share of held-out training stars that look more familiar, 0 to 1"),
+    "parent": ColumnMeaning(
+        "", "meta.code.class;src.var", "Most probable parent, such as LPV for M and SR; null where the model has none"
+    ),
+    "parent_prob": ColumnMeaning("", "stat.probability", "Its probability, the sum of those of its classes"),
+    "subclass": ColumnMeaning(
+        "", "meta.code.class;src.var", "Most probable subclass of the class, such as RRAB; null where it has none"
+    ),
+    "subclass_prob": ColumnMeaning("", "stat.probability", "Its probability, at most that of the class"),
+    **{
+        name: ColumnMeaning(
+            "",
+            "meta.code.class;src.var",
+            f"Parents that it may be of, with {BETWEEN} between; the true one is among them for {level} % of stars",
+        )
+        for name, level in zip(PARENT_SETS, LEVELS, strict=True)
+    },
     "model_version": ColumnMeaning("", "meta.version", "Version of the model bundle"),
     "run_id": ColumnMeaning("", "meta.id;meta.dataset", "Run that classified the object"),
     "carried": ColumnMeaning("", "meta.code", "Whether the row is an earlier run's: its partition failed in this one"),
@@ -125,6 +149,11 @@ def catalog_schema(object_id: pa.DataType, classes: tuple[str, ...], *, healpix:
         ("margin", pa.float32()),
         ("entropy", pa.float32()),
         ("ood_score", pa.float32()),
+        ("parent", pa.string()),
+        ("parent_prob", pa.float32()),
+        ("subclass", pa.string()),
+        ("subclass_prob", pa.float32()),
+        *((name, pa.string()) for name in PARENT_SETS),
         ("model_version", pa.string()),
         ("run_id", pa.string()),
         ("carried", pa.bool_()),
@@ -133,6 +162,7 @@ def catalog_schema(object_id: pa.DataType, classes: tuple[str, ...], *, healpix:
     # Eight characters at least, since astropy writes a null of a text column as "None".
     longest = max(8, *(len(name) for name in classes))
     lengths = dict.fromkeys(("class", "label_class", "second_class"), longest)
+    lengths |= dict.fromkeys(("parent", "subclass"), 32) | dict.fromkeys(PARENT_SETS, 128)
     lengths |= {"label": 64, "status": 32, "model_version": 128, "run_id": 32, "n_obs_by_band": 96, PERIOD_ORIGIN: 16}
     vo = voparquet_metadata(schema, table="catalog", description="Class probabilities of variable stars")
     return schema.with_metadata(vo | string_lengths(lengths))
@@ -157,7 +187,8 @@ def sort_rows(table: pa.Table) -> pa.Table:
 class Provenance:
     """What every row of a run has in common."""
 
-    classes: tuple[str, ...]
+    outputs: Outputs
+    """Classes, parents and subclasses of the model."""
     model_version: str
     run_id: str
     labels: Mapping[str, str]
@@ -176,14 +207,16 @@ def catalog_rows(batch: SurveyBatch, folded: Folded, result: Classification, pro
     result : Classification
         Probabilities and what follows from them, NaN (null in the catalog) where an object was not classified.
     provenance : Provenance
-        Class names, model version and run.
+        Names, model version and run.
     """
     objects = batch.objects
     healpix = HEALPIX_COLUMN in objects.column_names
-    schema = catalog_schema(objects.schema.field("object_id").type, provenance.classes, healpix=healpix)
+    outputs = provenance.outputs
+    classes = outputs.classes
+    schema = catalog_schema(objects.schema.field("object_id").type, classes, healpix=healpix)
     rows = objects.num_rows
-    names = pa.array(provenance.classes, pa.string())
-    label_codes = LabelReader(provenance.classes, provenance.labels).codes(objects["class"])
+    names = pa.array(classes, pa.string())
+    label_codes = LabelReader(classes, provenance.labels).codes(objects["class"])
     columns: dict[str, pa.Array | pa.ChunkedArray] = {
         name: objects[name] for name in ("object_id", "ra", "dec", "period")
     }
@@ -204,11 +237,16 @@ def catalog_rows(batch: SurveyBatch, folded: Folded, result: Classification, pro
         "margin": _nullable(result.margin),
         "entropy": _nullable(result.entropy),
         "ood_score": _nullable(result.ood_score),
+        "parent": pa.array(outputs.parents, pa.string()).take(_codes(result.parent_code)),
+        "parent_prob": _nullable(result.parent_prob),
+        "subclass": pa.array(outputs.leaves, pa.string()).take(_codes(result.subclass_code)),
+        "subclass_prob": _nullable(result.subclass_prob),
+        **{name: _set_texts(outputs, result.parent_sets[:, k]) for k, name in enumerate(PARENT_SETS)},
         "model_version": pa.repeat(provenance.model_version, rows),
         "run_id": pa.repeat(provenance.run_id, rows),
         "carried": pa.repeat(False, rows),
     }
-    for index, name in enumerate(provenance.classes):
+    for index, name in enumerate(classes):
         columns[f"prob_{name}"] = _nullable(result.probabilities[:, index])
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
@@ -219,6 +257,16 @@ def _nullable(values: np.ndarray) -> pa.Array:
 
 def _codes(codes: np.ndarray) -> pa.Array:
     return pa.array(codes, pa.int8(), mask=codes < 0)
+
+
+def _set_texts(outputs: Outputs, sets: npt.NDArray[np.bool_]) -> pa.Array:
+    """Return sets of parents, bool (n, n_parents), as texts; null where empty."""
+    if not sets.size:
+        return pa.nulls(len(sets), pa.string())
+    different, code = np.unique(np.packbits(sets, axis=1), axis=0, return_inverse=True)
+    members = np.unpackbits(different, axis=1, count=sets.shape[1]).astype(np.bool_)
+    texts = [BETWEEN.join(np.array(outputs.parents)[row]) or None for row in members]
+    return pa.array(texts, pa.string()).take(pa.array(code.reshape(-1)))
 
 
 def _field_metadata(name: str) -> dict[str, str]:

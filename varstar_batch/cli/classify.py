@@ -27,7 +27,15 @@ from varstar_batch.runs.plan import RunPlan
 from varstar_batch.runs.prepare import Prepared, expected_objects, plan_run
 from varstar_batch.runs.stages import RunObserver
 
-SETTINGS = ("engine", "precision", "chunk_memory", "max_failed_fraction", "lost_gpus", "replace_survey")
+SETTINGS = (
+    "mira_amplitude",
+    "engine",
+    "precision",
+    "chunk_memory",
+    "max_failed_fraction",
+    "lost_gpus",
+    "replace_survey",
+)
 """Of the configuration, what has an option of its own."""
 
 

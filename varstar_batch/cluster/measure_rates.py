@@ -180,7 +180,7 @@ def _work(batch: SurveyBatch, source: Source, bundle: Bundle, engine: Engine) ->
     result = classify(bundle, engine, folded)
     times.append(time.perf_counter())
     provenance = Provenance(
-        classes=contract.classes, model_version=contract.model_version, run_id="estimate", labels={}
+        outputs=contract.outputs, model_version=contract.model_version, run_id="estimate", labels={}
     )
     rows = sort_rows(catalog_rows(batch, folded.of_objects(), result, provenance))
     pq.write_table(rows, io.BytesIO(), **write_options(rows.num_rows))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from varstar_batch.light_curves.classes import MIRA, SEMIREGULAR
 from varstar_batch.model.family import LEVELS, Calibration, Outputs, ParentSets
 
 Float64 = npt.NDArray[np.float64]
@@ -87,6 +88,17 @@ def most_probable_leaf(outputs: Outputs, classes: npt.NDArray[np.intp], divided:
     """Return the most probable leaf of a class of each row, (n,), given classes (n,) and `Answers.divided`."""
     leaves: npt.NDArray[np.intp] = np.where(outputs.class_of == classes[:, None], divided, -np.inf).argmax(axis=1)
     return leaves
+
+
+def divide_by_amplitude(outputs: Outputs, answers: Answers, is_mira: npt.NDArray[np.bool_]) -> Answers:
+    """Give what M and SR have together to M where `is_mira`, bool (n,), says so, and to SR elsewhere."""
+    pair = [outputs.classes.index(name) for name in (MIRA, SEMIREGULAR)]
+    logs, classes = answers.logs.copy(), answers.classes.copy()
+    chosen = np.stack([is_mira, ~is_mira], axis=1)
+    together = np.logaddexp.reduce(answers.logs[:, pair], axis=1)[:, None]
+    logs[:, pair] = np.where(chosen, together, -np.inf)
+    classes[:, pair] = np.where(chosen, answers.classes[:, pair].sum(axis=1, keepdims=True), 0.0)
+    return Answers(logs, classes, answers.divided)
 
 
 def parent_probabilities(outputs: Outputs, classes: Float64) -> Float64:

@@ -14,6 +14,7 @@ from varstar_batch.model.answers import (
     Answers,
     Float64,
     answers_of,
+    divide_by_amplitude,
     most_probable_leaf,
     normalised_divisions,
     parent_probabilities,
@@ -70,7 +71,7 @@ class Classification:
     """Uint8 (n,). `Status`, with ``not_classified`` where the network gave no finite answer."""
 
 
-def classify(bundle: Bundle, engine: Engine, folded: Folded) -> Classification:
+def classify(bundle: Bundle, engine: Engine, folded: Folded, mira_amplitude: float | None = None) -> Classification:
     """Classify folded light curves; several bands of an object get one answer.
 
     The logarithms of the bands' calibrated probabilities are averaged, each with the square of the observations used in
@@ -87,6 +88,9 @@ def classify(bundle: Bundle, engine: Engine, folded: Folded) -> Classification:
     folded : Folded
         From `fold` with the bundle's preprocessing, and with features if its contract names any; rows whose status is
         not ``ok`` are left out of the network.
+    mira_amplitude : float, optional
+        Amplitude [mag] that divides long-period variables: from it on all probability of M and SR is M's, below it
+        SR's. By default as the network has it.
 
     Returns
     -------
@@ -105,11 +109,13 @@ def classify(bundle: Bundle, engine: Engine, folded: Folded) -> Classification:
     contract = bundle.contract
     answers = answers_of(contract.outputs, contract.calibration, logits[finite])
     ood_score = np.full(len(rows), np.nan) if contract.ood is None else novelty(contract.ood, answers.classes, known)
-    if folded.objects is None:
-        return _classification(contract, answers, ood_score, rows, status)
-    status = replace(folded, status=status).of_objects().status
-    owner = np.searchsorted(folded.objects, rows, "right") - 1
-    return _fused(contract, answers, ood_score, folded.n_used[rows], owner, status)
+    objects = replace(folded, status=status).of_objects()
+    if folded.objects is not None:
+        owner = np.searchsorted(folded.objects, rows, "right") - 1
+        rows, answers, ood_score = _fused(contract, answers, ood_score, folded.n_used[rows], owner)
+    if mira_amplitude is not None:
+        answers = divide_by_amplitude(contract.outputs, answers, objects.amplitude[rows] >= mira_amplitude)
+    return _classification(contract, answers, ood_score, rows, objects.status)
 
 
 def _fused(
@@ -118,12 +124,11 @@ def _fused(
     ood_score: Float64,
     n_used: npt.NDArray[np.int32],
     owner: npt.NDArray[np.intp],
-    status: npt.NDArray[np.uint8],
-) -> Classification:
-    """Return one answer for each object of the answers for its bands, which are `owner`'s, ascending."""
+) -> tuple[npt.NDArray[np.intp], Answers, Float64]:
+    """Return the objects, and one answer each of those for its bands, which are `owner`'s, ascending."""
     rows, starts = np.unique(owner, return_index=True)
     if not len(rows):
-        return _classification(contract, answers, ood_score, rows, status)
+        return rows, answers, ood_score
     familiarity = 1 - np.nan_to_num(ood_score) + LEAST_FAMILIARITY
     weight = (n_used * familiarity) ** 2
     weight = weight / np.repeat(np.add.reduceat(weight, starts), np.diff(starts, append=len(owner)))
@@ -131,7 +136,7 @@ def _fused(
     unlike = np.add.reduceat(ood_score * weight, starts)
     divided = np.add.reduceat(answers.divided * weight[:, None], starts)
     fused = Answers(logs, temperature_softmax(logs, 1.0), normalised_divisions(contract.outputs, divided))
-    return _classification(contract, fused, unlike, rows, status)
+    return rows, fused, unlike
 
 
 def _classification(

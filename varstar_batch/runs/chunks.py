@@ -201,7 +201,7 @@ def batch_rows(
     """Return the catalog rows of a classified batch."""
     contract = load_bundle(context).contract
     provenance = Provenance(
-        classes=contract.classes,
+        outputs=contract.outputs,
         model_version=contract.model_version,
         run_id=context.run_id,
         labels=context.config.labels,

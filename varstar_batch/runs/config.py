@@ -73,6 +73,12 @@ class RunConfig(BaseModel):
         default={}, description="Classes that labels of the survey mean, for example EW = 'ECL'; '' leaves one out"
     )
     preprocessing: dict[str, Any] = Field(default={}, description="What the bundle must agree with, for example sigma")
+    mira_amplitude: float | None = Field(
+        default=None,
+        gt=0,
+        description="Amplitude [mag] that divides LPVs: from it on they are M, else SR; by default as the model learnt "
+        "it, see its card",
+    )
     engine: EngineName = Field(default="auto", description="Inference engine; auto is OpenVINO on CPUs")
     precision: Precision = Field(default="float32", description="Arithmetic of the CNN")
     chunk_memory: Bytes = Field(default=256 * 2**20, ge=2**20, description="Bytes that a chunk may take in a worker")
@@ -90,7 +96,9 @@ class RunConfig(BaseModel):
 
     def result_settings(self) -> dict[str, Any]:
         """Return the settings that the result depends on, JSON-ready."""
-        return self.model_dump(mode="json", by_alias=True, include={"survey", "labels", "engine", "precision"})
+        return self.model_dump(
+            mode="json", by_alias=True, include={"survey", "labels", "mira_amplitude", "engine", "precision"}
+        )
 
     def check_preprocessing(self, contract: BundleContract) -> None:
         """Refuse a bundle whose preprocessing differs from what the configuration states.

@@ -95,7 +95,9 @@ def classify_folded(
         with tally.timed("classify"):
             curve = np.full((len(each.folded), bundle.contract.preprocessing.n_phase), np.nan, np.float32)
             curve[each.folded.ok] = unpack(each.curves)
-            results.append((each.batch, each.folded, classify(bundle, engine, replace(each.folded, curve=curve))))
+            folded = replace(each.folded, curve=curve)
+            result = classify(bundle, engine, folded, context.config.mira_amplitude)
+            results.append((each.batch, each.folded, result))
     return ClassifiedChunk(tuple(results), tally)
 
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from varstar_batch._version import __version__
 from varstar_batch.errors import InputError, differences
-from varstar_batch.model.bundle import Bundle
+from varstar_batch.light_curves.classes import MIRA, SEMIREGULAR
+from varstar_batch.model.bundle import Bundle, BundleContract
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.survey.labels import LabelReader
 from varstar_batch.survey.open import Partition, Survey
@@ -160,6 +161,7 @@ def make_plan(survey: Survey, bundle: Bundle, config: RunConfig) -> RunPlan:
     config.check_preprocessing(bundle.contract)
     contract = bundle.contract
     LabelReader(contract.classes, config.labels)
+    _check_line(contract, config.mira_amplitude)
     model = {
         "name": contract.name,
         "version": contract.model_version,
@@ -168,6 +170,16 @@ def make_plan(survey: Survey, bundle: Bundle, config: RunConfig) -> RunPlan:
         "classes": list(contract.classes),
     }
     return RunPlan(survey=survey, config=config, model=model, code=code_digests())
+
+
+def _check_line(contract: BundleContract, amplitude: float | None) -> None:
+    if amplitude is not None and not {MIRA, SEMIREGULAR} <= set(contract.classes):
+        raise InputError(
+            expected=f"a model with the classes {MIRA} and {SEMIREGULAR}, which the amplitude divides",
+            got=", ".join(contract.classes),
+            where="--mira-amplitude",
+            fix="leave it out, or choose another model",
+        )
 
 
 def split(partition: Partition, shape: PartitionShape, memory: int, max_rows: int | None = None) -> tuple[Chunk, ...]:

@@ -163,5 +163,5 @@ def _classified(context: RunContext, chunk: Chunk, tally: Tally) -> Iterator[pa.
     bundle, engine = load_bundle(context), load_engine(context)
     for batch, folded in folded_batches(context, chunk, tally):
         with tally.timed("classify"):
-            result = classify(bundle, engine, folded)
+            result = classify(bundle, engine, folded, context.config.mira_amplitude)
         yield batch_rows(context, batch, folded, result, tally)
