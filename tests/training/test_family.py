@@ -141,7 +141,8 @@ def test_sets_hold_the_true_parent_as_often_as_they_say_parent_by_parent():
         plain = Calibration(temperature=1, classes={"LPV": 1}, subclasses={"RR": 1, "ECL": 1})
         return parent_probabilities(OUTPUTS, answers_of(OUTPUTS, plain, logits).classes), truth
 
-    sets = fit_parent_sets(OUTPUTS, *drawn(20_000))
+    group = np.arange(20_000) % 4
+    sets = fit_parent_sets(OUTPUTS, *drawn(20_000), group)
     parents, truth = drawn(20_000)
     measures = set_measures(OUTPUTS, sets_of_parents(OUTPUTS, sets, parents), truth)
     for level in ("95", "99"):
@@ -151,9 +152,22 @@ def test_sets_hold_the_true_parent_as_often_as_they_say_parent_by_parent():
     assert measures["95"]["size"] < measures["99"]["size"]
     # What was never seen is in no set, what was seen too rarely in each.
     parents, truth = drawn(500)
-    rare = fit_parent_sets(OUTPUTS, parents[truth != 1], truth[truth != 1])
+    rare = fit_parent_sets(OUTPUTS, parents[truth != 1], truth[truth != 1], group[: (truth != 1).sum()])
     assert rare.least["95"]["DSCUT"] == 1
-    assert fit_parent_sets(OUTPUTS, parents[:5], np.array([0, 0, 0, 0, 4])).least["99"]["CEP"] == 0
+    assert fit_parent_sets(OUTPUTS, parents[:5], np.array([0, 0, 0, 0, 4]), np.zeros(5, int)).least["99"]["CEP"] == 0
+
+
+def test_sets_are_wider_where_groups_differ():
+    random = np.random.default_rng(3)
+    n = 4000
+    truth, group = np.zeros(n, int), np.arange(n) % 8
+    # Each group is as sure as it happens to be.
+    p = 1 - 10 ** (random.normal(0, 0.5, 8)[group] + random.normal(-2, 0.3, n))
+    parents = np.clip(np.stack([p, 1 - p, 0 * p, 0 * p, 0 * p], axis=1), 0, 1)
+    alike = fit_parent_sets(OUTPUTS, parents, truth, np.zeros(n, int))
+    apart = fit_parent_sets(OUTPUTS, parents, truth, group)
+    assert apart.least["95"]["CEP"] < alike.least["95"]["CEP"] - 0.01
+    assert alike.least["95"]["CEP"] == pytest.approx(np.quantile(p, 0.05), abs=1e-3)
 
 
 def test_subclass_measures_by_hand():

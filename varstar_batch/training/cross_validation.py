@@ -131,12 +131,12 @@ def _calibrate(folds: Sequence[_Fold], density: ClassDensity | None) -> Calibrat
     """Fit on the held-out light curves of some splits; the ranks go with `density`."""
     logits = np.concatenate([fold.logits for fold in folds])
     truth, allowed = (np.concatenate([getattr(fold, name) for fold in folds]) for name in ("truth", "allowed"))
-    outputs = folds[0].outputs
+    outputs, group = folds[0].outputs, np.repeat(np.arange(len(folds)), [len(fold.truth) for fold in folds])
     calibration = fit_calibration(outputs, logits, truth, allowed)
     classes = answers_of(outputs, calibration, logits).classes
     distances = [found for fold in folds if (found := fold.distances(fold.held)) is not None]
     return Calibrated(
         calibration=calibration,
-        parent_sets=fit_parent_sets(outputs, parent_probabilities(outputs, classes), truth),
+        parent_sets=fit_parent_sets(outputs, parent_probabilities(outputs, classes), truth, group),
         ood=fit_novelty(entropy_of(classes), density, np.concatenate(distances) if distances else None),
     )
