@@ -205,6 +205,11 @@ def test_a_network_learns_subclasses_and_its_bundle_and_card_tell(monkeypatch):
     assert measures["parent_sets"]["99"]["cover"] > 0.95
     assert contract.training["ranges"]["observations"] == [60, 60]
     assert contract.training["mira_lines"] == []
+    assert "Parents: CEP, ECL, RR. The" in bundle.card
+    assert "It divides RR into RRAB, RRC." in bundle.card
+    assert f"| RRAB | 30 | {measures['subclasses']['RRAB']['precision']:.3f} |" in bundle.card
+    assert f"| 95 % | {measures['parent_sets']['95']['size']:.2f} |" in bundle.card
+    assert "99 % of them have periods of 1 to 1 d" in bundle.card
     evidence, _, _ = gather_evidence(bundle, objects)
     again = judge(evidence, contract.classes)
     assert again["subclasses"]["RRC"]["f1"] > 0.8

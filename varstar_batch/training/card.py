@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from varstar_batch.model.bundle import BundleContract
+from varstar_batch.training.family_card import family_parts, ranges_line
 from varstar_batch.training.measures import MEASURES
 
 SIMULATED = "simulated"
@@ -41,6 +42,7 @@ def write_card(contract: BundleContract) -> str:
         survey_table(training["surveys"]),
         _left_out(training),
         _bands(training),
+        ranges_line(training),
         "**Licences.** The bundle holds weights and no light curve. Whoever publishes it answers for the licences of "
         "the surveys in the table, names them, and cites them as each survey asks.",
         "## How good it is",
@@ -55,6 +57,7 @@ def write_card(contract: BundleContract) -> str:
         part_table("source of the period", measures["by_period_source"]),
         _precision(contract),
         *_unseen(contract),
+        *family_parts(contract, contract.metrics.get(UNSEEN, measures)),
         "## Limits",
         _limits(contract, measures),
         "## How it was made",
