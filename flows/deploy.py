@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +17,7 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 
 from varstar_batch.errors import InputError, one_line
+from varstar_batch.flows.sites import CATALOG_TAG, FLOWS_OF_A_CATALOG, Sites, deployments_of
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -59,6 +61,8 @@ class Deployed:
     automations: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     notify: str = ""
+    removed: list[str] = field(default_factory=list)
+    """Deployments of catalogs that the site does not keep any more."""
 
 
 def deploy_site(
@@ -73,13 +77,61 @@ def deploy_site(
     """
     done = Deployed()
     make_pool(client, kind)
-    done.deployments = apply_deployments(folder / "prefect.yaml", site, kind)
+    file = folder / "prefect.yaml"
+    done.deployments = apply_deployments(file, _entries(file, kind), site)
     apply_automations(client, folder / "automations.yaml", notify, done)
     return done
 
 
-def make_pool(client: SyncPrefectClient, kind: Kind) -> None:
-    """Make the work pool and its queues where they are not there yet, and set the queues' limits."""
+def deploy_sites(
+    client: SyncPrefectClient, sites: Sites, kind: Kind = "local", image: str = "", folder: Path = DEPLOY
+) -> Deployed:
+    """Apply everything in `folder` for each catalog of a `sites.toml`, and remove what stood there for others.
+
+    Raises
+    ------
+    InputError
+        A file is missing, or Prefect refuses it.
+    """
+    done = Deployed()
+    queues = {f"catalog-{name}": 1 for name in sites.catalogs} | {"other": None}
+    make_pool(client, kind, queues, sites.runs_at_once)
+    file = folder / "prefect.yaml"
+    entries = _entries(file, kind)
+    common = [entry for entry in entries if entry["entrypoint"].rpartition(".")[2] not in FLOWS_OF_A_CATALOG]
+    for entry in common:
+        if "surveys" in entry.get("parameters", {}).get("parameters", {}):
+            entry["parameters"]["parameters"]["surveys"] = [each.survey for each in sites.catalogs.values()]
+    site = Site(survey="", catalog="", models=sites.models, image=image)
+    done.deployments = apply_deployments(file, common, site)
+    apply_automations(client, folder / "automations.yaml", sites.notify, done)
+    for name, each in sites.catalogs.items():
+        own = Site(survey=each.survey, catalog=each.catalog, models=sites.models, image=image)
+        done.deployments += apply_deployments(file, deployments_of(entries, name, each), own)
+        if each.notify:
+            apply_automations(client, folder / "automations.yaml", each.notify, done, catalog=name)
+    done.removed = _remove_others(client, kind, set(done.deployments))
+    return done
+
+
+def _remove_others(client: SyncPrefectClient, kind: Kind, kept: set[str]) -> list[str]:
+    """Remove the deployments of catalogs that are not among those just made, and those of a site without `sites.toml`."""
+    removed = []
+    for deployment in client.read_deployments():
+        ours = "varstar" in deployment.tags and deployment.work_pool_name == POOLS[kind]
+        if ours and deployment.name not in kept:
+            client.delete_deployment(deployment.id)
+            removed.append(deployment.name)
+    return sorted(removed)
+
+
+def make_pool(
+    client: SyncPrefectClient,
+    kind: Kind,
+    queues: Mapping[str, int | None] = QUEUES,
+    runs_at_once: int | None = None,
+) -> None:
+    """Make the work pool and its queues where they are not there yet, and set their limits."""
     name = POOLS[kind]
     template = _job_template(kind)
     try:
@@ -91,7 +143,9 @@ def make_pool(client: SyncPrefectClient, kind: Kind) -> None:
         # A site's own template for Kubernetes stays; one that lets a run bring its command was made by Prefect.
         if kind == "local" or "command" in there.base_job_template["variables"]["properties"]:
             client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))
-    for queue, limit in QUEUES.items():
+    if runs_at_once is not None:
+        client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=runs_at_once))
+    for queue, limit in queues.items():
         try:
             found = client.read_work_queue_by_name(queue, work_pool_name=name)
         except ObjectNotFound:
@@ -129,20 +183,25 @@ def _job_template(kind: Kind) -> dict[str, Any]:
     return template
 
 
-def apply_deployments(file: Path, site: Site, kind: Kind) -> list[str]:
-    """Apply the deployments of a kind as `prefect deploy` does, and return their names."""
-    entries = read_yaml(file)["deployments"]
-    names = [entry["name"] for entry in entries if entry["work_pool"]["name"] == POOLS[kind]]
-    words = ["prefect", "--no-prompt", "deploy", "--prefect-file", str(file)]
-    for name in names:
-        words += ["--name", name]
-    done = subprocess.run(
-        [sys.executable, "-m", *words],
-        env={**os.environ, **site.environment()},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _entries(file: Path, kind: Kind) -> list[dict[str, Any]]:
+    """Return the deployments that a file has for a kind of pool."""
+    return [entry for entry in read_yaml(file)["deployments"] if entry["work_pool"]["name"] == POOLS[kind]]
+
+
+def apply_deployments(file: Path, entries: Sequence[Mapping[str, Any]], site: Site) -> list[str]:
+    """Apply deployments as `prefect deploy` does, and return their names; `file` is where they stand."""
+    names = [entry["name"] for entry in entries]
+    words = ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file"]
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = Path(folder) / "prefect.yaml"
+        chosen.write_text(yaml.safe_dump(read_yaml(file) | {"definitions": {}, "deployments": [*entries]}))
+        done = subprocess.run(
+            [sys.executable, "-m", *words, str(chosen)],
+            env={**os.environ, **site.environment()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     said = done.stdout + done.stderr
     # It exits with 0 after an invalid file, too, having done nothing.
     if done.returncode or said.count("successfully created") != len(names):
@@ -156,12 +215,25 @@ def apply_deployments(file: Path, site: Site, kind: Kind) -> list[str]:
     return names
 
 
-def apply_automations(client: SyncPrefectClient, file: Path, notify: str | None, done: Deployed) -> None:
-    """Create the automations, or update those that have the same names; their notifications go to one block."""
+def apply_automations(
+    client: SyncPrefectClient, file: Path, notify: str | None, done: Deployed, catalog: str = ""
+) -> None:
+    """Create the automations, or update those that have the same names; their notifications go to one block.
+
+    With the name of a catalog only those that notify, of its runs alone.
+    """
     content = read_yaml(file)
     done.notify = notify or content["notify"]
     block = _block_id(client, done.notify)
     for entry in content["automations"]:
+        if catalog:
+            if entry["actions"][0]["type"] != "send-notification":
+                continue
+            entry["name"] += f" ({catalog})"
+            entry["trigger"]["match_related"] = {
+                "prefect.resource.role": "tag",
+                "prefect.resource.id": f"prefect.tag.{CATALOG_TAG}{catalog}",
+            }
         actions = [_with_block(action, block) for action in entry["actions"]]
         if None in actions:
             done.left_out.append(entry["name"])

@@ -13,8 +13,11 @@ from varstar_batch.cli.options import JsonOption
 from varstar_batch.cli.prefect_server import prefect_client
 from varstar_batch.errors import ExitCode, InputError, RefusedError
 
-SurveyOption = Annotated[str, typer.Option(help="Folder or URL of the survey.")]
-CatalogOption = Annotated[str, typer.Option(help="Folder or URL of the catalog.")]
+SurveyOption = Annotated[str | None, typer.Option(help="Folder or URL of the survey.")]
+CatalogOption = Annotated[str | None, typer.Option(help="Folder or URL of the catalog.")]
+SitesOption = Annotated[
+    Path | None, typer.Option(help="File of several catalogs (sites.toml), instead of --survey and --catalog.")
+]
 ModelsOption = Annotated[str, typer.Option(help="Folder or URL where training leaves models.")]
 NotifyOption = Annotated[
     str | None, typer.Option(help="Notification block, TYPE/NAME. [default: that of deploy/automations.yaml]")
