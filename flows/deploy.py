@@ -65,57 +65,79 @@ class Deployed:
     """Deployments of catalogs that the site does not keep any more."""
 
 
-def deploy_site(
-    client: SyncPrefectClient, site: Site, kind: Kind = "local", folder: Path = DEPLOY, notify: str | None = None
-) -> Deployed:
-    """Apply everything in `folder`, `prefect.yaml` and `automations.yaml`.
+@dataclass(frozen=True)
+class OneCatalog:
+    """A site with one catalog, whose deployments have plain names."""
 
-    Raises
-    ------
-    InputError
-        A file is missing, or Prefect refuses it.
-    """
-    done = Deployed()
-    make_pool(client, kind)
-    file = folder / "prefect.yaml"
-    done.deployments = apply_deployments(file, _entries(file, kind), site)
-    apply_automations(client, folder / "automations.yaml", notify, done)
-    return done
+    site: Site
+    notify: str | None = None
+    """Notification block, as TYPE/NAME; None for that of `deploy/automations.yaml`."""
+
+    def catalogs(self) -> list[tuple[str, str, str]]:
+        """Return name, survey and catalog of each; this one has no name."""
+        return [("", self.site.survey, self.site.catalog)]
+
+    def apply(self, client: SyncPrefectClient, kind: Kind, folder: Path = DEPLOY) -> Deployed:
+        """Apply everything in `folder`, `prefect.yaml` and `automations.yaml`.
+
+        Raises
+        ------
+        InputError
+            A file is missing, or Prefect refuses it.
+        """
+        done = Deployed()
+        make_pool(client, kind)
+        file = folder / "prefect.yaml"
+        done.deployments = apply_deployments(file, _entries(file, kind), self.site)
+        apply_automations(client, folder / "automations.yaml", self.notify, done)
+        return done
 
 
-def deploy_sites(
-    client: SyncPrefectClient, sites: Sites, kind: Kind = "local", image: str = "", folder: Path = DEPLOY
-) -> Deployed:
-    """Apply everything in `folder` for each catalog of a `sites.toml`, and remove what stood there for others.
+@dataclass(frozen=True)
+class SeveralCatalogs:
+    """A site with the catalogs of a `sites.toml`."""
 
-    Raises
-    ------
-    InputError
-        A file is missing, or Prefect refuses it.
-    """
-    done = Deployed()
-    queues = {f"catalog-{name}": 1 for name in sites.catalogs} | {"other": None}
-    make_pool(client, kind, queues, sites.runs_at_once)
-    file = folder / "prefect.yaml"
-    entries = _entries(file, kind)
-    common = [entry for entry in entries if entry["entrypoint"].rpartition(".")[2] not in FLOWS_OF_A_CATALOG]
-    for entry in common:
-        if "surveys" in entry.get("parameters", {}).get("parameters", {}):
-            entry["parameters"]["parameters"]["surveys"] = [each.survey for each in sites.catalogs.values()]
-    site = Site(survey="", catalog="", models=sites.models, image=image)
-    done.deployments = apply_deployments(file, common, site)
-    apply_automations(client, folder / "automations.yaml", sites.notify, done)
-    for name, each in sites.catalogs.items():
-        own = Site(survey=each.survey, catalog=each.catalog, models=sites.models, image=image)
-        done.deployments += apply_deployments(file, deployments_of(entries, name, each), own)
-        if each.notify:
-            apply_automations(client, folder / "automations.yaml", each.notify, done, catalog=name)
-    done.removed = _remove_others(client, kind, set(done.deployments))
-    return done
+    sites: Sites
+    image: str = ""
+    """Container image of the Kubernetes pool."""
+
+    def catalogs(self) -> list[tuple[str, str, str]]:
+        """Return name, survey and catalog of each."""
+        return [(name, each.survey, each.catalog) for name, each in self.sites.catalogs.items()]
+
+    def apply(self, client: SyncPrefectClient, kind: Kind, folder: Path = DEPLOY) -> Deployed:
+        """Apply everything in `folder` for each catalog, and remove the deployments of others.
+
+        Raises
+        ------
+        InputError
+            A file is missing, or Prefect refuses it.
+        """
+        sites, done = self.sites, Deployed()
+        queues = {f"catalog-{name}": 1 for name in sites.catalogs} | {"other": None}
+        make_pool(client, kind, queues, sites.runs_at_once)
+        file, automations = folder / "prefect.yaml", folder / "automations.yaml"
+        entries = _entries(file, kind)
+        common = [entry for entry in entries if entry["entrypoint"].rpartition(".")[2] not in FLOWS_OF_A_CATALOG]
+        for entry in common:
+            if "surveys" in entry.get("parameters", {}).get("parameters", {}):
+                entry["parameters"]["parameters"]["surveys"] = [each.survey for each in sites.catalogs.values()]
+        done.deployments = apply_deployments(file, common, self._site("", ""))
+        apply_automations(client, automations, sites.notify, done)
+        for name, each in sites.catalogs.items():
+            own = deployments_of(entries, name, each)
+            done.deployments += apply_deployments(file, own, self._site(each.survey, each.catalog))
+            if each.notify:
+                apply_automations(client, automations, each.notify, done, catalog=name)
+        done.removed = _remove_others(client, kind, set(done.deployments))
+        return done
+
+    def _site(self, survey: str, catalog: str) -> Site:
+        return Site(survey=survey, catalog=catalog, models=self.sites.models, image=self.image)
 
 
 def _remove_others(client: SyncPrefectClient, kind: Kind, kept: set[str]) -> list[str]:
-    """Remove the deployments of catalogs that are not among those just made, and those of a site without `sites.toml`."""
+    """Remove the deployments of this pool that are not among those just made: of other catalogs, or of one alone."""
     removed = []
     for deployment in client.read_deployments():
         ours = "varstar" in deployment.tags and deployment.work_pool_name == POOLS[kind]

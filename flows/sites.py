@@ -9,8 +9,8 @@
     schedule = "30 2 * * *"
     gate = {max_changed = 0.05}
 
-Each catalog gets the deployments of `deploy/prefect.yaml` under its own name (`nightly-crts`), in a queue of its own that lets
-one run through at a time, with a trigger that knows its own survey only.
+Each catalog gets the deployments of `deploy/prefect.yaml` under its own name (`nightly-crts`), in a queue of its own
+that lets one run through at a time, with a trigger that knows its own survey only.
 """
 
 from __future__ import annotations
@@ -60,14 +60,19 @@ class Sites(Request):
 
     catalogs: dict[str, CatalogSite] = Field(min_length=1, description="By a short name for each")
     models: str = Field("models", description="Folder or URL where training leaves bundles")
-    notify: str | None = Field(None, description="Notification block, TYPE/NAME; that of deploy/automations.yaml by default")
+    notify: str | None = Field(None, description="Notification block, TYPE/NAME, instead of automations.yaml's")
     runs_at_once: int = Field(2, ge=1, description="Runs of all catalogs together; others wait")
 
     @field_validator("catalogs")
     @classmethod
     def _are_names(cls, catalogs: dict[str, CatalogSite]) -> dict[str, CatalogSite]:
         for name in catalogs:
-            if not name.replace("-", "").isalnum() or name != name.lower() or not name.isascii() or name.startswith("-"):
+            if (
+                not name.replace("-", "").isalnum()
+                or name != name.lower()
+                or not name.isascii()
+                or name.startswith("-")
+            ):
                 raise ValueError(f"the name {name!r}: small letters, digits and - are allowed")
         places = [each.catalog for each in catalogs.values()]
         twice = sorted({place for place in places if places.count(place) > 1})

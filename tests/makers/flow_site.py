@@ -167,14 +167,17 @@ class Site:
 
 
 @contextmanager
-def running_site(folder: Path, python: str = sys.executable, workplace: Path = ROOT) -> Iterator[Site]:
-    """Start a site for the survey in `folder`/survey; afterwards nothing of it runs.
+def running_site(
+    folder: Path, python: str = sys.executable, workplace: Path = ROOT, sites: Path | None = None
+) -> Iterator[Site]:
+    """Start a site for the survey in `folder`/survey, or for those of a file; afterwards nothing of it runs.
 
     `python` is of the environment in which the package is installed, `workplace` the folder that all is started in.
     """
     port = free_port()
     site = Site(folder, port, python, workplace)
-    words = ["serve", "--survey", site.survey, "--catalog", site.catalog, "--models", folder / "models"]
+    one: list[object] = ["--survey", site.survey, "--catalog", site.catalog, "--models", folder / "models"]
+    words = ["serve", *(one if sites is None else ["--sites", sites])]
     words += ["--folder", folder / "site", "--port", port]
     environment = site.environment | {
         # Everything as it is for an operator, but sooner.

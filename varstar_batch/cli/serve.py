@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -22,6 +23,9 @@ from varstar_batch.cli.console import note, say, warning_line
 from varstar_batch.cli.prefect_server import prefect_client
 from varstar_batch.cli.site_server import ENTRANCE, HOST
 from varstar_batch.errors import InputError
+
+if TYPE_CHECKING:
+    from varstar_batch.flows.deploy import OneCatalog, SeveralCatalogs
 
 KEY_FILE = "prefect-key"
 """In the site's folder: the user and the password that the server asks for, for its owner's eyes only."""
@@ -47,14 +51,10 @@ class Service:
     """Where the database and the logs stand."""
     port: int
     """Of the server and its UI."""
-    survey: str
-    catalog: str
-    models: str
-    """Of the deployments."""
+    deployed: OneCatalog | SeveralCatalogs
+    """What the site is for."""
     limit: int
     """Runs at once, of all deployments together."""
-    notify: str | None
-    """Notification block, as TYPE/NAME."""
 
     @property
     def address(self) -> str:
@@ -96,6 +96,8 @@ def serve_site(service: Service) -> None:
     InputError
         The port is taken, the folder cannot be written, or a part did not start.
     """
+    from prefect.context import refresh_global_settings_context
+
     _check_port(service.port)
     logs = service.folder / "logs"
     try:
@@ -115,6 +117,8 @@ def serve_site(service: Service) -> None:
     os.environ.update({name: value for name, value in environment.items() if name.startswith("PREFECT_")})
     for name in OTHER_SERVERS:
         os.environ.pop(name, None)
+    # Prefect may have read its settings by now: a schedule of sites.toml is checked by it.
+    refresh_global_settings_context()
     server_words = ["server", str(service.port)]
     worker_words = ["prefect", "worker", "start", "--pool", "varstar-local", "--limit", str(service.limit)]
     try:
@@ -159,11 +163,8 @@ def site_key(file: Path) -> str:
 
 
 def _deploy(service: Service) -> None:
-    from varstar_batch.flows.deploy import Site, deploy_site
-
-    site = Site(survey=service.survey, catalog=service.catalog, models=service.models)
     with prefect_client() as client:
-        done = deploy_site(client, site, notify=service.notify)
+        done = service.deployed.apply(client, "local")
     if done.left_out:
         warning_line(
             f"no notifications ({len(done.left_out)} automations left out): there is no block {done.notify};"
@@ -180,10 +181,13 @@ def _tell(service: Service, logs: Path) -> None:
         say(f"UI       {service.address}    (it asks for what is in {file})")
     say(f"API      {service.address}/api")
     say(f'Commands export PREFECT_API_URL={service.address}/api PREFECT_API_AUTH_STRING="$(cat {file})"')
-    say(f"Survey   {service.survey}")
-    say(f"Catalog  {service.catalog}")
+    for name, survey, catalog in service.deployed.catalogs():
+        say(f"Survey   {survey}")
+        say(f"Catalog  {catalog}" + (f"    ({name})" if name else ""))
     say(f"Logs     {logs}")
-    say("Start a run with `prefect deployment run reclassify/nightly`, or `varstar release SURVEY --name NAME`")
+    first = next(name for name, _, _ in service.deployed.catalogs())
+    nightly = f"nightly-{first}" if first else "nightly"
+    say(f"Start a run with `prefect deployment run reclassify/{nightly}`, or `varstar release SURVEY --name NAME`")
     say("Ctrl-C stops server and worker.")
     sys.stdout.flush()
 

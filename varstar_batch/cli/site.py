@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,9 @@ from varstar_batch.cli.console import print_fields, print_json, say, warning_lin
 from varstar_batch.cli.options import JsonOption
 from varstar_batch.cli.prefect_server import prefect_client
 from varstar_batch.errors import ExitCode, InputError, RefusedError
+
+if TYPE_CHECKING:
+    from varstar_batch.flows.deploy import OneCatalog, SeveralCatalogs
 
 SurveyOption = Annotated[str | None, typer.Option(help="Folder or URL of the survey.")]
 CatalogOption = Annotated[str | None, typer.Option(help="Folder or URL of the catalog.")]
@@ -27,14 +30,15 @@ COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 
 def serve(
-    survey: SurveyOption,
-    catalog: CatalogOption,
+    survey: SurveyOption = None,
+    catalog: CatalogOption = None,
+    sites: SitesOption = None,
     models: ModelsOption = "models",
     folder: Annotated[Path, typer.Option(help="Where the server's database and the logs stand.")] = Path(
         "varstar-site"
     ),
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of the server, on 127.0.0.1.")] = 4200,
-    limit: Annotated[int, typer.Option(min=1, help="Runs at once, of all deployments together.")] = 2,
+    limit: Annotated[int, typer.Option(min=1, help="Runs at once, of all deployments; sites.toml has its own.")] = 2,
     notify: NotifyOption = None,
 ) -> None:
     """Run a small site on this machine: Prefect server, worker and the deployments; Ctrl-C stops it all.
@@ -43,38 +47,30 @@ def serve(
     """
     from varstar_batch.cli.serve import Service, serve_site
 
-    serve_site(
-        Service(
-            folder=folder.resolve(),
-            port=port,
-            survey=_absolute(survey),
-            catalog=_absolute(catalog),
-            models=_absolute(models),
-            limit=limit,
-            notify=notify,
-        )
-    )
+    deployed = _what_to_deploy(survey, catalog, sites, models, "", notify)
+    serve_site(Service(folder=folder.resolve(), port=port, deployed=deployed, limit=limit))
 
 
 def deploy(
-    survey: SurveyOption,
-    catalog: CatalogOption,
+    survey: SurveyOption = None,
+    catalog: CatalogOption = None,
+    sites: SitesOption = None,
     models: ModelsOption = "models",
     pool: Annotated[Literal["local", "kubernetes"], typer.Option(help="Processes of this machine, or pods.")] = "local",
     image: Annotated[str, typer.Option(help="Container image, for kubernetes.")] = "",
     notify: NotifyOption = None,
 ) -> None:
     """Bring a Prefect server that runs (PREFECT_API_URL) to what deploy/ says; again at will."""
-    from varstar_batch.flows.deploy import Site, deploy_site
-
     if pool == "kubernetes" and not image:
         expected = "--image with --pool kubernetes"
         raise InputError(expected=expected, got="none", where="--pool", fix="see `varstar deploy --help`")
-    site = Site(survey=_absolute(survey), catalog=_absolute(catalog), models=_absolute(models), image=image)
+    deployed = _what_to_deploy(survey, catalog, sites, models, image, notify)
     with prefect_client() as client:
-        done = deploy_site(client, site, pool, notify=notify)
+        done = deployed.apply(client, pool)
     for name in done.deployments:
         say(f"deployment  {name}")
+    for name in done.removed:
+        say(f"removed     {name}")
     for name in done.automations:
         say(f"automation  {name}")
     if done.left_out:
@@ -82,6 +78,29 @@ def deploy(
             f"left out, since there is no block {done.notify}: {', '.join(done.left_out)};"
             " make the block (deploy/automations.yaml says how) and deploy again"
         )
+
+
+def _what_to_deploy(
+    survey: str | None, catalog: str | None, sites: Path | None, models: str, image: str, notify: str | None
+) -> OneCatalog | SeveralCatalogs:
+    """Return what the options of `serve` and `deploy` say: one catalog, or those of a file."""
+    from varstar_batch.flows.deploy import OneCatalog, SeveralCatalogs, Site
+    from varstar_batch.flows.sites import read_sites
+
+    if (sites is None) == (survey is None and catalog is None) or (survey is None) != (catalog is None):
+        given = {"--sites": sites, "--survey": survey, "--catalog": catalog}
+        raise InputError(
+            expected="--survey and --catalog, or --sites",
+            got=" and ".join(name for name, value in given.items() if value is not None) or "none of them",
+            where="what to deploy",
+            fix="one catalog: --survey SURVEY --catalog CATALOG; several: --sites sites.toml (deploy/README.md)",
+        )
+    if sites is not None:
+        return SeveralCatalogs(read_sites(sites), image)
+    assert survey is not None
+    assert catalog is not None
+    site = Site(survey=_absolute(survey), catalog=_absolute(catalog), models=_absolute(models), image=image)
+    return OneCatalog(site, notify)
 
 
 def doctor(
