@@ -120,6 +120,9 @@ def guarded(home: Path, credentials: str) -> Iterator[str]:
 def test_a_server_that_asks_for_credentials(survey: Path, tmp_path: Path) -> None:
     words: list[object] = ["release", survey, "--name", "DR2"]
     with guarded(tmp_path, "operator:r1ght") as url:
+        # Somebody has to wait for the release.
+        site: list[object] = ["deploy", "--survey", survey, "--catalog", tmp_path / "catalog"]
+        assert varstar(site, tmp_path, url, PREFECT_API_AUTH_STRING="operator:r1ght").returncode == 0
         known = varstar(words, tmp_path, url, PREFECT_API_AUTH_STRING="operator:r1ght")
         assert (known.returncode, known.stderr) == (0, "")
         assert "Announced release DR2" in known.stdout
