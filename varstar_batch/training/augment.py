@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.light_curves.light_curves import LightCurves
-from varstar_batch.training.labelled import LabelledLightCurves
+from varstar_batch.training.labelled import LabelledLightCurves, places_of, take_light_curves
 
 THINNED = 0.7
 """Share of the light curves that lose observations."""
@@ -19,7 +19,7 @@ LEAST_KEPT = 60
 NOISY = 0.5
 """Share of the light curves that get noise on top."""
 
-MOST_NOISE = 0.35
+MOST_NOISE = 0.6
 """Largest standard deviation of the noise, in standard deviations of the light curve: drawn evenly from 0 to it."""
 
 STRETCHED = 0.15
@@ -86,17 +86,20 @@ def rescale_long_periods(objects: LabelledLightCurves, random: np.random.Generat
     changed &= _are(objects, MIRA) | _are(objects, SEMIREGULAR)
     if not ({MIRA, SEMIREGULAR} <= set(objects.classes) and changed.any()):
         return objects
-    bright, middle, faint = _percentiles(light_curves, (0.05, 0.5, 0.95))
+    rows = np.flatnonzero(changed)
+    few = take_light_curves(light_curves, rows)
+    bright, middle, faint = _percentiles(few, (0.05, 0.5, 0.95))
     varies = faint > bright
-    factor = np.where(changed & varies, wanted / np.where(varies, faint - bright, 1.0), 1.0)
-    noise = np.where(factor < 1, MOST_ADDED_NOISE * random.random(n), 0.0)
-    owner = np.repeat(np.arange(n), light_curves.n_obs)
-    exact = light_curves.mag.astype(np.float64)
-    scaled = middle[owner] + factor[owner] * (exact - middle[owner]) + noise[owner] * random.standard_normal(len(owner))
-    mag = np.where(changed[owner], scaled, exact)
+    factor = np.where(varies, wanted[rows] / np.where(varies, faint - bright, 1.0), 1.0)
+    noise = np.where(factor < 1, MOST_ADDED_NOISE * random.random(len(rows)), 0.0)
+    owner = np.repeat(np.arange(len(rows)), few.n_obs)
+    scaled = middle[owner] + factor[owner] * (few.mag.astype(np.float64) - middle[owner])
+    mag = light_curves.mag.copy()
+    mag[places_of(light_curves, rows)] = scaled + noise[owner] * random.standard_normal(len(owner))
+    class_code = objects.class_code.copy()
     codes = np.where(miras, objects.classes.index(MIRA), objects.classes.index(SEMIREGULAR))
-    class_code = np.where(changed & varies, codes, objects.class_code).astype(objects.class_code.dtype)
-    return replace(objects, light_curves=replace(light_curves, mag=_like(light_curves, mag)), class_code=class_code)
+    class_code[rows[varies]] = codes[rows[varies]]
+    return replace(objects, light_curves=replace(light_curves, mag=mag), class_code=class_code)
 
 
 def observe_worse(light_curves: LightCurves, random: np.random.Generator) -> LightCurves:
@@ -122,16 +125,17 @@ def observe_worse(light_curves: LightCurves, random: np.random.Generator) -> Lig
     share = np.exp(random.uniform(0.0, 1.0, n) * np.log(np.clip(LEAST_KEPT / np.maximum(counts, 1), None, 1.0)))
     share[random.random(n) >= THINNED] = 1.0
     owner = np.repeat(np.arange(n), counts)
-    keep = random.random(len(owner)) < share[owner]
+    keep = random.random(len(owner), np.float32) < share.astype(np.float32)[owner]
     noise = np.where(random.random(n) < NOISY, MOST_NOISE * random.random(n), 0.0) * _spread(light_curves, owner)
     used = slice(light_curves.offsets[0], light_curves.offsets[-1])
-    mag = light_curves.mag[used].astype(np.float64) + noise[owner] * random.standard_normal(len(owner))
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(owner[keep], minlength=n))]).astype(np.int64)
+    owner = owner[keep]
+    mag = light_curves.mag[used][keep] + noise[owner] * random.standard_normal(len(owner), np.float32)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=n))]).astype(np.int64)
     errors = light_curves.mag_err
     return LightCurves(
         offsets,
         light_curves.time[used][keep],
-        _like(light_curves, mag[keep]),
+        mag.astype(np.float32) if light_curves.mag.dtype == np.float32 else mag,
         None if errors is None else errors[used][keep],
         light_curves.malformed,
     )
@@ -161,11 +165,6 @@ def _percentiles(light_curves: LightCurves, shares: tuple[float, ...]) -> list[n
     return [
         np.where(count > 0, mag[first + (share * np.maximum(count - 1, 0)).astype(np.int64)], 0.0) for share in shares
     ]
-
-
-def _like(light_curves: LightCurves, mag: npt.NDArray[np.float64]) -> npt.NDArray[np.float32] | npt.NDArray[np.float64]:
-    """Return magnitudes in the precision of those of the light curves."""
-    return mag.astype(np.float32) if light_curves.mag.dtype == np.float32 else mag
 
 
 def _are(objects: LabelledLightCurves, label: str) -> npt.NDArray[np.bool_]:

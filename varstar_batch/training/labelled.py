@@ -127,8 +127,7 @@ def take_light_curves(light_curves: LightCurves, rows: Rows) -> LightCurves:
     """Return the light curves of the given rows, in that order, copied."""
     counts = light_curves.n_obs[rows]
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
-    # The place of every observation: that of its object's first, and one more for each that follows.
-    place = np.repeat(light_curves.offsets[rows] - offsets[:-1], counts) + np.arange(offsets[-1])
+    place = places_of(light_curves, rows)
     return LightCurves(
         offsets,
         light_curves.time[place],
@@ -136,3 +135,10 @@ def take_light_curves(light_curves: LightCurves, rows: Rows) -> LightCurves:
         None if light_curves.mag_err is None else light_curves.mag_err[place],
         None if light_curves.malformed is None else light_curves.malformed[rows],
     )
+
+
+def places_of(light_curves: LightCurves, rows: Rows) -> Rows:
+    """Return where the observations of the given rows stand, row by row: that of its first, and one more for each."""
+    counts = light_curves.n_obs[rows]
+    places: Rows = np.repeat(light_curves.offsets[rows] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+    return places
