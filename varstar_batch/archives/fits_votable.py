@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import threading
 import warnings
@@ -22,6 +23,9 @@ _DAMAGE = (
     *(RuntimeError, AssertionError, struct.error, zlib.error, ExpatError, Warning),
 )
 
+# Lines with the names and, below them, the types of columns between bars, perhaps below comments.
+_IPAC = re.compile(rb"(\\[^\n]*\n)*\|[^\n]*\|\s*\n\|[^\n]*[a-z][^\n]*\|")
+
 # Filters of warnings are the process's, and astropy is bound to the GIL anyway.
 _LOCK = threading.Lock()
 
@@ -35,6 +39,8 @@ def kind_of(content: bytes, name: str) -> str | None:
         return "votable"
     if head.startswith(b"# %ECSV") or name.endswith(".ecsv"):
         return "ascii.ecsv"
+    if _IPAC.match(head):
+        return "ascii.ipac"
     return None
 
 

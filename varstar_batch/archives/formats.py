@@ -21,7 +21,8 @@ from varstar_batch.archives.fits_votable import kind_of, read_with_astropy
 from varstar_batch.archives.parquet import read_parquet
 from varstar_batch.archives.recognise import content_of, find_format, of_table, unknown_format, wanted_columns
 from varstar_batch.archives.tally import Rejected
-from varstar_batch.archives.text import Head, find_head, read_text
+from varstar_batch.archives.text import as_utf8, read_text
+from varstar_batch.archives.text_head import Head, find_head
 from varstar_batch.files.parquet_guard import GuardedParquetFile, OversizedError
 
 FORMATS: Mapping[str, Format] = {
@@ -35,6 +36,7 @@ MAX_BYTES = 2**29
 """Largest file but of Parquet, once decompressed, that is read: what is larger is no light curve, perhaps a bomb."""
 
 _GZIP = b"\x1f\x8b"
+_SAME_SEPARATORS = {";": (",",), "|": (",",), "\t": (",", " ")}
 _PARQUET = b"PAR1"
 
 
@@ -75,7 +77,7 @@ def read_file(content: bytes, key: str, formats: Sequence[Format]) -> tuple[Form
             return _of_parquet(content, key, formats)
         if kind is not None:
             return of_table(read_with_astropy(content, kind), formats, name)
-        _, form, table = _of_text(content, formats)
+        _, form, table = _of_text(as_utf8(content), formats)
         return form, content_of(form, table, name)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise UnreadableFileError("numbers and texts where they belong", str(error)) from error
@@ -170,7 +172,9 @@ def _of_text(content: bytes, formats: Sequence[Format]) -> tuple[Head, Format, p
 
 
 def _find_text_format(head: Head, formats: Sequence[Format]) -> tuple[Format, tuple[str, ...]]:
-    alike = [form for form in formats if form.separator in (None, head.separator)]
+    # What is asked for is commas or blanks; semicolons and bars are commas, tabs are either.
+    kinds = {None, head.separator, *_SAME_SEPARATORS.get(head.separator, ())}
+    alike = [form for form in formats if form.separator in kinds]
     if len(formats) == 1 or not set(head.names) & _known_names():
         for form in alike:
             if form.headerless and head.width == len(form.headerless):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from varstar_batch.archives.content import UnreadableFileError
 from varstar_batch.archives.fits_votable import kind_of, read_with_astropy
-from varstar_batch.archives.text import read_table_text
+from varstar_batch.archives.text import as_utf8, read_table_text
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.location import Location, locate
 from varstar_batch.files.parquet import opened_parquet, parquet_files
@@ -89,7 +89,7 @@ def read_whole(file: Location, texts: Sequence[str]) -> pa.Table:
     else:
         with refused(file):
             table = (
-                read_table_text(content, {each.casefold() for each in texts})
+                read_table_text(as_utf8(content), {each.casefold() for each in texts})
                 if kind is None
                 else read_with_astropy(content, kind)
             )

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import re
-from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.csv as pv
 
 from varstar_batch.archives.content import UnreadableFileError
-
-# Within so many lines the values begin, and none of them is longer.
-_HEAD_LINES = 1000
-_HEAD_BYTES = 2**16
-
-# Lines with so many are values without names.
-_LONG_LINE = 30
-
-_SEPARATORS = (",", "\t", ";", "|")
+from varstar_batch.archives.text_head import HEAD_BYTES, Head, find_table_head
+from varstar_batch.survey.declared_units import unit_metadata
 
 # What is left out of texts with blanks, so that one of them stands between two fields.
-_COMMENTS = re.compile(rb"(?m)^[ \t]*#[^\n]*\n?")
+_COMMENTS = re.compile(rb"(?m)^[ \t]*(?:[#%!;\\]|//)[^\n]*\n?")
 _BLANKS = re.compile(rb"[ \t\r]+")
 _EDGES = re.compile(rb"(?m)^ | $")
 _EMPTY_LINES = re.compile(rb"\n{2,}")
@@ -33,99 +26,35 @@ _PADDING = {
     for each in (",", ";", "|")
 } | {"\t": re.compile(rb'("[^"]*")|(?m: +(?=\t|\r?$)|(?<=\t) +|^ +)')}
 
+# What is mended in a text that cannot be read as it is: comments behind values, exponents of Fortran.
+_COMMENTS_BEHIND = re.compile(rb"(?m)[ \t]+[#%!][^\n\"]*$")
+_EXPONENTS = re.compile(rb"(?<![\w.])([+-]?\d*\.\d*)[dD]([+-]?\d{1,3})(?!\w)")
 
-@dataclass(frozen=True)
-class Head:
-    """What stands above the values of a text."""
+_NULLS = [
+    *("", "nan", "NaN", "-nan", "-NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "null", "Null", "None"),
+    *("none", "-", "--", "---", "INDEF", "undefined", "masked"),
+]
 
-    names: tuple[str, ...]
-    """Of the columns; empty where the text names none."""
-    separator: str
-    """{",", " "}, and ";" in long lines without names; of a table of objects also a tab, ";" or "|"."""
-    start: int
-    """Where the values begin."""
-    width: int
-    """Fields of the first line of values; 0 where there is no such line."""
+_MARKS_OF_ENCODINGS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
-def find_head(content: bytes) -> Head:
-    """Find the names of the columns and where the values begin.
-
-    Texts with commas have names in the first line that is no comment, if that does not begin with a number; texts with
-    blanks have them, if at all, in the last line above the numbers. Names may stand in a comment.
+def as_utf8(content: bytes) -> bytes:
+    """Return a text in UTF-8 with lines that end as usual, where its first bytes say that it is in UTF-16.
 
     Raises
     ------
     UnreadableFileError
-        It is no text, or empty.
+        It says so and is not.
     """
-    above = ""
-    for place, end, line in _lines(content):
-        is_comment = line.startswith("#")
-        separator = "," if "," in line else " "
-        fields = _fields(line, separator)
-        if not is_comment and line.count(";") >= _LONG_LINE:
-            return Head((), ";", place, len(_fields(line, ";")))
-        if not is_comment and fields and _is_number(fields[0]):
-            return Head(_names_above(above, separator, fields), separator, place, len(fields))
-        if not is_comment and separator == ",":
-            return Head(fields, separator, end, len(fields))
-        above = line if fields else above
-    names = _fields(above, " ")
-    if not names:
-        raise UnreadableFileError("a table", "an empty file" if not content.strip() else "no line of values")
-    return Head(names, " ", len(content), 0)
-
-
-def find_table_head(content: bytes) -> Head:
-    """Find what `find_head` does in a table of objects, whose identifiers may be texts; also with tabs, ; and |.
-
-    The names are in the first line that is no comment, or in the comment above it where that line has numbers.
-
-    Raises
-    ------
-    UnreadableFileError
-        As `find_head`.
-    """
-    above = ""
-    for place, end, line in _lines(content):
-        if line and not line.startswith("#"):
-            separator = next((each for each in _SEPARATORS if each in line), " ")
-            fields = _fields(line, separator)
-            if any(_is_number(each) for each in fields):
-                return Head(_names_above(above, separator, fields), separator, place, len(fields))
-            return Head(fields, separator, end, len(fields))
-        above = line or above
-    raise UnreadableFileError("a table of objects", "an empty file" if not content.strip() else "no line of values")
-
-
-def _lines(content: bytes) -> Iterator[tuple[int, int, str]]:
-    """Yield where the first lines of a text begin and end, and what they say."""
-    if b"\0" in content[:_HEAD_BYTES]:
-        raise UnreadableFileError("a text or a table in a known format", "binary content")
-    place = 3 if content.startswith(b"\xef\xbb\xbf") else 0
-    for _ in range(_HEAD_LINES):
-        if place >= len(content):
-            return
-        end = content.find(b"\n", place, place + _HEAD_BYTES)
-        if end < 0 and len(content) - place > _HEAD_BYTES:
-            raise UnreadableFileError("lines of a table", f"a line of more than {_HEAD_BYTES} bytes")
-        end = len(content) if end < 0 else end
-        yield place, end + 1, _decoded(content[place:end].strip())
-        place = end + 1
-
-
-def _fields(line: str, separator: str) -> tuple[str, ...]:
-    line = line.lstrip("# ") if line.startswith("#") else line
-    if separator == " ":
-        return tuple(line.split())
-    return tuple(field.strip().strip('"') for field in line.split(separator))
-
-
-def _names_above(line: str, separator: str, fields: Sequence[str]) -> tuple[str, ...]:
-    """Return the names in the line above the values; none where it has another number of fields, with commas."""
-    names = _fields(line, separator)
-    return names if separator == " " or len(names) == len(fields) else ()
+    encoding = _MARKS_OF_ENCODINGS.get(content[:2])
+    if encoding is not None and not content.startswith(codecs.BOM_UTF32_LE):
+        try:
+            content = content.decode(encoding).encode()
+        except UnicodeDecodeError as error:
+            raise UnreadableFileError("a text in UTF-16, as its first bytes say", str(error)) from None
+    if content.find(b"\n", 0, HEAD_BYTES) < 0 <= content.find(b"\r", 0, HEAD_BYTES):
+        content = content.replace(b"\r", b"\n")
+    return content
 
 
 def read_text(content: bytes, head: Head, names: tuple[str, ...], types: Mapping[str, pa.DataType]) -> pa.Table:
@@ -137,9 +66,9 @@ def read_text(content: bytes, head: Head, names: tuple[str, ...], types: Mapping
         A line of another number of fields, a value that is no number, bytes that are no UTF-8.
     """
     body = _body(content, head)
-    if not bytes(body[:_HEAD_BYTES]).strip():
+    if not bytes(body[:HEAD_BYTES]).strip():
         return pa.table({name: pa.array([], kind) for name, kind in types.items()})
-    return _read_csv(body, head.separator, names, types, list(types))
+    return _with_units(_read_csv(body, head, names, types, list(types)), head, names)
 
 
 def read_table_text(content: bytes, texts: Container[str]) -> pa.Table:
@@ -154,7 +83,17 @@ def read_table_text(content: bytes, texts: Container[str]) -> pa.Table:
     if not head.names:
         raise UnreadableFileError("a table of objects with names in its first line", "numbers in it")
     types = {name: pa.large_string() for name in head.names if name.casefold() in texts}
-    return _read_csv(_body(content, head), head.separator, head.names, types, None)
+    # Where types are found out, a comment would make texts of numbers.
+    body = _mended(bytes(_body(content, head)), head, len(head.names))
+    return _with_units(_read_csv(memoryview(body), head, head.names, types, None), head, head.names)
+
+
+def _with_units(table: pa.Table, head: Head, names: Sequence[str]) -> pa.Table:
+    """Return a table that says the units of its columns, where the text does."""
+    if not head.units:
+        return table
+    units = {name: unit for name, unit in zip(names, head.units, strict=False) if unit and name in table.column_names}
+    return table.replace_schema_metadata(unit_metadata(units))
 
 
 def _body(content: bytes, head: Head) -> memoryview:
@@ -171,33 +110,47 @@ def _body(content: bytes, head: Head) -> memoryview:
 
 
 def _read_csv(
-    body: memoryview,
-    separator: str,
-    names: Sequence[str],
-    types: Mapping[str, pa.DataType],
-    columns: Sequence[str] | None,
+    body: memoryview, head: Head, names: Sequence[str], types: Mapping[str, pa.DataType], columns: Sequence[str] | None
 ) -> pa.Table:
     try:
-        return pv.read_csv(
-            pa.BufferReader(body),
-            pv.ReadOptions(column_names=list(names), use_threads=False, block_size=min(len(body) + 1, 2**30)),
-            pv.ParseOptions(delimiter=separator),
-            pv.ConvertOptions(column_types=types, include_columns=columns, strings_can_be_null=True),
-        )
+        return _parse(body, head, names, types, columns)
     except pa.ArrowException as error:
+        # Texts without anything of the kind, which are most of them, are not searched for it.
+        mended = _mended(bytes(body), head, len(names))
+        if mended != body:
+            try:
+                return _parse(memoryview(mended), head, names, types, columns)
+            except pa.ArrowException:
+                pass
         raise UnreadableFileError("lines of a table, all alike", str(error)) from error
 
 
-def _decoded(line: bytes) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        raise UnreadableFileError("a text in UTF-8", "other bytes above its values") from None
+def _parse(
+    body: memoryview, head: Head, names: Sequence[str], types: Mapping[str, pa.DataType], columns: Sequence[str] | None
+) -> pa.Table:
+    table = pv.read_csv(
+        pa.BufferReader(body),
+        pv.ReadOptions(column_names=list(names), use_threads=False, block_size=min(len(body) + 1, 2**30)),
+        pv.ParseOptions(delimiter=head.separator),
+        pv.ConvertOptions(
+            column_types=types,
+            include_columns=columns,
+            strings_can_be_null=True,
+            null_values=_NULLS,
+            decimal_point=head.decimal,
+        ),
+    )
+    return table
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _mended(body: bytes, head: Head, width: int) -> bytes:
+    """Return values without comments among them, or a separator behind each line."""
+    mended = body
+    if head.separator != ";":
+        mended = _COMMENTS.sub(b"", mended)
+    mended = _EXPONENTS.sub(rb"\1e\2", _COMMENTS_BEHIND.sub(b"", mended))
+    separator = head.separator.encode()
+    first = mended[: mended.find(b"\n")].rstrip()
+    if separator.strip() and first.endswith(separator) and first.count(separator) == width:
+        mended = re.sub(rb"(?m)" + re.escape(separator) + rb"\r?$", b"", mended)
+    return mended

@@ -213,6 +213,11 @@ def conversion(text: str, role: str, name: str, option: str) -> Conversion:
     )
 
 
+def is_unit(text: str) -> bool:
+    """Whether a text is a unit, or a time system, which stands in the place of one."""
+    return parse_time_system(text).jd_offset is not None or any(True for _ in _parsed(text))
+
+
 def _parsed(text: str) -> Iterator[Any]:
     """Yield the units that a text may mean, the likeliest first."""
     import warnings
