@@ -14,6 +14,8 @@ from tests.makers.catalogs import RunSpec, in_pixels, in_slices, run_name, sky_r
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/readers.md"
 SNIPPETS = dict(re.findall(r"^## (.+?)\n.*?```python\n(.*?)```", PAGE.read_text(), flags=re.S | re.M))
+# tests/catalog/test_hats_catalog.py has a survey for it.
+SNIPPETS.pop("LSDB")
 ROWS = sky_rows(600, seed=3)
 SURE = Counter(ROWS.filter(pc.field("class_prob") > 0.9)["class"].to_pylist())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from astropy.table import Table
 
 from tests.makers.catalogs import RunSpec, in_pixels, run_name, sky_rows, write_run
+from tests.makers.static_server import static_server
 from tests.makers.surveys import simulated_table
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.catalog.verify import verify_catalog
@@ -89,6 +91,85 @@ def test_lsdb_opens_searches_and_crossmatches_it(made: CatalogReader) -> None:
     assert (found["object_id_a"] == found["object_id_b"]).all()
 
 
+def test_lsdb_finds_an_identifier_by_the_index(made: CatalogReader) -> None:
+    wanted = ROWS["object_id"].to_pylist()[40:43]
+    found = made.to_lsdb().id_search({"object_id": wanted}).compute(progress_bar=False)
+    assert sorted(found["object_id"].tolist()) == sorted(wanted)
+    (only,) = made.to_lsdb().id_search({"object_id": wanted[0]}).get_healpix_pixels()
+    assert f"Norder={only.order}/Dir=0/Npix={only.pixel}.parquet" in made.files_of(wanted[:1])[wanted[0]]
+    assert not len(made.to_lsdb().id_search({"object_id": [-1]}).compute(progress_bar=False))
+
+
+def test_the_index_is_sorted_and_whole_with_texts_too(tmp_path: Path) -> None:
+    names = pa.array([f"star {k % 700:04d}/{k}" for k in range(ROWS.num_rows)])
+    rows = ROWS.set_column(ROWS.column_names.index("object_id"), "object_id", names)
+    write_run(tmp_path, run_name(1), RunSpec(partitions=in_pixels(rows, order=0), layout="hats"))
+    index = pq.read_table(Path(str(open_catalog(tmp_path).run)) / "id_index/dataset/index/part.0.parquet")
+    assert index["object_id"].to_pylist() == sorted(rows["object_id"].to_pylist())
+    assert verify_catalog(open_catalog(tmp_path)) == []
+
+
+def test_the_statistics_are_those_that_hats_makes_of_the_footers(made: CatalogReader) -> None:
+    from hats import read_hats
+    from hats.io.parquet_metadata import per_partition_statistics
+
+    columns = ["object_id", "class_prob", "ra"]
+    expected = per_partition_statistics(Path(str(made.run)) / "dataset/_metadata", include_columns=columns)
+    found = read_hats(str(made.run)).per_partition_statistics(include_columns=columns)
+    assert len(found) == len(made.files)
+    for name in expected.columns:
+        assert found[name].tolist() == expected[name].tolist(), name
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str, pa.Table]]:
+    """A survey that LSDB can open and its catalog, in a folder and at the address of a static web server."""
+    import lsdb
+
+    root = tmp_path_factory.mktemp("served")
+    stars = ROWS.select(["object_id", "ra", "dec"]).slice(0, 300)
+    lsdb.from_dataframe(
+        stars.to_pandas(), ra_column="ra", dec_column="dec", catalog_name="stars", lowest_order=0
+    ).write_catalog(root / "survey", as_collection=False, progress_bar=False)
+    rows = ROWS.slice(0, 299)
+    spec = RunSpec(partitions=in_pixels(rows, order=0), layout="hats", survey=str(root / "survey"))
+    write_run(root / "catalog", run_name(1), spec)
+    with static_server(root) as address:
+        yield root, address, rows
+
+
+@pytest.mark.parametrize("place", ["folder", "web"])
+def test_a_run_is_an_extension_of_its_survey(served: tuple[Path, str, pa.Table], place: str) -> None:
+    import lsdb
+
+    root, address, rows = served
+    base = str(root) if place == "folder" else address
+    run = f"{base}/catalog/runs/{run_name(1)}"
+    joined = lsdb.open_catalog(f"{base}/survey").load_extension(f"{run}/variability.properties")
+    found = joined.compute(progress_bar=False).set_index("object_id")
+    # The star that is in no catalog stays.
+    assert len(found) == 300
+    assert {"ra", "dec", "class", "class_prob", "prob_RR"} <= set(found.columns)
+    assert not [name for name in found.columns if name.endswith("_variability")]
+    for row in rows.slice(0, 50).to_pylist():
+        assert found.loc[row["object_id"], "status"] == row["status"]
+    assert found["status"].isna().sum() == 1
+    wanted = rows["object_id"][7].as_py()
+    searched = lsdb.open_catalog(f"{run}/collection").id_search({"object_id": wanted})
+    assert searched.compute(progress_bar=False)["object_id"].tolist() == [wanted]
+
+
+def test_the_snippet_for_readers_runs(served: tuple[Path, str, pa.Table], capfd: pytest.CaptureFixture[str]) -> None:
+    root, _, rows = served
+    page = (Path(__file__).resolve().parents[2] / "docs/readers.md").read_text()
+    text = page.split("## LSDB")[1].split("```python\n")[1].split("```")[0]
+    wanted = rows["object_id"][0].as_py()
+    for word, stand_in in (("CATALOG", root / "catalog"), ("SURVEY", root / "survey"), ("OBJECT_ID", wanted)):
+        text = text.replace(word, str(stand_in))
+    exec(text, {})
+    assert str(wanted) in capfd.readouterr().out
+
+
 @pytest.mark.slow
 def test_a_survey_that_lsdb_wrote_becomes_a_catalog_that_lsdb_reads(tmp_path: Path) -> None:
     """The whole way: a HATS collection with nested light curves in, classified, a HATS catalog out."""
@@ -119,6 +200,10 @@ def test_a_survey_that_lsdb_wrote_becomes_a_catalog_that_lsdb_reads(tmp_path: Pa
     matched = catalog.crossmatch(stars, n_neighbors=1, radius_arcsec=1, suffixes=("", "_survey"))
     pairs = matched.compute(progress_bar=False)
     assert len(pairs) == 120
+    extended = lsdb.open_catalog(tmp_path / "survey").load_extension(str(reader.run / "variability.properties"))
+    joined = extended.compute(progress_bar=False)
+    assert len(joined) == 120
+    assert joined["status"].notna().all()
     assert (pairs["object_id"] == pairs["object_id_survey"]).all()
     vo = Table.read(str(reader.run / reader.files[0]), format="parquet.votable")
     assert str(vo["period"].unit) == "d"

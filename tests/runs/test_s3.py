@@ -104,6 +104,8 @@ def test_a_small_partition_costs_one_request_to_read_one_to_write_and_one_to_own
     assert requests[1:] == [3] * (len(requests) - 1)
 
 
+@pytest.mark.filterwarnings("ignore:The 'mode.chained_assignment' option is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The inplace keyword in NestedFrame:DeprecationWarning")
 def test_publishing_a_hats_catalog_asks_twice_for_a_partition(
     store: str, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +131,14 @@ def test_publishing_a_hats_catalog_asks_twice_for_a_partition(
     # Once for the index of row groups, once for the map of the sky and the common metadata; no listing names a pixel.
     assert len(asked) == len(pixels)
     assert set(asked.values()) == {2}
+    s3_server.use(monkeypatch, server)
+    reader = open_catalog(f"{store}/catalog")
+    assert verify_catalog(reader) == []
+    (wanted,) = reader.to_arrow(["object_id"])["object_id"].slice(3, 1).to_pylist()
+    found = reader.to_lsdb().id_search({"object_id": wanted}).compute(progress_bar=False)
+    assert found["object_id"].tolist() == [wanted]
+    extension = (reader.run / "variability.properties").read_bytes().decode()
+    assert f"hats_assn_join_table_url={reader.run}\n" in extension.replace("\\", "")
 
 
 @pytest.mark.parametrize("layout", ["directory", "hats"])

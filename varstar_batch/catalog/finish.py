@@ -10,15 +10,20 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from varstar_batch.catalog.definitions import definition_tables
+from varstar_batch.catalog.id_index import ID_INDEX, gather_identifiers
 from varstar_batch.catalog.index import INDEX_NAME, build_index
 from varstar_batch.catalog.root import output_key
 from varstar_batch.catalog.tables import ACCOUNT, CLAIM, RECORDS_KEY, RUN_RECORD
-from varstar_batch.files.hats_write import finish_hats
+from varstar_batch.files.hats_relations import collection_properties, extension_properties
+from varstar_batch.files.hats_write import HatsExtras, finish_hats
 from varstar_batch.files.location import Location, json_bytes, listed, write_once
 from varstar_batch.files.parquet import read_table, write_table
 from varstar_batch.model.bundle_files import WRITTEN
 from varstar_batch.parallel import in_order
+from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.survey.open import Survey
 
 MANIFEST = "manifest.json"
@@ -72,12 +77,31 @@ def finish_run_files(run: Location, survey: Survey, record: Mapping[str, Any]) -
     written = [*_PLANNED, *_ACCOUNTED, *tables]
     if record["layout"] == "hats" and files:
         properties = _hats_properties(survey.hats_properties or {}, record)
-        released = record["finished"][:10]
-        private = (RECORDS_KEY,)
-        written += finish_hats(
-            run, files, properties, private=private, thumbnail=True, released=released, write=write_once
-        )
+        with gather_identifiers() as identifiers:
+            extras = HatsExtras(
+                private=(RECORDS_KEY,),
+                summaries=True,
+                released=record["finished"][:10],
+                identifier="object_id",
+                take=identifiers.take,
+            )
+            written += finish_hats(run, files, properties, extras, write_once)
+            written += identifiers.write(run, properties)
+        written += _write_relations(run, survey, properties)
     write_once(run / MANIFEST, json_bytes(manifest(run, written)))
+
+
+def _write_relations(run: Location, survey: Survey, properties: Mapping[str, Any]) -> list[str]:
+    """Write what makes a run a collection with its index, and an extension of its survey; return the keys."""
+    with (run / "dataset/_common_metadata").open_input() as stream:
+        names = pq.read_schema(stream).names
+    columns = [name for name in names if name not in {"object_id", "ra", "dec", HEALPIX_COLUMN}]
+    primary = survey.source.columns.object_id
+    made = collection_properties(run, properties, {"object_id": ID_INDEX})
+    made |= extension_properties(run, survey.source.url, columns, primary=primary, joined="object_id")
+    for key, content in made.items():
+        write_once(run / key, content)
+    return list(made)
 
 
 def load_ahead(survey: Survey) -> threading.Thread:

@@ -29,6 +29,7 @@ from varstar_batch.catalog.sql_process import QueryLimits, open_process
 from varstar_batch.catalog.tables import RUN_RECORD
 from varstar_batch.catalog.voparquet import astropy_table
 from varstar_batch.errors import InputError
+from varstar_batch.files.hats_relations import COLLECTION
 from varstar_batch.files.location import Location
 from varstar_batch.files.parquet import read_table
 from varstar_batch.parallel import in_order
@@ -164,7 +165,7 @@ class CatalogReader:
         return dd.from_map(_read_pandas, list(self.locations), columns=names, meta=empty, enforce_metadata=False)
 
     def to_lsdb(self, **options: Any) -> LsdbCatalog:
-        """Open the run with LSDB; `options` go to ``lsdb.open_catalog``.
+        """Open the run with LSDB, and its index of ``object_id``; `options` go to ``lsdb.open_catalog``.
 
         Raises
         ------
@@ -182,7 +183,7 @@ class CatalogReader:
         from upath import UPath
 
         storage = {} if self.run.is_local else self.run.fs.storage_options
-        return lsdb.open_catalog(UPath(str(self.run), **storage), **options)
+        return lsdb.open_catalog(UPath(str(self.run / COLLECTION), **storage), **options)
 
     def cone(self, ra: float, dec: float, radius: float, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the objects within `radius` of a position, all in degrees, the nearest first.

@@ -11,6 +11,7 @@
       runs/RUN_ID/tasks.parquet, partitions.parquet, failures.parquet, run.json
       runs/RUN_ID/row_groups.parquet, definitions/    what readers look things up in
       runs/RUN_ID/hats.properties, partition_info.csv, skymap.fits, ...    where the survey is a HATS catalog
+      runs/RUN_ID/id_index/, collection/, variability.properties    likewise: the run as LSDB's extension of its survey
       runs/RUN_ID/manifest.json   size and SHA-256 of all of these
       work/RUN_ID/                parts of partitions and measurements, until the run is finished
       removing/RUN_ID             a run that `prune` has begun to remove: it is no run any more

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from varstar_batch._version import __version__
+from varstar_batch.files.hats_statistics import StatisticsTable
 from varstar_batch.files.location import Location, listed
 from varstar_batch.files.parquet import WHOLE
 from varstar_batch.parallel import in_order
@@ -41,14 +42,28 @@ _Cells = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """Some cells of the sky, and the objects in each."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class HatsExtras:
+    """What a HATS catalog may have beyond the least."""
+
+    private: Sequence[bytes] = ()
+    """Keys of the files' metadata that belong to one file and must not stand for all."""
+    summaries: bool = False
+    """Whether to write ``data_thumbnail.parquet``, the first row of every file, and
+    ``per_partition_statistics.parquet``, what every column of it spans."""
+    released: str | None = None
+    """Date of the release; by default the fixed day that `hats` gives to every catalog."""
+    identifier: str | None = None
+    """A column that is read, too."""
+    take: Callable[[str, pa.ChunkedArray], None] = lambda _key, _values: None
+    """Gets the key of every file, one after the other, and that column of it."""
+
+
 def finish_hats(
     folder: Location,
     files: Sequence[str],
     properties: Mapping[str, Any],
-    *,
-    private: Sequence[bytes] = (),
-    thumbnail: bool = False,
-    released: str | None = None,
+    extras: HatsExtras | None = None,
     write: Callable[[Location, bytes], None] = Location.write_bytes,
 ) -> list[str]:
     """Add to a folder, whose dataset is complete, what makes it a HATS catalog of objects; return the keys of that.
@@ -62,12 +77,8 @@ def finish_hats(
     properties : mapping
         Of ``hats.properties``, at least ``obs_collection`` and ``hats_nrows``; what the files themselves tell comes on
         top.
-    private : sequence of bytes
-        Keys of the files' metadata that belong to one file and must not stand for all.
-    thumbnail : bool
-        Whether to write ``data_thumbnail.parquet``, the first row of every file.
-    released : str, optional
-        Date of the release; by default the fixed day that `hats` gives to every catalog.
+    extras : HatsExtras, optional
+        None of them by default.
     write : callable
         Takes a file's location and content.
     """
@@ -77,17 +88,24 @@ def finish_hats(
     from hats.pixel_math.healpix_pixel_function import get_pixel_argsort
     from upath import UPath
 
+    extras = extras or HatsExtras()
     cells = [get_healpix_from_path(key) for key in files]
     pixels = PartitionInfo(cells)
     order = int(np.clip(pixels.get_highest_order(), *SKYMAP_ORDERS))
-    schema, parts, counts = _read_parts(folder, files, order)
-    schema = schema.with_metadata({k: v for k, v in (schema.metadata or {}).items() if k not in private})
-    parts = [parts[number] for number in get_pixel_argsort(cells)]
-    made = {"dataset/_common_metadata": (common := _common_metadata(schema))}
+    schema, parts, statistics, counts = _read_parts(folder, files, order, extras)
+    schema = schema.with_metadata({k: v for k, v in (schema.metadata or {}).items() if k not in extras.private})
+    sky_order = get_pixel_argsort(cells)
+    parts = [parts[number] for number in sky_order]
+    made = {"dataset/_common_metadata": (common := common_metadata(schema))}
     if footers := [part.footer for part in parts if part.footer is not None]:
-        made["dataset/_metadata"] = _joined_metadata(common, footers)
-    if thumbnail:
+        made["dataset/_metadata"] = joined_metadata(common, footers)
+    if extras.summaries:
         made["data_thumbnail.parquet"] = _thumbnail([part.first for part in parts if part.first], schema)
+        pixel = {"Norder": [cell.order for cell in cells], "Npix": [cell.pixel for cell in cells]}
+        columns = {**pixel, "row_group_index": [0] * len(cells)} | dict(
+            zip(statistics.column_names, statistics.columns, strict=True)
+        )
+        made["per_partition_statistics.parquet"] = _parquet_bytes(pa.table(columns).take(pa.array(sky_order)))
     told = {
         "dataproduct_type": "object",
         "hats_col_ra": "ra",
@@ -100,8 +118,8 @@ def finish_hats(
     provenance = TableProperties.new_provenance_dict(builder=f"varstar-batch v{__version__}")
     # Given the folder, that library asks a store twice for each file's size, where a listing has them all.
     provenance["hats_estsize"] = sum(folder.sizes(files).values()) // 1024
-    if released is not None:
-        provenance["hats_release_date"] = released
+    if extras.released is not None:
+        provenance["hats_release_date"] = extras.released
     # That library writes in place, and nothing of it is on the disk when it returns.
     with tempfile.TemporaryDirectory() as place:
         base = UPath(place)
@@ -112,6 +130,14 @@ def finish_hats(
     for key, content in made.items():
         write(folder / key, content)
     return list(made)
+
+
+def pixel_of(key: str) -> tuple[int, int]:
+    """Return the HEALPix order and pixel that the key of a catalog's file names."""
+    from hats.io.paths import get_healpix_from_path
+
+    cell = get_healpix_from_path(key)
+    return cell.order, cell.pixel
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,28 +152,39 @@ class _Part:
 
 
 def _read_parts(
-    folder: Location, files: Sequence[str], order: int
-) -> tuple[pa.Schema, list[_Part], npt.NDArray[np.int64]]:
-    """Read what is needed of each file; return the schema of the first, and the objects in every cell of the sky."""
+    folder: Location, files: Sequence[str], order: int, extras: HatsExtras
+) -> tuple[pa.Schema, list[_Part], pa.Table, npt.NDArray[np.int64]]:
+    """Read what is needed of each file; return the schema of the first, what each file is like and its columns span,
+    and the objects in every cell of the sky.
+    """
     # hats' own function asks an object store nine times for each file, one file after the other.
-    read = partial(_read_part, listed(folder, files), order=order, keep_footer=len(files) <= METADATA_PARTITIONS)
+    read = partial(_read_part, listed(folder, files), order=order, identifier=extras.identifier)
     counts = np.zeros(12 * 4**order, np.int64)
     schema: pa.Schema | None = None
     parts = []
-    for its_schema, part, (cells, found) in in_order(read, files, _READERS):
+    statistics = StatisticsTable()
+    for key, (its_schema, footer, first, (cells, found), values) in zip(
+        files, in_order(read, files, _READERS), strict=True
+    ):
         schema = schema or its_schema
-        parts.append(part)
+        parts.append(_Part(first, footer if len(files) <= METADATA_PARTITIONS else None))
         counts[cells] += found
-    return schema, parts, counts
+        if extras.summaries:
+            statistics.add(its_schema, footer)
+        if values is not None:
+            extras.take(key, values)
+    return schema, parts, statistics.table(), counts
 
 
-def _read_part(folder: Location, key: str, *, order: int, keep_footer: bool) -> tuple[pa.Schema, _Part, _Cells]:
+def _read_part(
+    folder: Location, key: str, *, order: int, identifier: str | None
+) -> tuple[pa.Schema, pq.FileMetaData, bytes, _Cells, pa.ChunkedArray | None]:
     with _opened(folder / key) as stream, pq.ParquetFile(stream) as parquet:
         first = b"".join(batch.serialize().to_pybytes() for batch in islice(parquet.iter_batches(batch_size=1), 1))
-        footer = parquet.metadata if keep_footer else None
-        if footer is not None:
-            footer.set_file_path(key.removeprefix("dataset/"))
-        return parquet.schema_arrow, _Part(first, footer), _count_cells(parquet, order)
+        footer = parquet.metadata
+        footer.set_file_path(key.removeprefix("dataset/"))
+        values = None if identifier is None else parquet.read(columns=[identifier])[identifier]
+        return parquet.schema_arrow, footer, first, _count_cells(parquet, order), values
 
 
 def _opened(file: Location) -> BinaryIO:
@@ -168,18 +205,26 @@ def _count_cells(parquet: pq.ParquetFile, order: int) -> _Cells:
     return unique.astype(np.int64), counts.astype(np.int64)
 
 
-def _common_metadata(schema: pa.Schema) -> bytes:
+def common_metadata(schema: pa.Schema) -> bytes:
+    """Return the content of `_common_metadata`: a Parquet file without rows."""
     common = BytesIO()
     pq.write_metadata(schema, common)
     return common.getvalue()
 
 
-def _joined_metadata(common: bytes, footers: Sequence[pq.FileMetaData]) -> bytes:
+def joined_metadata(common: bytes, footers: Sequence[pq.FileMetaData]) -> bytes:
+    """Return the content of `_metadata`: the footers of all files, which know their paths, behind one another."""
     together = pq.read_metadata(BytesIO(common))
     for footer in footers:
         together.append_row_groups(footer)
     sink = BytesIO()
     together.write_metadata_file(sink)
+    return sink.getvalue()
+
+
+def _parquet_bytes(table: pa.Table) -> bytes:
+    sink = BytesIO()
+    pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
 
 
