@@ -180,10 +180,12 @@ class CatalogReader:
                 fix="take to_dask(), or import the survey into HATS and classify that",
             )
         import lsdb
-        from upath import UPath
 
-        storage = {} if self.run.is_local else self.run.fs.storage_options
-        return lsdb.open_catalog(UPath(str(self.run / COLLECTION), **storage), **options)
+        storage = {} if self.run.is_local else dict(self.run.fs.storage_options)
+        if hasattr(self.run.fs, "call_s3"):
+            # Else `hats` takes every bucket for a public one.
+            storage.setdefault("anon", False)
+        return lsdb.open_catalog(str(self.run / COLLECTION), storage_options=storage, **options)
 
     def cone(self, ra: float, dec: float, radius: float, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the objects within `radius` of a position, all in degrees, the nearest first.
