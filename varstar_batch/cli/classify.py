@@ -23,6 +23,7 @@ from varstar_batch.cli.options import JsonOption, takes
 from varstar_batch.cli.output import print_agreement
 from varstar_batch.errors import ExitCode
 from varstar_batch.progress import Advance, progress
+from varstar_batch.runs.likeness import unlike_training
 from varstar_batch.runs.plan import RunPlan
 from varstar_batch.runs.prepare import Prepared, expected_objects, plan_run
 from varstar_batch.runs.stages import RunObserver
@@ -60,7 +61,8 @@ def classify(
     A run that was cut off goes on where it stopped when the same command is given again.
     """
     if plan:
-        _print_plan(plan_run(request.survey, request.model, request.run_config())[0], as_json)
+        planned, bundle = plan_run(request.survey, request.model, request.run_config())
+        _print_plan(planned, unlike_training(planned.survey, bundle.contract), as_json)
         return
     if incremental:
         request = request.model_copy(update={"mode": "incremental"})
@@ -110,11 +112,14 @@ def print_record(record: dict[str, Any], prepared: Prepared) -> None:
         say(f"Published run {prepared.run_id} in {prepared.catalog}")
 
 
-def _print_plan(plan: RunPlan, as_json: bool) -> None:
+def _print_plan(plan: RunPlan, unlike: list[str], as_json: bool) -> None:
     description = {**plan.describe(), "objects": expected_objects(plan.survey)}
     if as_json:
-        print_json(description | {"files": [partition.key for partition in plan.survey.partitions]})
+        files = [partition.key for partition in plan.survey.partitions]
+        print_json(description | {"files": files, "unlike_training": unlike})
         return
+    for line in unlike:
+        warning_line(line)
     for key, value in description.items():
         if isinstance(value, dict):
             value = ", ".join(f"{name} {entry}" for name, entry in value.items())  # noqa: PLW2901

@@ -77,18 +77,26 @@ def inspect(
     bands: BandOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
+    model: Annotated[str | None, typer.Option(help="Bundle to compare it with. [default: the one that ships]")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print what is in SURVEY: counts, times, bands, periods, classes, and what a run would make of it."""
+    """Print what is in SURVEY: counts, times, bands, periods, classes, and what a run would make of it.
+
+    Whatever of it lies outside of the model's training is warned of.
+    """
+    from varstar_batch.model.bundle_files import read_bundle
+    from varstar_batch.runs.likeness import unlike_training
     from varstar_batch.survey.bands import choice_of
     from varstar_batch.survey.open import open_survey
     from varstar_batch.survey.summary import summarise
 
     settings = load_config(config, set_ or [], after=chosen_bands(bands))
     opened = open_survey(survey, settings.survey)
+    contract = read_bundle(model).contract
     summary = summarise(opened, Preprocessing(**settings.preprocessing))
+    unlike = unlike_training(opened, contract)
     if as_json:
-        print_json(vars(summary))
+        print_json(vars(summary) | {"unlike_training": unlike})
     else:
         least, median, most = summary.observations_of_objects
         rows = [
@@ -115,6 +123,9 @@ def inspect(
     if summary.in_several_bands and opened.source.bands is None:
         several = f"{summary.in_several_bands:,} objects are in several bands, which are never mixed"
         warning_line(f"{several}: {choice_of(summary.bands)}")
+    if not as_json:
+        for line in unlike:
+            warning_line(line)
     for failure in summary.failures:
         warning_line(f"partition that cannot be read: {failure}")
     if summary.failures:

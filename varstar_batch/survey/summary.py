@@ -91,7 +91,7 @@ def summarise(survey: Survey, preprocessing: Preprocessing) -> Summary:
     for partition in survey.partitions:
         try:
             if source.columns.band is None:
-                summary.bands.update(_bands_of_objects(survey, partition))
+                summary.bands.update(bands_of_objects(survey, partition))
             for batch in read_batches(source, partition, None, BATCH_OBSERVATIONS):
                 counts.append(_add(summary, batch, source.limits, preprocessing))
                 periods.append(batch.period[np.isfinite(batch.period)])
@@ -132,7 +132,7 @@ def _add(summary: Summary, batch: SurveyBatch, limits: Limits, preprocessing: Pr
     return folded.n_obs
 
 
-def _bands_of_objects(survey: Survey, partition: Partition) -> Counter[str]:
+def bands_of_objects(survey: Survey, partition: Partition) -> Counter[str]:
     """Count objects by band, where their table tells it."""
     counts: Counter[str] = Counter()
     with opened_parquet(survey.source.location / partition.key) as file:
