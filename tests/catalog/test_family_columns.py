@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from tests.makers.models import FAMILY, family_bundle, make_bundle, survey_model
-from tests.makers.runs import read_rows, run
+from tests.makers.runs import OPEN_GATE, read_rows, run
 from tests.makers.surveys import write_survey
+from varstar_batch.catalog.reader import open_catalog
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.features import FEATURES
 from varstar_batch.model.bundle_files import write_bundle
+from varstar_batch.report.data import MiraLine, gather
+from varstar_batch.report.page import build_page
+from varstar_batch.runs.config import RunConfig
 
 COLUMNS = ("parent", "parent_prob", "subclass", "subclass_prob", "parents_95", "parents_99")
 
@@ -83,6 +90,39 @@ def test_a_survey_may_say_which_amplitude_makes_a_mira(survey, tmp_path, varstar
             kinds.add((before["class"], row["class"]))
     assert len(kinds) > 2
     assert varstar("verify", catalog).code == 0
+    found = gather(open_catalog(str(catalog)))
+    lpv = told.filter(pc.is_in(told["class"], pa.array(["M", "SR"])))
+    near = int(np.sum(np.abs(lpv["amplitude"].to_numpy().astype(float) - line) <= 0.3))
+    assert found.mira_line == MiraLine(line, chosen=True, near=near, total=lpv.num_rows)
+    assert found.families["subclass"]["RRAB"] == pc.sum(pc.equal(told["subclass"], "RRAB")).as_py()
+    assert f"within 0.3 mag of {line:g} mag" in build_page(found)
+    assert "By subclass" in build_page(found)
+
+
+def test_show_and_diff_tell_of_parents_and_subclasses(survey, tmp_path, varstar):
+    catalog = tmp_path / "catalog"
+    runs = []
+    for seed in (0, 1):
+        write_bundle(family_bundle(seed), tmp_path / f"model-{seed}")
+        run(survey, catalog, model=tmp_path / f"model-{seed}", config=RunConfig(gate=OPEN_GATE))
+        runs.append(read_rows(catalog))
+    before, after = (rows.to_pylist() for rows in runs)
+    star = next(row for row in after if row["subclass"])
+    shown = varstar("show", catalog, star["object_id"]).out
+    assert f"parent {star['parent']} {star['parent_prob']:.4f}, subclass {star['subclass']}" in shown
+    assert f"may be, at 95 % {star['parents_95'].replace('|', ' or ')}, at 99 % " in shown
+    told = json.loads(varstar("diff", catalog, before[0]["run_id"], after[0]["run_id"], "--json").out)
+    expected = {
+        name: sum(
+            a[name] is not None and b[name] is not None and a[name] != b[name]
+            for a, b in zip(before, after, strict=True)
+        )
+        for name in ("parent", "subclass")
+    }
+    assert told["families"] == expected
+    assert expected["parent"] > 0
+    change = told["changes"][0]
+    assert {"parent_a", "parent_b", "subclass_a", "subclass_b"} <= set(change)
 
 
 def test_an_amplitude_that_divides_nothing_is_refused(survey, tmp_path, varstar):

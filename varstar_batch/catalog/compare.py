@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
@@ -23,6 +23,9 @@ MOVED = 0.1
 KINDS = ("class", "status", "appeared", "vanished", "moved")
 """What can have happened to an object: another class, another status, it is in one of the runs only, or a probability
 moved by more than `MOVED` and the class is the same."""
+
+FAMILY = ("parent", "subclass")
+"""Columns that runs of earlier versions do not have."""
 
 RUN_CAUSES = {
     "new_model": ("model",),
@@ -51,6 +54,9 @@ class Difference:
     """Objects by what happened to them, as `KINDS` has it."""
     causes: dict[str, int]
     """The same objects by cause. Several causes of one object are joined with ``+``."""
+    families: dict[str, int] = field(default_factory=dict)
+    """Of the objects that both runs classified, those whose ``parent`` and whose ``subclass`` changed; without objects
+    of which one run has none."""
     matrix: dict[tuple[str, str], int]
     """Dict of (str, str) to int. Objects of both runs by class (or by status, where they have no class) in A and in B.
     """
@@ -73,13 +79,16 @@ class Comparison:
 
     def summary(self) -> Difference:
         """Count what changed, in one pass over both runs."""
+        other = ", ".join(f"count(*) FILTER (WHERE a_{name} <> b_{name})" for name in FAMILY)
         counted = self.connection.execute(
-            "SELECT kind, cause, label_a, label_b, count(*) FROM pairs GROUP BY ALL ORDER BY ALL"
+            f"SELECT kind, cause, label_a, label_b, count(*), {other} FROM pairs GROUP BY ALL ORDER BY ALL"
         ).fetchall()
         changed: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
         causes: Counter[str] = Counter()
         matrix: Counter[tuple[str, str]] = Counter()
-        for kind, cause, label_a, label_b, count in counted:
+        families = dict.fromkeys(FAMILY, 0)
+        for kind, cause, label_a, label_b, count, *others in counted:
+            families = {name: n + more for (name, n), more in zip(families.items(), others, strict=True)}
             if kind is not None:
                 changed[kind] += count
                 causes[cause] += count
@@ -97,6 +106,7 @@ class Comparison:
             rows_b=len(self.b),
             changed=dict(changed),
             causes=dict(causes.most_common()),
+            families=families,
             matrix=dict(matrix),
             settings=settings_difference(self.a.record, self.b.record),
             carried=sum(entry["rows"] for entry in self.carried),
@@ -123,7 +133,7 @@ class Comparison:
     @property
     def _changes(self) -> str:
         shared = (f"prob_{name}" for name in self.a.classes if name in self.b.classes)
-        numbers = ["class_prob", "period", "n_obs", *shared]
+        numbers = ["class_prob", "period", "n_obs", *FAMILY, *shared]
         columns = ", ".join(f"a_{name} AS {name}_a, b_{name} AS {name}_b" for name in numbers)
         return f"SELECT object_id, kind, label_a, label_b, cause, {columns} FROM pairs WHERE kind IS NOT NULL"
 
@@ -213,6 +223,10 @@ def _side(
         connection.execute(f"CREATE VIEW rows_{name} AS FROM all_{name} LIMIT 0")
     compared = ["object_id", "status", "class", "period", "n_obs", "class_prob", *(f"prob_{c}" for c in reader.classes)]
     columns = ", ".join(f'r."{column}" AS {name}_{column}' for column in compared)
+    there = set(reader.schema.names)
+    for column in FAMILY:
+        value = f'r."{column}"' if column in there else "NULL"
+        columns += f", {value}::VARCHAR AS {name}_{column}"
     connection.execute(
         f"""CREATE VIEW {name} AS SELECT {columns}, p.version AS {name}_version, p.elsewhere AS {name}_elsewhere,
         CASE WHEN r.status = 'ok' THEN r."class" ELSE r.status END AS {name}_label

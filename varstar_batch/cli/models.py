@@ -142,11 +142,27 @@ def print_measures(measures: dict[str, Any]) -> None:
         f"Right: {measures['accuracy']:.2%}. Macro F1 over {spread['folds']} fold(s): "
         f"{f1['mean']:.3f} ± {f1['std']:.3f}. Calibration error: {measures['calibration_error']:.4f}."
     )
+    covers = [f"{level} % sets hold {each['cover']:.2%}" for level, each in measures.get("parent_sets", {}).items()]
+    told = [f"right in {measures['parents']:.2%}", f"calibration error {measures['parents_calibration_error']:.4f}"]
+    say(f"Parents: {', '.join([*told, *covers])}.")
+    if measures.get("subclasses"):
+        print_subclasses(measures["subclasses"])
     if measures["ood_auroc"] is not None:
         say(
             f"AUROC of the out-of-distribution score on {measures['n_others']:,} objects of other kinds: "
             f"{measures['ood_auroc']['mean']:.3f}"
         )
+
+
+def print_subclasses(subclasses: dict[str, Any]) -> None:
+    """Print the measures of the subclasses that labels tell."""
+    names = ("precision", "recall", "f1")
+    rows = [
+        (name, each["n_objects"], *(each[key] for key in names), each["n_others"], each["f1_of_others"])
+        for name, each in subclasses.items()
+        if each["n_objects"] or each["n_others"]
+    ]
+    print_table("Subclasses, and the others of their class", ("", "light curves", *names, "others", "their f1"), rows)
 
 
 def configs_of(

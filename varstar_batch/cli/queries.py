@@ -12,6 +12,7 @@ from varstar_batch.catalog.cone import Cone, cone_schema, cone_tables
 from varstar_batch.catalog.history import list_runs
 from varstar_batch.catalog.reader import open_catalog, star_history
 from varstar_batch.catalog.root import open_catalog_root
+from varstar_batch.catalog.schema import BETWEEN, PARENT_SETS
 from varstar_batch.catalog.sql_process import QueryLimits
 from varstar_batch.cli.console import print_json, print_table, say
 from varstar_batch.cli.options import CatalogArgument, JsonOption, RunOption, takes
@@ -127,6 +128,13 @@ def _print_star(heading: str, row: dict[str, Any] | None) -> None:
             say(f"  {label:<6} {value:.6f}  {bar}{'  <- class' if label == row['class'] else ''}")
     ood = "" if row["ood_score"] is None else f", less familiar than {row['ood_score']:.1%} of held-out training stars"
     say(f"  margin {row['margin']:.4f} before {row['second_class']}, entropy {row['entropy']:.4f} nat{ood}")
+    if row.get("parent") is not None:
+        within = [f"parent {row['parent']} {row['parent_prob']:.4f}"]
+        within += [f"subclass {row['subclass']} {row['subclass_prob']:.4f}"] if row["subclass"] else []
+        sets = [
+            f"at {name.rpartition('_')[2]} % {row[name].replace(BETWEEN, ' or ')}" for name in PARENT_SETS if row[name]
+        ]
+        say("  " + ", ".join(within) + (f"; may be, {', '.join(sets)}" if sets else ""))
 
 
 def _print_difference(difference: Difference) -> None:
@@ -138,6 +146,8 @@ def _print_difference(difference: Difference) -> None:
     said = {"class": "changed class", "status": "changed status", "moved": f"same class, moved by more than {MOVED}"}
     changed = [(said.get(name, name), count) for name, count in difference.changed.items()]
     print_table("What happened", ("", "objects"), changed)
+    if told := [f"{name} of {count:,}" for name, count in difference.families.items() if count]:
+        say(f"Changed, among objects that both runs classified: {' and '.join(told)}")
     if difference.causes:
         print_table("Why", ("cause", "objects"), list(difference.causes.items()))
     labels = sorted({label for pair in difference.matrix for label in pair}, key=lambda name: (name.islower(), name))

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.catalog.compare import Difference, open_comparison
+from varstar_batch.catalog.compare import FAMILY, Difference, open_comparison
 from varstar_batch.catalog.history import published_runs
 from varstar_batch.catalog.reader import CatalogReader
 from varstar_batch.catalog.sql import Answer, quoted
 from varstar_batch.errors import InputError, PartitionError, VarstarError, one_line
 from varstar_batch.files.parquet import read_table
+from varstar_batch.light_curves.classes import MIRA, SEMIREGULAR
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.survey.columns import SurveyConfig
@@ -38,6 +39,9 @@ CHANGES = 15
 """Most objects that changed, listed; and as many whose label means another class."""
 
 
+NEAR_LINE = 0.3
+"""Magnitudes from the line between Miras and semi-regulars within which a star might as well be the other."""
+
 Ask = Callable[[str], Answer]
 
 
@@ -51,6 +55,20 @@ class Star:
     second: str
     period: float
     surest: bool
+
+
+@dataclass(frozen=True)
+class MiraLine:
+    """How much hangs on where Miras are divided from semi-regulars."""
+
+    amplitude: float
+    """Where the line is [mag]."""
+    chosen: bool
+    """Whether the run had it told; else it is where the labels of the model's training have it."""
+    near: int
+    """Long-period variables within `NEAR_LINE` of it."""
+    total: int
+    """All of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +89,10 @@ class ReportData:
     of classes), ood_score (0 to 1)."""
     period_amplitude: dict[str, npt.NDArray[np.float64]]
     """Dict of str to float64 array (n, 2). log10 of the period [d] and amplitude [mag] of a sample."""
+    families: dict[str, dict[str, int]]
+    """Objects by parent and by subclass; both empty of a run of a version or a model that has none."""
+    mira_line: MiraLine | None
+    """None without long-period variables or without a line."""
     stars: list[Star]
     light_curves: dict[int | str, LightCurve] = field(default_factory=dict)
     """By object_id; a star may have none."""
@@ -102,14 +124,15 @@ def gather(reader: CatalogReader, survey_url: str | None = None) -> ReportData:
     survey_url : str, optional
         Where the survey is now; by default where it was when it was classified.
     """
-    classes = reader.classes
+    classes, bundle = reader.classes, _bundle(reader)
     with reader.open_queries() as ask:
         sky = _sky(ask, classes)
         histograms = _histograms(ask, classes)
         points = _period_amplitude(ask, reader)
+        families = {name: _objects_by(ask, reader, name) for name in FAMILY}
+        line = _mira_line(ask, reader, bundle)
         stars = _stars(ask)
         disagreements = _disagreements(ask, reader)
-    bundle = _bundle(reader)
     curves, note = _light_curves(reader, stars, bundle, survey_url or reader.record["survey"])
     previous, changes = _changes(reader)
     found = reader.catalog.gate(reader.run_id)
@@ -123,6 +146,8 @@ def gather(reader: CatalogReader, survey_url: str | None = None) -> ReportData:
         entropy=histograms["entropy"],
         ood=histograms["ood_score"],
         period_amplitude=points,
+        families=families,
+        mira_line=line,
         stars=stars,
         light_curves=curves,
         light_curves_note=note,
@@ -181,6 +206,27 @@ def _period_amplitude(ask: Ask, reader: CatalogReader) -> dict[str, npt.NDArray[
     label = np.array(found["label"].to_pylist(), dtype=object)
     points = np.stack([found["x"].to_numpy(), found["y"].to_numpy()], axis=1)
     return {name: points[label == name][: 2 * DOTS] for name in reader.classes}
+
+
+def _objects_by(ask: Ask, reader: CatalogReader, column: str) -> dict[str, int]:
+    if column not in reader.schema.names:  # a run of a version that did not write it
+        return {}
+    found = ask(f"SELECT {column}, count(*) AS n FROM catalog WHERE {column} IS NOT NULL GROUP BY ALL ORDER BY ALL")
+    return {row[column]: row["n"] for row in found.table().to_pylist()}
+
+
+def _mira_line(ask: Ask, reader: CatalogReader, bundle: Bundle | None) -> MiraLine | None:
+    chosen = reader.record["configuration"].get("mira_amplitude")
+    lines: Any = [] if bundle is None else bundle.contract.training.get("mira_lines", [])
+    if chosen is None and not lines:
+        return None
+    amplitude = float(lines[0]["amplitude"] if chosen is None else chosen)
+    found = ask(
+        f"""SELECT count(*) FILTER (WHERE abs(amplitude - {amplitude!r}) <= {NEAR_LINE}) AS near, count(*) AS total
+        FROM catalog WHERE "class" IN ('{MIRA}', '{SEMIREGULAR}')"""
+    )
+    row = found.table().to_pylist()[0]
+    return MiraLine(amplitude, chosen is not None, row["near"], row["total"]) if row["total"] else None
 
 
 def _stars(ask: Ask) -> list[Star]:

@@ -13,6 +13,7 @@ from varstar_batch._version import __version__
 from varstar_batch.catalog.compare import MOVED
 from varstar_batch.catalog.tables import objects_line, speed_line
 from varstar_batch.catalog.validation_tables import heading, tables_of
+from varstar_batch.light_curves.classes import MIRA, SEMIREGULAR
 from varstar_batch.report.charts import (
     PALETTE,
     bars,
@@ -22,7 +23,7 @@ from varstar_batch.report.charts import (
     scatter,
     sky_map,
 )
-from varstar_batch.report.data import ReportData, Star
+from varstar_batch.report.data import NEAR_LINE, ReportData, Star
 from varstar_batch.survey.labels import LabelReader, agreement
 
 SECTIONS = (
@@ -118,7 +119,26 @@ def _counts(data: ReportData, colours: dict[str, str]) -> str:
     hues = [GOOD if name == "ok" else WARM for name in record["status"]]
     by_class = bars(_counted(classes), list(colours.values()), total=sum(record["classes"].values()))
     by_status = bars(_counted(record["status"].items()), hues, total=record["rows"])
-    return _grid(_card(by_class, "By class"), _card(by_status, "By status"), kind="two") + _labels(data)
+    both = _grid(_card(by_class, "By class"), _card(by_status, "By status"), kind="two")
+    return both + _families(data) + _labels(data)
+
+
+def _families(data: ReportData) -> str:
+    """Return the objects by parent and subclass, and how many a definition could as well call otherwise."""
+    cards = [
+        _card(bars(_counted(counts.items()), COOL), f"By {name}") for name, counts in data.families.items() if counts
+    ]
+    line, note = data.mira_line, ""
+    if line is not None:
+        whose = "as the run was told" if line.chosen else "where the labels of the model’s training have it"
+        note = _card(
+            _note(
+                f"{line.near / line.total:.1%} of {line.total:,} long-period variables have an amplitude within "
+                f"{NEAR_LINE} mag of {line.amplitude:g} mag, the line that divides {MIRA} from {SEMIREGULAR}, {whose}: "
+                "each of them might as well be the other. The parent does not depend on it."
+            )
+        )
+    return _grid(*cards, kind="two") + note if cards else note
 
 
 def _labels(data: ReportData) -> str:

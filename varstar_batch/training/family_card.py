@@ -38,12 +38,15 @@ def family_parts(contract: BundleContract, measures: Mapping[str, Any]) -> list[
         + (f", where {'; '.join(several)}" if several else "")
         + ". The probability of a parent is the sum of those of its classes. "
         + (f"It divides {' and '.join(divided)}." if divided else "It knows no subclasses."),
-        _parents(measures),
-        _set_table(measures),
-        _subclass_table(measures),
+        *family_tables(measures),
         _lines(contract.training),
     ]
     return [part for part in parts if part]
+
+
+def family_tables(measures: Mapping[str, Any]) -> list[str]:
+    """Return how good answers about parents and subclasses are, as Markdown."""
+    return [_parents(measures), _set_table(measures), _subclass_table(measures)]
 
 
 def ranges_line(training: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.model.bundle import BundleContract
 from varstar_batch.model.bundle_files import REPORT_FOLDER, write_bundle
 from varstar_batch.training.card import ACCURACIES, measure_table, part_table, summarise_measures
+from varstar_batch.training.family_card import family_tables
 from varstar_batch.training.figures import draw_figures
 from varstar_batch.training.measures import Evidence
 from varstar_batch.training.train import Trained
@@ -72,6 +73,7 @@ def measures_page(measures: dict[str, Any], contract: BundleContract, figures: l
         measure_table(measures),
         f"{ACCURACIES} Averages are plain, over the classes that occur.",
         summarise_measures(measures),
+        *family_tables(measures),
         part_table("survey", measures["by_survey"]),
         part_table("source of the period", measures["by_period_source"]),
         *(f"![{name.removesuffix('.png')}]({name})" for name in figures),
