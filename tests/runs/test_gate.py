@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -25,14 +26,16 @@ from varstar_batch.catalog.history import list_runs, release_held, resolve_run, 
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.catalog.verify import verify_catalog
-from varstar_batch.errors import InputError, RefusedError
+from varstar_batch.errors import InputError, PartitionError, RefusedError
 from varstar_batch.model.bundle import parse_bundle
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.report import write_report
+from varstar_batch.runs import stages, tasks
 from varstar_batch.runs.config import GateConfig, RunConfig, load_config
 from varstar_batch.runs.gate import Check, audit
 from varstar_batch.runs.prepare import HeldError
-from varstar_batch.survey.open import open_survey
+from varstar_batch.survey.open import Partition, Source, open_survey
+from varstar_batch.survey.read import PartitionShape, partition_shape
 
 BEFORE = sky_rows(200)
 
@@ -256,10 +259,15 @@ def test_a_run_that_classified_nothing_is_held_goes_nowhere_and_is_released_by_n
         release_held(held.catalog, found.prepared.run_id, because="  ", by="me")
     pointer = release_held(held.catalog, found.prepared.run_id[:18], because="they have no periods yet", by="me")
     assert (pointer.because, pointer.by) == ("they have no periods yet", "me")
+    assert verify_catalog(held) == []
     assert list_runs(held.catalog)[-1].why == "released by me: they have no periods yet"
     assert resolve_run(held.catalog, "current") == found.prepared.run_id
     with pytest.raises(RefusedError, match="which was published"):
         release_held(held.catalog, found.prepared.run_id, because="again", by="me")
+    # What the gate had found is sealed by the pointer.
+    gate = catalog / f"gates/{found.prepared.run_id}.json"
+    gate.write_text(gate.read_text().replace("0 of 30", "30 of 30"))
+    assert [(finding.kind, finding.file) for finding in verify_catalog(held)] == [("checksum", f"gates/{gate.name}")]
 
 
 def test_a_held_run_is_measured_anew_where_somebody_changed_its_gate(tmp_path: Path) -> None:
@@ -423,19 +431,30 @@ def test_objects_that_moved_to_another_partition_are_not_doubled(tmp_path: Path)
     assert verify_catalog(open_catalog(str(catalog))) == []
 
 
-def test_a_run_cut_off_after_rows_were_carried_over_still_counts_the_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("mended", [False, True])
+def test_after_a_run_was_cut_off_partitions_that_failed_are_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mended: bool
 ) -> None:
-    from varstar_batch.runs import stages
-
     survey, catalog = write_survey(tmp_path / "survey", (30, 20)), tmp_path / "catalog"
     run(survey, catalog)
-    (survey / "part-00001.parquet").write_bytes(b"PAR1")
+    pq.write_table(pq.read_table(survey / "part-00000.parquet"), survey / "part-00000.parquet", compression="gzip")
+
+    def shape(source: Source, partition: Partition, **options: bool) -> PartitionShape:
+        if partition.key == "part-00001.parquet":
+            raise PartitionError(kind="forbidden", expected="a file", got="403", where=partition.key, fix="allow it")
+        return partition_shape(source, partition, **options)
+
     with monkeypatch.context() as patch:
+        patch.setattr(tasks, "partition_shape", shape)
         patch.setattr(stages, "verify_run_files", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(survey, catalog)
+    if not mended:
+        monkeypatch.setattr(tasks, "partition_shape", shape)
     record, prepared = run(survey, catalog)
-    assert len(prepared.done) == 2
-    assert (record["rows"], record["kept_rows"], record["failed_partitions"]) == (50, 20, 1)
+    assert set(prepared.carried) == {"part-00000.parquet", "part-00001.parquet"}
+    assert record["carried_partitions"] == 1
+    expected = (50, 0, 0) if mended else (50, 20, 1)
+    assert (record["rows"], record["kept_rows"], record["failed_partitions"]) == expected
+    assert pc.sum(read_rows(catalog)["carried"]).as_py() == expected[1]
     assert verify_catalog(open_catalog(str(catalog))) == []

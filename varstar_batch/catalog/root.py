@@ -24,6 +24,7 @@ from number 6 creates number 7, and of two such publishers the storage lets one 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -53,6 +54,8 @@ class Pointer:
     """Why a person released the run, which its gate had held; empty for one that passed."""
     by: str = ""
     """Who that was."""
+    gate_sha256: str = ""
+    """Of what the gate of the run had found by then, which stands beside the run; empty where nothing does."""
 
 
 NO_POINTER = Pointer(0, "", "")
@@ -98,6 +101,13 @@ class Catalog:
         """Return what the gate of a finished run found: ``gate``, each check; ``held``, why it is held; ``limits``."""
         return self._read_json(f"gates/{run_id}.json") or {"gate": [], "held": [], "limits": {}}
 
+    def gate_sha256(self, run_id: str) -> str:
+        """Return the SHA-256 of what the gate of a run found, as it stands; empty where there is none."""
+        try:
+            return hashlib.sha256((self.root / f"gates/{run_id}.json").read_bytes()).hexdigest()
+        except FileNotFoundError:
+            return ""
+
     def write_gate(self, run_id: str, found: Mapping[str, Any]) -> None:
         """Keep what the gate of a finished run found; where ``held`` is not empty, that holds the run."""
         write_json(self.root / f"gates/{run_id}.json", found)
@@ -141,7 +151,8 @@ class Catalog:
             Somebody else moved the pointer meanwhile, or has begun to remove the run.
         """
         self._check_kept(run_id)
-        pointer = Pointer(based_on + 1, run_id, datetime.now(UTC).isoformat(timespec="seconds"), because, by)
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        pointer = Pointer(based_on + 1, run_id, time, because, by, self.gate_sha256(run_id))
         target = self.root / f"current/{pointer.number:08d}.json"
         try:
             content = {name: value for name, value in asdict(pointer).items() if value and name != "number"}

@@ -60,6 +60,7 @@ def verify_catalog(reader: CatalogReader, survey: Survey | None = None) -> list[
     keys = {output_key(record["layout"], entry["partition"]): entry for entry in partitions}
     findings = [*_checksums(reader, expected | keys), *_unexpected(reader, expected, keys)]
     findings += _totals(record, partitions, plan, failures)
+    findings += _sealed(reader)
     found = dataset_findings(run, {key: entry["rows"] for key, entry in keys.items()})
     findings += [finding for finding in found if finding.kind != "lost"]  # told by its checksum already
     if survey is not None:
@@ -113,6 +114,14 @@ def _totals(
     for name, total in sums.items():
         if total != record[name]:
             yield Finding("totals", RUN_RECORD, f"{name}: {record[name]}, but the partitions add up to {total}")
+
+
+def _sealed(reader: CatalogReader) -> Iterator[Finding]:
+    """Compare what the gate of the run found with what it had found when the run was published."""
+    catalog, run_id = reader.catalog, reader.run_id
+    said = {pointer.gate_sha256 for pointer in catalog.history() if pointer.run_id == run_id} - {""}
+    if said - {catalog.gate_sha256(run_id)}:
+        yield Finding("checksum", f"gates/{run_id}.json", "not what the gate had found when the run was published")
 
 
 def _against_survey(

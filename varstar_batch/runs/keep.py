@@ -13,11 +13,11 @@ from varstar_batch.catalog.finish import fingerprint_file
 from varstar_batch.catalog.root import output_key
 from varstar_batch.catalog.schema import ROW_GROUP_ROWS, catalog_schema, write_options
 from varstar_batch.errors import InputError, PartitionError
-from varstar_batch.files.location import Location, same_place
+from varstar_batch.files.location import Location, same_place, write_json
 from varstar_batch.files.parquet import read_table
 from varstar_batch.runs.chunks import RunContext, load_bundle
 from varstar_batch.runs.execute import Runner, Task, do_all
-from varstar_batch.runs.prepare import Prepared
+from varstar_batch.runs.prepare import KEPT, Prepared
 from varstar_batch.runs.records import ChunkRecord
 from varstar_batch.runs.tasks import recover
 from varstar_batch.runs.written import new_catalog_file, read_record, with_record
@@ -94,6 +94,7 @@ def keep_failed(
     others = [context.output(key) for key in done]
     if repeated_ids([*others, *(each.file for each in published.values())]):
         published = {key: each for key, each in published.items() if not repeated_ids([*others, each.file])}
+    write_json(context.work / KEPT, {"partitions": sorted(published)})
     partitions = {partition.key: partition for partition in prepared.plan.survey.partitions}
     tasks = [
         Task(failure.partition, failure.partition, keep_published, (context, partitions[key], published[key], failure))

@@ -22,9 +22,9 @@ from varstar_batch.catalog.root import (
     new_run_id,
     output_key,
 )
-from varstar_batch.catalog.tables import CLAIM, PLAN_SCHEMA
+from varstar_batch.catalog.tables import ACCOUNT, CLAIM, PLAN_SCHEMA
 from varstar_batch.errors import PartitionError, RefusedError
-from varstar_batch.files.location import writable, write_json
+from varstar_batch.files.location import Location, writable, write_json
 from varstar_batch.files.parquet import read_table, write_table
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle, write_bundle
@@ -39,6 +39,9 @@ from varstar_batch.survey.units import told_conversions
 
 FOOTERS = 1_000
 """Read at the most to tell a run's size beforehand."""
+
+KEPT = "kept.json"
+"""In the work folder of a run, once rows of the run before stand in the places of partitions that failed."""
 
 RELEASE = (
     "look at it (varstar report {catalog} --run {run_id}); mend the cause, or release it with: "
@@ -191,9 +194,12 @@ def prepare(
     if published is not None:
         return published
     run_id = None if fresh else _find_unfinished(catalog, plan)
+    follows = based_on.run_id if incremental else ""
+    if run_id is not None and (catalog.work(run_id) / KEPT).is_file() and not (catalog.run(run_id) / ACCOUNT).is_file():
+        # Rows of failed partitions stand in their places, where nothing is written again: a new run tries those.
+        run_id, follows = None, run_id
     if run_id is None:
         make_catalog_root(catalog_url)
-        follows = based_on.run_id if incremental else ""
         run_id = writable(str(catalog), "run", lambda: _begin(plan, bundle, catalog, based_on, follows))
     return _prepared(plan, bundle, catalog, run_id, based_on)
 
@@ -211,10 +217,7 @@ def _prepared(
     plan: RunPlan, bundle: Bundle, catalog: Catalog, run_id: str, based_on: Pointer, *, up_to_date: bool = False
 ) -> Prepared:
     run = catalog.run(run_id)
-    # Whatever their names end in: a HATS survey may say so in its `npix_suffix`.
-    there = {f"dataset/{info.key}" for info in (run / "dataset").files()}
-    layout = plan.survey.source.layout
-    done = frozenset(p.key for p in plan.survey.partitions if output_key(layout, p.key) in there)
+    done = _there(plan, run)
     follows = (catalog.read_json(run_id, "plan.json") or {}).get("carried_from", "")
     carried = {} if up_to_date else _carried(plan, catalog, follows)
     context = RunContext(
@@ -238,19 +241,31 @@ def _prepared(
     )
 
 
+def _there(plan: RunPlan, run: Location) -> frozenset[str]:
+    """Return the partitions whose catalog files are on storage."""
+    # Whatever their names end in: a HATS survey may say so in its `npix_suffix`.
+    there = {f"dataset/{info.key}" for info in (run / "dataset").files()}
+    layout = plan.survey.source.layout
+    return frozenset(p.key for p in plan.survey.partitions if output_key(layout, p.key) in there)
+
+
 def _carried(plan: RunPlan, catalog: Catalog, follows: str) -> dict[str, str]:
     """Return the partitions whose part of the fingerprint is that of the run `follows`: SHA-256 by key."""
     if not follows:
         return {}
+    run = catalog.run(follows)
     try:
-        planned = read_table(catalog.run(follows) / "plan.parquet")
-        finished = read_table(catalog.run(follows) / "partitions.parquet")
-        failed = set(read_table(catalog.run(follows) / "failures.parquet")["partition"].to_pylist())
+        planned = read_table(run / "plan.parquet")
+        if (run / ACCOUNT).is_file():
+            finished = read_table(run / "partitions.parquet")
+            failed = set(read_table(run / "failures.parquet")["partition"].to_pylist())
+            hashes = dict(zip(finished["partition"].to_pylist(), finished["sha256"].to_pylist(), strict=True))
+            hashes = {key: sha256 for key, sha256 in hashes.items() if key not in failed}
+        else:  # cut off: what is there is whole, and no hash of it was recorded
+            hashes = dict.fromkeys(_there(plan, run), "")
     except FileNotFoundError:
-        return {}  # pruned since, or never finished: everything is classified
+        return {}  # pruned since: everything is classified
     fingerprints = dict(zip(planned["partition"].to_pylist(), planned["fingerprint"].to_pylist(), strict=True))
-    hashes = dict(zip(finished["partition"].to_pylist(), finished["sha256"].to_pylist(), strict=True))
-    hashes = {key: sha256 for key, sha256 in hashes.items() if key not in failed}
     return {
         partition.key: hashes[partition.key]
         for partition in plan.survey.partitions

@@ -191,7 +191,8 @@ def publish(prepared: Prepared, executed: Executed) -> dict[str, Any]:
     if prepared.catalog.current().run_id == prepared.run_id:
         return record | prepared.catalog.gate(prepared.run_id)  # by another process, or the answer was lost
     found = _audit(prepared)
-    prepared.catalog.write_gate(prepared.run_id, found)
+    if prepared.run_id not in {pointer.run_id for pointer in prepared.catalog.history()}:
+        prepared.catalog.write_gate(prepared.run_id, found)
     if not found["held"]:
         _move_pointer(prepared)
     return record | found

@@ -35,6 +35,7 @@ from varstar_batch.runs.written import (
     check_open,
     combined,
     new_catalog_file,
+    read_record,
     read_written,
     with_record,
     write_measured,
@@ -134,7 +135,7 @@ def carry_over(context: RunContext, partition: Partition, sha256: str) -> tuple[
     context : RunContext
     partition : Partition
     sha256 : str
-        Of the file, as that run recorded it.
+        Of the file, as that run recorded it; empty where it was cut off before it recorded any.
 
     Returns
     -------
@@ -147,8 +148,10 @@ def carry_over(context: RunContext, partition: Partition, sha256: str) -> tuple[
     source = context.carried_from / output_key(context.source.layout, partition.key)
     try:
         content = source.read_bytes()
-        if hashlib.sha256(content).hexdigest() != sha256:
+        if sha256 and hashlib.sha256(content).hexdigest() != sha256:
             return Failure(partition.key, "not_carried", f"{source}: the file is not what was published")
+        if not sha256 and read_record(source).kept:
+            return Failure(partition.key, "not_carried", f"{source}: the partition failed, and is tried again")
         with suppress(FileExistsError):  # another process did the same and was first
             source.link_or_copy(target)
             check_open(context.run, target)
