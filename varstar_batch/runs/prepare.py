@@ -197,7 +197,7 @@ def prepare(
     follows = based_on.run_id if incremental else ""
     if run_id is not None and (catalog.work(run_id) / KEPT).is_file() and not (catalog.run(run_id) / ACCOUNT).is_file():
         # Rows of failed partitions stand in their places, where nothing is written again: a new run tries those.
-        run_id, follows = None, run_id
+        follows, run_id = run_id, None
     if run_id is None:
         make_catalog_root(catalog_url)
         run_id = writable(str(catalog), "run", lambda: _begin(plan, bundle, catalog, based_on, follows))
