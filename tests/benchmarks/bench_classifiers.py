@@ -1,6 +1,6 @@
-"""Classifiers side by side on labelled surveys: networks of this project, and a random forest on hand-made features.
+"""Classifiers side by side on labelled surveys: networks of this project, a random forest and boosting on its features.
 
-    python -m tests.benchmarks.bench_classifiers build/surveys/* [--only forest paper survey] [--passes 10]
+    python -m tests.benchmarks.bench_classifiers build/surveys/* [--only forest boosting survey] [--passes 10]
 
 Each is judged twice, by light curves that it has not seen: of the same surveys (cross-validation, no star on both
 sides), and of a survey that is wholly unknown (one is left out after the other). The out-of-distribution score is
@@ -36,6 +36,14 @@ from varstar_batch.training.read_labelled import Selection, read_labelled
 from varstar_batch.training.recipes import RECIPES
 
 TREES = 500
+"""Of the forest."""
+
+ROUNDS = 100
+"""Of the boosting."""
+
+ON_FEATURES = ("forest", "boosting")
+"""Classifiers of scikit-learn."""
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -61,9 +69,19 @@ def judge_network(architecture: str, plan: TrainingPlan, work: Path) -> Evidence
     return split_evidence(plan, fitted)
 
 
-def judge_forest(plan: TrainingPlan, splits: tuple[Split, ...], trees: int) -> Evidence:
-    """Grow a forest for each split, on all features; its score of what is unlike is what its votes leave."""
-    from sklearn.ensemble import RandomForestClassifier
+def on_features(name: str, trees: int, seed: int) -> Any:
+    """Return a new classifier of scikit-learn."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+
+    if name == "boosting":
+        return HistGradientBoostingClassifier(max_iter=ROUNDS, class_weight="balanced", random_state=seed)
+    return RandomForestClassifier(
+        trees, class_weight="balanced_subsample", min_samples_leaf=2, n_jobs=-1, random_state=seed
+    )
+
+
+def judge_on_features(name: str, plan: TrainingPlan, splits: tuple[Split, ...], trees: int) -> Evidence:
+    """Fit a classifier for each split, on all features; its score of what is unlike is what its best answer leaves."""
 
     def features(objects: LabelledLightCurves) -> np.ndarray:
         folded = fold(objects.light_curves, objects.period, plan.recipe.preprocessing, Limits(), features=True)
@@ -74,14 +92,12 @@ def judge_forest(plan: TrainingPlan, splits: tuple[Split, ...], trees: int) -> E
     held = np.concatenate([split.held for split in splits])
     probabilities, others = [], []
     for number, split in enumerate(splits):
-        forest = RandomForestClassifier(
-            trees, class_weight="balanced_subsample", min_samples_leaf=2, n_jobs=-1, random_state=number
-        )
-        forest.fit(known[split.train], truth[split.train])
+        fitted = on_features(name, trees, number)
+        fitted.fit(known[split.train], truth[split.train])
         for rows, found in ((known[split.held], probabilities), (unknown, others)):
             votes = np.zeros((len(rows), len(CLASSES)))
             if len(rows):
-                votes[:, forest.classes_] = forest.predict_proba(rows)
+                votes[:, fitted.classes_] = fitted.predict_proba(rows)
             found.append(votes)
     votes = np.concatenate(probabilities)
     return Evidence(
@@ -98,8 +114,8 @@ def judge_forest(plan: TrainingPlan, splits: tuple[Split, ...], trees: int) -> E
 def measure(name: str, plan: TrainingPlan, splits: tuple[Split, ...], options: argparse.Namespace) -> Result:
     """Judge one classifier on some splits."""
     start = time.perf_counter()
-    if name == "forest":
-        evidence = judge_forest(plan, splits, options.trees)
+    if name in ON_FEATURES:
+        evidence = judge_on_features(name, plan, splits, options.trees)
     else:
         evidence = judge_network(name, replace(plan, splits=splits), options.work)
     return Result(judge(evidence, CLASSES), time.perf_counter() - start)
@@ -131,7 +147,7 @@ def main() -> None:
     """Judge and print."""
     parser = argparse.ArgumentParser(description="Classifiers side by side")
     parser.add_argument("surveys", nargs="+", help="labelled surveys, for example those of `make bundle`")
-    parser.add_argument("--only", nargs="+", default=["forest", *RECIPES], choices=["forest", *RECIPES])
+    parser.add_argument("--only", nargs="+", default=[*ON_FEATURES, *RECIPES], choices=[*ON_FEATURES, *RECIPES])
     parser.add_argument("--splits", nargs="+", default=["folds", "surveys"], choices=["folds", "surveys"])
     parser.add_argument("--together", nargs="+", default=[], help="surveys left out at once, joined by +")
     parser.add_argument("--folds", type=int, default=5)
@@ -149,7 +165,7 @@ def main() -> None:
     results: dict[str, dict[str, Result]] = {}
     for name in options.only:
         chosen = TrainingOptions(
-            architecture="paper" if name == "forest" else name,
+            architecture="survey" if name in ON_FEATURES else name,
             folds=options.folds,
             epochs=options.passes,
             min_per_class=options.min_per_class,

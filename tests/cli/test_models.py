@@ -94,7 +94,14 @@ def test_surveys_held_out_and_a_network_that_learnt_nothing(varstar, surveys, tm
     assert result.code == 0, result
     assert "On surveys that were held out:" in result.out
     assert "was recognised" in result.err
-    assert "surveys that it has not seen" in (out / "card.md").read_text()
+    card = (out / "card.md").read_text()
+    assert "surveys that it has not seen" in card
+    weak = card[card.index("- Weak classes on surveys that it has not seen: ") :].splitlines()[0]
+    measures = json.loads((out / "report" / "metrics.json").read_text())
+    never = [name for name, each in measures["unseen_surveys"]["by_class"].items() if not each["recall"]]
+    assert never
+    assert all(f"{name} (0.00)" in weak for name in never)
+    assert "## On surveys that were held out" in (out / "report" / "metrics.md").read_text()
     refused(varstar(*words, "--unseen", "--together", "one+three", "--replace"), 2, "--together", "among one, two")
 
 

@@ -41,18 +41,18 @@ def train(
     A training that was cut off goes on where it stopped when the same command is given again.
     """
     from varstar_batch.training.card import UNSEEN
+    from varstar_batch.training.results import training_measures
 
     common, own_columns = configs_of(request.surveys, config, set_ or [])
     said = {"columns": common.survey, "own_columns": own_columns, "labels": common.labels}
     request = request.model_copy(update=said)
     trained = api.train(request, progress, note)
-    metrics: dict[str, Any] = trained.bundle.contract.metrics
-    measures = metrics["held_out"]
+    measures = training_measures(trained.bundle.contract)
     if as_json:
         print_json(measures)
         return
     print_measures(measures)
-    if (unseen := metrics.get(UNSEEN)) is not None:
+    if (unseen := measures.get(UNSEEN)) is not None:
         say("On surveys that were held out:")
         print_measures(unseen)
     never = [label for label, values in measures["by_class"].items() if values["n_objects"] and not values["recall"]]

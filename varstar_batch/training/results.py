@@ -13,7 +13,7 @@ import pyarrow.csv as pa_csv
 from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.model.bundle import BundleContract
 from varstar_batch.model.bundle_files import REPORT_FOLDER, write_bundle
-from varstar_batch.training.card import ACCURACIES, measure_table, part_table, summarise_measures
+from varstar_batch.training.card import ACCURACIES, UNSEEN, measure_table, part_table, summarise_measures, unseen_table
 from varstar_batch.training.family_card import family_tables
 from varstar_batch.training.figures import draw_figures
 from varstar_batch.training.measures import Evidence
@@ -33,9 +33,14 @@ def write_trained(trained: Trained, out: str | os.PathLike[str], *, replace: boo
         The place holds something else, or cannot be written.
     """
     write_bundle(trained.bundle, out, replace=replace)
-    measures: Any = trained.bundle.contract.metrics["held_out"]
     folder = locate(out, what="bundle") / REPORT_FOLDER
-    write_report_of(trained.evidence, measures, trained.bundle.contract, folder)
+    write_report_of(trained.evidence, training_measures(trained.bundle.contract), trained.bundle.contract, folder)
+
+
+def training_measures(contract: BundleContract) -> dict[str, Any]:
+    """Return the measures of the folds and, under `UNSEEN`, of the surveys held out, if there were any."""
+    metrics: dict[str, Any] = contract.metrics
+    return {**metrics["held_out"], **({UNSEEN: metrics[UNSEEN]} if UNSEEN in metrics else {})}
 
 
 def write_report_of(evidence: Evidence, measures: dict[str, Any], contract: BundleContract, folder: Location) -> None:
@@ -76,6 +81,14 @@ def measures_page(measures: dict[str, Any], contract: BundleContract, figures: l
         *family_tables(measures),
         part_table("survey", measures["by_survey"]),
         part_table("source of the period", measures["by_period_source"]),
+        *_of_surveys_held_out(measures),
         *(f"![{name.removesuffix('.png')}]({name})" for name in figures),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _of_surveys_held_out(measures: dict[str, Any]) -> list[str]:
+    if UNSEEN not in measures:
+        return []
+    unseen = measures[UNSEEN]
+    return ["## On surveys that were held out", unseen_table(unseen), summarise_measures(unseen)]
