@@ -263,10 +263,13 @@ def _set_texts(outputs: Outputs, sets: npt.NDArray[np.bool_]) -> pa.Array:
     """Return sets of parents, bool (n, n_parents), as texts; null where empty."""
     if not sets.size:
         return pa.nulls(len(sets), pa.string())
-    different, code = np.unique(np.packbits(sets, axis=1), axis=0, return_inverse=True)
-    members = np.unpackbits(different, axis=1, count=sets.shape[1]).astype(np.bool_)
+    packed = np.packbits(sets, axis=1)
+    kind = pa.binary(packed.shape[1])
+    encoded = pa.Array.from_buffers(kind, len(sets), [None, pa.py_buffer(packed)]).dictionary_encode()
+    different = [np.frombuffer(row, np.uint8) for row in encoded.dictionary.to_pylist()]
+    members = [np.unpackbits(row, count=sets.shape[1]).astype(np.bool_) for row in different]
     texts = [BETWEEN.join(np.array(outputs.parents)[row]) or None for row in members]
-    return pa.array(texts, pa.string()).take(pa.array(code.reshape(-1)))
+    return pa.array(texts, pa.string()).take(encoded.indices)
 
 
 def _field_metadata(name: str) -> dict[str, str]:
