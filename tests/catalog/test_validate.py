@@ -203,6 +203,17 @@ def test_of_objects_near_one_star_the_nearest_counts_and_each_is_of_its_nearest(
     }
 
 
+def test_a_run_whose_model_knew_of_no_parents_is_judged_by_those_of_its_classes(
+    tmp_path: Path, reader: CatalogReader
+) -> None:
+    place = ROWS.schema.get_field_index("parent")
+    rows = ROWS.set_column(place, "parent", pa.nulls(ROWS.num_rows, pa.string()))
+    write_run(tmp_path / "catalog", run_name(1), RunSpec(partitions=in_slices(rows)))
+    known = write_known(tmp_path, KNOWN)
+    found = open_catalog(tmp_path / "catalog").validate(known).summary
+    assert found["by_parent"] == reader.validate(known).summary["by_parent"]
+
+
 def test_a_label_may_name_a_parent_only_and_own_meanings_win(tmp_path: Path, reader: CatalogReader) -> None:
     ids = ROWS["object_id"].to_pylist()[:4]
     (tmp_path / "known.csv").write_text(

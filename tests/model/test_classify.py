@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.makers.models import make_contract
+from tests.makers.models import FAMILY, make_contract
+from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.status import Status
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.classify import classify
-from varstar_batch.model.family import Calibration
+from varstar_batch.model.family import Calibration, Outputs, ParentSets
 
 QUANTILES = (-10.0, -5.0, -1.0)
 
@@ -24,7 +27,8 @@ class FixedEngine:
     name, precision = "fixed", "float32"
 
     def __init__(self, logits):
-        self.answer = np.asarray(logits, dtype=np.float32).reshape(-1, 6)
+        self.answer = np.asarray(logits, dtype=np.float32)
+        self.answer = self.answer if self.answer.shape[-1] == 9 else self.answer.reshape(-1, 6)
 
     def logits(self, curves, features=None):
         self.asked = curves
@@ -173,3 +177,64 @@ def test_split_and_joined_batches_are_the_same(logits, cut):
     parts = [run(part)[0] for part in (logits[:cut], logits[cut:])]
     for name, column in vars(whole).items():
         np.testing.assert_array_equal(column, np.concatenate([getattr(part, name) for part in parts]))
+
+
+def run_family(logits, mira_amplitude=None, **changes):
+    """Classify one light curve a row with a bundle that has a family; `changes` are of what was folded."""
+    parents = set(FAMILY.parents.values())
+    contract = make_contract(
+        b"",
+        family=FAMILY,
+        calibration=Calibration(temperature=1.0, classes={"LPV": 1.0}, subclasses={"ECL": 1.0, "RR": 1.0}),
+        parent_sets=ParentSets(least={"95": dict.fromkeys(parents, 0.3), "99": dict.fromkeys(parents, 0.01)}),
+        ood=None,
+    )
+    folded = replace(make_folded(np.zeros(len(logits))), n_used=np.full(len(logits), 60, np.int32), **changes)
+    return classify(Bundle(contract, b"", ""), FixedEngine(logits), folded, mira_amplitude)
+
+
+LEAVES = Outputs(CLASSES, FAMILY).leaves
+PARENT = Outputs(CLASSES, FAMILY).parents.index
+
+
+def logits_of(**probabilities):
+    rest = (1 - sum(probabilities.values())) / (len(LEAVES) - len(probabilities))
+    return [np.log(probabilities.get(leaf, rest)) for leaf in LEAVES]
+
+
+def test_subclasses_add_up_to_classes_and_classes_to_parents():
+    # No leaf of RR is the most probable, but RR is; neither M nor SR is, but LPV is.
+    result = run_family([logits_of(RRAB=0.29, RRC=0.2, EW=0.31), logits_of(M=0.3, SR=0.29, CEP=0.35)])
+    assert [CLASSES[code] for code in result.class_code] == ["RR", "CEP"]
+    assert result.class_prob == pytest.approx([0.49, 0.35], abs=1e-6)
+    assert result.parent_code.tolist() == [PARENT("RR"), PARENT("LPV")]
+    assert result.parent_prob == pytest.approx([0.49, 0.59], abs=1e-6)
+    assert result.subclass_code.tolist() == [LEAVES.index("RRAB"), -1]
+    assert result.subclass_prob[0] == pytest.approx(0.29, abs=1e-6)
+    assert np.isnan(result.subclass_prob[1])
+    sets = [set(np.flatnonzero(row).tolist()) for row in result.parent_sets[:, 0]]
+    assert sets == [{PARENT("RR"), PARENT("ECL")}, {PARENT("LPV"), PARENT("CEP")}]
+    assert (result.parent_sets[:, 1] >= result.parent_sets[:, 0]).all()
+
+
+def test_bands_that_agree_give_their_answer_and_those_that_differ_the_mean_of_the_logarithms():
+    one, other = logits_of(RRAB=0.6, RRC=0.3), logits_of(RRAB=0.3, RRC=0.6)
+    result = run_family([one, one, one, other], objects=np.array([0, 2, 4]))
+    alone = run_family([one])
+    for name in ("parent_prob", "subclass_prob", "class_prob"):
+        assert getattr(result, name)[0] == pytest.approx(getattr(alone, name)[0], abs=1e-6)
+    assert result.subclass_code.tolist()[0] == LEAVES.index("RRAB")
+    assert result.subclass_prob[1] == pytest.approx(result.class_prob[1] / 2, abs=1e-6)
+    assert result.parent_sets.shape == (2, 2, 5)
+
+
+def test_an_amplitude_divides_what_m_and_sr_have_and_nothing_else():
+    logits = [logits_of(M=0.6, SR=0.2), logits_of(M=0.2, SR=0.6), logits_of(M=0.2, SR=0.2, CEP=0.35)]
+    plain = run_family(logits)
+    told = run_family(logits, mira_amplitude=2.5, amplitude=np.array([2.49, 2.5, 3.0], np.float32))
+    assert [CLASSES[code] for code in told.class_code] == ["SR", "M", "M"]
+    assert told.class_prob == pytest.approx([0.8, 0.8, 0.4], abs=1e-6)
+    assert CLASSES[plain.class_code[2]] == "CEP"
+    np.testing.assert_array_equal(told.parent_prob, plain.parent_prob)
+    np.testing.assert_array_equal(told.parent_sets, plain.parent_sets)
+    np.testing.assert_allclose(told.probabilities.sum(axis=1), 1, atol=1e-6)

@@ -17,9 +17,8 @@ from pydantic import Field
 
 from varstar_batch.archives.known_stars import KnownStars, read_known_stars
 from varstar_batch.catalog.match_known import Matches, Rows, match_known
-from varstar_batch.light_curves.classes import PARENTS
 from varstar_batch.requests import Request
-from varstar_batch.survey.labels import LabelReader
+from varstar_batch.survey.labels import LabelReader, parent_of
 
 CONFIDENCE = 0.95
 """Of every interval."""
@@ -116,14 +115,13 @@ def compare_known(
     parent_names = tuple(dict.fromkeys(parents))
     is_other = _is_other(known.label, label_reader)[rows]
     found = _codes(matches.rows["class"], classes)
+    of_class = np.append([parent_names.index(name) for name in parents], -1)[found]
     views = {
         "by_class": _View(classes, truth[rows], found, is_other),
         "by_parent": _View(
             parent_names,
             _parent_reader(parent_names, classes, own).codes(known.label.take(pa.array(rows))).astype(np.int64),
-            _codes(matches.rows["parent"], parent_names)
-            if "parent" in matches.rows.column_names
-            else np.append([parent_names.index(name) for name in parents], -1)[found],
+            _found_parents(matches.rows, of_class, parent_names),
             is_other,
         ),
     }
@@ -153,7 +151,7 @@ def compare_known(
 
 def parents_of(classes: Sequence[str]) -> tuple[str, ...]:
     """Return the parent of each class."""
-    return tuple(PARENTS.get(name, name) for name in classes)
+    return tuple(parent_of(name) for name in classes)
 
 
 def interval(count: int, total: int) -> Share:
@@ -258,6 +256,14 @@ def _parent_reader(names: tuple[str, ...], classes: Sequence[str], own: Mapping[
 
 def _codes(column: pa.ChunkedArray, names: Sequence[str]) -> Codes:
     return np.asarray(pc.index_in(column, pa.array(names, pa.string())).fill_null(-1), np.int64)
+
+
+def _found_parents(rows: pa.Table, of_class: Codes, names: Sequence[str]) -> Codes:
+    """Return the parents that the catalog gives, and those of the classes where its model knew of none."""
+    if "parent" not in rows.column_names:
+        return of_class
+    given = _codes(rows["parent"], names)
+    return np.where(given < 0, of_class, given)
 
 
 def _first_known(one: npt.NDArray[np.float64], other: pa.ChunkedArray) -> npt.NDArray[np.float64]:
