@@ -9,7 +9,7 @@ LABELLED ?= ../shared/data/surveys
 BUNDLE ?= build/bundle
 SHIPPED := varstar_batch/model/bundles/default
 
-.PHONY: help install demo test test-slow lint bench surveys bundle clean
+.PHONY: help install demo test test-slow lint docs bench surveys bundle clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test     the tests, some minutes"
 	@echo "make test-slow  the heavy ones: real servers, processes that are killed, some ten minutes"
 	@echo "make lint     ruff and mypy"
+	@echo "make docs     the documentation's site, in build/docs; the tutorial is run, warnings are errors"
 	@echo "make bench    all benchmarks, some 20 minutes; ARGS=--quick for 3, ARGS=\"--only end_to_end\" for one part"
 	@echo "make bundle   train the model that ships on the labelled surveys in $(LABELLED); ARGS=\"--folds 0\" for less"
 	@echo "make install  the environment in $(VENV) only"
@@ -27,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "varstar-batch needs CPython >= 3.11, this is " + sys.version.split()[0] + "; set PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools wheel
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev,docs]'
 	touch $@
 
 install: $(STAMP)
@@ -45,6 +46,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs build/docs
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks $(ARGS)

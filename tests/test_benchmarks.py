@@ -136,14 +136,14 @@ def test_a_table_shows_what_there_is() -> None:
     assert "ratio" not in table(Part("", ROWS[:1]).to_json())
 
 
-def test_the_section_of_the_readme_is_replaced_not_added_to(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+def test_the_section_of_the_page_is_replaced_not_added_to(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     text = section(results(), "docs/benchmarks.png")
-    write_section(readme, text)
-    once = readme.read_text()
-    write_section(readme, text)
-    assert readme.read_text() == once
+    write_section(page, text)
+    once = page.read_text()
+    write_section(page, text)
+    assert page.read_text() == once
     assert once.startswith(f"before\n{BEGIN}\nMeasured by")
     assert once.endswith(f"{END}\nafter\n")
     assert "old" not in once
@@ -153,16 +153,16 @@ def test_the_section_of_the_readme_is_replaced_not_added_to(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("text", ["nothing", f"{END}{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"])
-def test_a_readme_without_its_markers_is_left_alone(tmp_path: Path, text: str) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(text)
+def test_a_page_without_its_markers_is_left_alone(tmp_path: Path, text: str) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(text)
     with pytest.raises(ValueError, match="expected one"):
-        write_section(readme, "x")
-    assert readme.read_text() == text
+        write_section(page, "x")
+    assert page.read_text() == text
 
 
-def test_the_readme_has_its_markers() -> None:
-    text = bench.README.read_text()
+def test_the_page_has_its_markers() -> None:
+    text = bench.PAGE.read_text()
     assert text.count(BEGIN) == text.count(END) == 1
 
 

@@ -1,14 +1,18 @@
-"""What CONTRIBUTING.md and docs/architecture.md name is there, and the picture of the layers is current."""
+"""What the pages name is there: files and functions, commands and their options, links; and the pictures are current."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from docs.layers import PAGE, with_picture
+from docs.reference import write_reference
+from varstar_batch.cli.commands import load_command
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "CONTRIBUTING.md", PAGE)
@@ -53,3 +57,57 @@ def test_a_name_that_is_gone_is_found() -> None:
 def test_the_picture_of_the_layers_is_current() -> None:
     page = PAGE.read_text()
     assert with_picture(page) == page, "draw it again: python -m docs.layers"
+
+
+COMMANDS = sorted(
+    {
+        (page.name, line)
+        for page in (ROOT / "docs").glob("*.md")
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text(), flags=re.S)
+        for line in re.findall(r'^varstar (?:[^"\n]|"[^"]*")+', block, flags=re.M)
+    }
+)
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS)
+def test_commands_of_the_pages_and_their_options_are_there(page: str, line: str) -> None:
+    """What the README and the page of one's own survey show is run, too (tests/test_readme.py)."""
+    del page
+    words = shlex.split(line, comments=True)[1:]
+    command = load_command(words[0])
+    known = {name for parameter in command.params for name in [*parameter.opts, *parameter.secondary_opts]} | {"--help"}
+    assert {word.partition("=")[0] for word in words if re.match("--?[a-z]", word)} <= known
+
+
+def test_every_page_is_in_the_site() -> None:
+    index = (ROOT / "docs/index.md").read_text()
+    named = {
+        line.strip()
+        for block in re.findall(r"```{toctree}\n(.*?)```", index, flags=re.S)
+        for line in block.splitlines()
+    }
+    pages = {page.stem for page in (ROOT / "docs").glob("*.md")} | {
+        page.stem for page in (ROOT / "docs").glob("*.ipynb")
+    }
+    assert pages - {"index"} <= named
+
+
+def test_the_tables_of_reference_are_those_of_the_code(tmp_path: Path) -> None:
+    write_reference(tmp_path)
+    columns = (tmp_path / "columns.md").read_text()
+    for name in ("object_id", "class_prob", "status", "prob_RR"):
+        assert f"| `{name}` |" in columns
+    configuration = (tmp_path / "configuration.md").read_text()
+    assert "| `max_changed` | number | `0.1` |" in configuration
+    assert "## `[survey]`" in configuration
+    commands = (tmp_path / "commands.md").read_text()
+    assert "## varstar classify" in commands
+    assert "`--incremental`" in commands
+    assert "varstar_batch" in (tmp_path / "python.md").read_text()
+
+
+def test_the_tutorial_comes_without_answers() -> None:
+    """They are made anew each time the site is built."""
+    cells = json.loads((ROOT / "docs/tutorial.ipynb").read_text())["cells"]
+    assert len(cells) > 10
+    assert all(not cell.get("outputs") for cell in cells)

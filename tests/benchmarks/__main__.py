@@ -1,8 +1,8 @@
 """All benchmarks in one session: `make bench`, or with choices `make bench ARGS="--only end_to_end --rounds 3"`.
 
 Each part runs in a process of its own, so that none can spoil another; what is done is on disk before the next begins.
-The figures go into tests/benchmarks/results.json, the README and docs/benchmarks.png (not those of --quick, which are
-for seeing that everything works).
+The figures go into tests/benchmarks/results.json, docs/benchmarks.md and docs/benchmarks.png (not those of --quick,
+which are for seeing that everything works).
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ PARTS = {
 
 RESULTS = ROOT / "tests" / "benchmarks" / "results.json"
 PLOT = ROOT / "docs" / "benchmarks.png"
-PICTURES = "https://raw.githubusercontent.com/varstar-batch/varstar-batch/main/"
-"""Before paths in the README, which the package index shows, too."""
-README = ROOT / "README.md"
+PAGE = ROOT / "docs/benchmarks.md"
 PART_SECONDS = 1500
 """After which a part is ended and counts as failed."""
 
@@ -92,9 +90,9 @@ def run_part(name: str, options: Options) -> Part:
 
 
 def publish(results: dict[str, Any]) -> None:
-    """Write the plot and the README's section from results."""
+    """Write the plot and the page's section from results."""
     drawn = draw(results, PLOT)
-    write_section(README, section(results, f"{PICTURES}{PLOT.relative_to(ROOT)}" if drawn else None))
+    write_section(PAGE, section(results, PLOT.name if drawn else None))
 
 
 def _run_apart(name: str) -> dict[str, Any]:

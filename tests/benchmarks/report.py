@@ -1,4 +1,4 @@
-"""Results as people read them: tables in the terminal, a section of the README with a plot."""
+"""Results as people read them: tables in the terminal, a section of docs/benchmarks.md with a plot."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def table(part: Mapping[str, Any]) -> str:
 
 
 def section(results: Mapping[str, Any], plot: str | None) -> str:
-    """Return the text between the markers of the README.
+    """Return the text between the markers of the page.
 
     Parameters
     ----------
     results : mapping
         What `tests/benchmarks/results.json` holds.
     plot : str or None
-        Path of the plot as the README names it.
+        Path of the plot as the page names it.
     """
     parts = results["parts"]
     done = [name for name in ORDER if name in parts and "rows" in parts[name]]
@@ -65,35 +65,31 @@ def section(results: Mapping[str, Any], plot: str | None) -> str:
         text += [*(f"- {note}" for note in part["notes"]), ""]
         if plot:
             text += [f"![Light curves per second end to end, and how time grows]({plot})", ""]
-    rest = [name for name in done if name != "end_to_end"]
-    if rest:
-        text += ["<details><summary>Each stage, scaling, estimates</summary>", ""]
-        for name in rest:
-            part = parts[name]
-            if part["rows"]:
-                text += [f"**{part['title']}.** {_repeats(part)}", "", table(part), ""]
-            else:
-                text += [f"**{part['title']}.**", ""]
-            if part["notes"]:
-                text += [*(f"- {note}" for note in part["notes"]), ""]
-        text += ["</details>", ""]
+    for name in (name for name in done if name != "end_to_end"):
+        part = parts[name]
+        if part["rows"]:
+            text += [f"**{part['title']}.** {_repeats(part)}", "", table(part), ""]
+        else:
+            text += [f"**{part['title']}.**", ""]
+        if part["notes"]:
+            text += [*(f"- {note}" for note in part["notes"]), ""]
     return "\n".join(text)
 
 
-def write_section(readme: Path, text: str) -> None:
-    """Put `text` between the markers of a README, instead of what is there.
+def write_section(page: Path, text: str) -> None:
+    """Put `text` between the markers of a page, instead of what is there.
 
     Raises
     ------
     ValueError
         The markers are not there, once each and in order.
     """
-    whole = readme.read_text()
+    whole = page.read_text()
     if whole.count(BEGIN) != 1 or whole.count(END) != 1 or whole.index(BEGIN) > whole.index(END):
-        raise ValueError(f"{readme.name}: expected one {BEGIN} and one {END} after it")
+        raise ValueError(f"{page.name}: expected one {BEGIN} and one {END} after it")
     before, rest = whole.split(BEGIN)
     after = rest.split(END)[1]
-    readme.write_text(f"{before}{BEGIN}\n{text.strip()}\n{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n{text.strip()}\n{END}{after}")
 
 
 def machine_line(machine: Mapping[str, Any]) -> str:
