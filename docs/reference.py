@@ -136,10 +136,11 @@ def commands_page() -> str:
             record = getattr(parameter, "help", None) or ""
             names = ", ".join(f"`{each}`" for each in [*parameter.opts, *parameter.secondary_opts])
             if parameter.param_type_name == "argument":
-                names = f"`{parameter.make_metavar(inner)}`"
-            choices = getattr(parameter.type, "choices", None)
-            if choices:
-                record += " Choices: " + ", ".join(f"`{getattr(each, 'value', each)}`" for each in choices) + "."
+                names = f"`{(parameter.metavar or parameter.name or '').upper()}`"
+            kind = typing.get_origin(parameter.type_descriptor.annotation)
+            if kind is typing.Literal:
+                choices = typing.get_args(parameter.type_descriptor.annotation)
+                record += " Choices: " + ", ".join(f"`{each}`" for each in choices) + "."
             rows.append((names, re.sub(r"\s+", " ", record)))
         text.append(_table(("argument or option", "says"), rows))
     return "\n".join(text)

@@ -1,4 +1,4 @@
-"""What the pages name is there: files and functions, commands and their options, links; and the pictures are current."""
+"""What the pages name is there: files, functions, commands, options and links; what is drawn of code is current."""
 
 from __future__ import annotations
 
@@ -81,14 +81,9 @@ def test_commands_of_the_pages_and_their_options_are_there(page: str, line: str)
 
 def test_every_page_is_in_the_site() -> None:
     index = (ROOT / "docs/index.md").read_text()
-    named = {
-        line.strip()
-        for block in re.findall(r"```{toctree}\n(.*?)```", index, flags=re.S)
-        for line in block.splitlines()
-    }
-    pages = {page.stem for page in (ROOT / "docs").glob("*.md")} | {
-        page.stem for page in (ROOT / "docs").glob("*.ipynb")
-    }
+    trees = re.findall(r"```{toctree}\n(.*?)```", index, flags=re.S)
+    named = {line.strip() for tree in trees for line in tree.splitlines()}
+    pages = {page.stem for kind in ("md", "ipynb") for page in (ROOT / "docs").glob(f"*.{kind}")}
     assert pages - {"index"} <= named
 
 
