@@ -25,7 +25,7 @@ LEVELS = (
     ("ingest", "report", "runs"),
     ("cluster",),
     ("api",),
-    ("flows",),
+    ("flows", "notebook"),
     ("cli",),
     ("__main__",),
 )

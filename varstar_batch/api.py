@@ -1,4 +1,4 @@
-"""What a notebook calls, and what the flows and the command line call: open, fold, ingest, train, classify a survey."""
+"""The operations, each by its request: what the flows, the command line and a notebook call."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from varstar_batch.catalog.reader import open_catalog
 from varstar_batch.errors import RefusedError, WorkersLostError
-from varstar_batch.light_curves.fold import fold
 from varstar_batch.model.bundle import Bundle
-from varstar_batch.model.bundle_files import read_bundle as open_model
-from varstar_batch.model.classify import classify
 from varstar_batch.progress import ShowProgress, progress
 from varstar_batch.requests import ClusterOptions
 from varstar_batch.runs.config import PlanRequest
@@ -24,7 +20,7 @@ from varstar_batch.runs.prepare import RELEASE, HeldError, Prepared, find_publis
 from varstar_batch.runs.records import count_run
 from varstar_batch.runs.stages import RunObserver, execute_run, publish, verify
 from varstar_batch.survey.labels import LabelReader
-from varstar_batch.survey.open import Failure, open_survey
+from varstar_batch.survey.open import Failure
 
 if TYPE_CHECKING:
     from varstar_batch.ingest.options import ArchiveReport, IngestReport, IngestRequest
@@ -34,13 +30,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ClassifiedSurvey",
     "ClassifyRequest",
-    "classify",
     "classify_survey",
-    "fold",
     "ingest",
-    "open_catalog",
-    "open_model",
-    "open_survey",
     "train",
 ]
 

@@ -147,7 +147,7 @@ def test_a_hostile_query_is_answered_or_ended(name: str, reader: CatalogReader, 
     start, said = time.monotonic(), ""
     with Peak() as peak:
         try:
-            with reader.open_query(HOSTILE[name], LIMITS) as answer:
+            with reader.open_query(HOSTILE[name], limits=LIMITS) as answer:
                 for _ in answer:
                     # Endless answers end when nobody wants more.
                     if time.monotonic() - start > LIMITS.timeout:
@@ -167,22 +167,22 @@ def test_there_are_enough_of_them() -> None:
 
 def test_a_query_that_takes_too_long_gets_one_line(reader: CatalogReader, temporary: Path) -> None:
     with pytest.raises(InputError, match=r"within 0\.5 s.*--timeout"):
-        reader.query(FOREVER, QueryLimits(timeout=0.5))
+        reader.query(FOREVER, limits=QueryLimits(timeout=0.5))
     assert list(temporary.iterdir()) == []
 
 
 def test_a_query_that_takes_too_much_gets_one_line(reader: CatalogReader) -> None:
     with pytest.raises(InputError, match=r"keeps to its memory.*--memory"):
-        reader.query(HOSTILE["three long texts"], LIMITS)
+        reader.query(HOSTILE["three long texts"], limits=LIMITS)
     with pytest.raises(InputError, match="keeps to its memory"):
-        reader.query("SELECT list(g) FROM range(1000000000) t(g)", LIMITS)
+        reader.query("SELECT list(g) FROM range(1000000000) t(g)", limits=LIMITS)
 
 
 def test_an_answer_larger_than_all_memory_is_streamed(reader: CatalogReader) -> None:
     """A billion numbers would take 8 GB: the first are here before the last are made, and neither side holds many."""
     seen = 0
     before = pa.total_allocated_bytes()
-    with Peak() as peak, reader.open_query("SELECT * FROM range(1000000000)", LIMITS) as answer:
+    with Peak() as peak, reader.open_query("SELECT * FROM range(1000000000)", limits=LIMITS) as answer:
         for batch in answer:
             seen += batch.num_rows
             if seen > 50_000_000:
@@ -196,7 +196,7 @@ def test_an_answer_larger_than_all_memory_is_streamed(reader: CatalogReader) -> 
 def test_what_spills_is_answered_and_leaves_nothing(reader: CatalogReader, temporary: Path) -> None:
     sql = "SELECT g, hash(g) AS h FROM range(20000000) t(g) ORDER BY h"
     rows, most = 0, 0
-    with reader.open_query(sql, QueryLimits(timeout=300, memory=512 * MIB)) as answer:
+    with reader.open_query(sql, limits=QueryLimits(timeout=300, memory=512 * MIB)) as answer:
         for batch in answer:
             rows += batch.num_rows
             most = max(most, *(file.stat().st_size for file in temporary.rglob("*") if file.is_file()), 0)

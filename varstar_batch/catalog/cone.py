@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +54,45 @@ class Cone:
         # Exactly opposite points can come out a rounding error above 1.
         separation: npt.NDArray[np.float64] = np.degrees(2 * np.arcsin(np.sqrt(np.minimum(haversine, 1.0))))
         return separation
+
+
+def cone_of(ra: Any, dec: Any = None, radius: Any = None) -> Cone:
+    """Return the cone of numbers in degrees, of texts, of astropy's quantities, or of a SkyCoord and a radius.
+
+    Raises
+    ------
+    InputError
+        A text is no angle, or a number is outside its range.
+    """
+    if hasattr(ra, "icrs"):
+        center = ra.icrs
+        if dec is not None:  # cone(SkyCoord, radius)
+            dec, radius = None, dec if radius is None else radius
+        ra, dec = center.ra.deg, center.dec.deg
+    return Cone(_degrees("ra", ra, hours=True), _degrees("dec", dec), _degrees("radius", radius))
+
+
+def _degrees(name: str, value: Any, *, hours: bool = False) -> float:
+    """Return an angle in degrees; of texts with two colons or spaces, `hours` says whether the first part is hours."""
+    if hasattr(value, "to_value"):
+        return float(value.to_value("deg"))
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        pass
+    from astropy.coordinates import Angle
+
+    text = str(value).strip()
+    is_parted = bool(re.search(r"\d[ :]+\d", text))
+    try:
+        return float(Angle(text, unit="hourangle" if hours and is_parted else "deg").deg)
+    except (ValueError, TypeError):
+        raise InputError(
+            expected="an angle: degrees, 05:34:31.9, 5h34m31.9s, -22d00m52s or 30arcsec",
+            got=repr(value),
+            where=name,
+            fix="give ra, dec and radius, or a SkyCoord and a radius",
+        ) from None
 
 
 def cone_schema(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:

@@ -12,21 +12,24 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varstar_batch.catalog.cone import Cone, cone_schema, cone_tables
+from varstar_batch.catalog.cone import cone_of, cone_schema, cone_tables
 from varstar_batch.catalog.finish import run_files
-from varstar_batch.catalog.history import published_runs, resolve_run
+from varstar_batch.catalog.history import list_runs, published_runs, resolve_run
 from varstar_batch.catalog.index import INDEX_NAME, READERS, RowGroupIndex
 from varstar_batch.catalog.root import Catalog, open_catalog_root
+from varstar_batch.catalog.rows import Rows, polars_frame
 from varstar_batch.catalog.sql import Answer, open_duckdb, open_session, run_select, scan
-from varstar_batch.catalog.sql_process import QueryLimits, open_process
-from varstar_batch.catalog.tables import RUN_RECORD
+from varstar_batch.catalog.sql_process import Parameters, QueryLimits, open_process
+from varstar_batch.catalog.tables import RUN_RECORD, objects_line
+from varstar_batch.catalog.vo_files import with_meanings
 from varstar_batch.catalog.voparquet import astropy_table
 from varstar_batch.errors import InputError
 from varstar_batch.files.hats_relations import COLLECTION
@@ -36,6 +39,7 @@ from varstar_batch.parallel import in_order
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
     import pyarrow.dataset as ds
     from astropy.table import Table
     from dask.dataframe import DataFrame as DaskFrame
@@ -44,7 +48,16 @@ if TYPE_CHECKING:
     from varstar_batch.catalog.validate import Validation
 
 
-@dataclass(frozen=True)
+RUNS_SCHEMA = pa.schema(
+    {
+        **dict.fromkeys(("run_id", "state", "published"), pa.string()),
+        **dict.fromkeys(("objects", "classified", "failed_partitions"), pa.int64()),
+        **dict.fromkeys(("model", "why"), pa.string()),
+    }
+)
+
+
+@dataclass(frozen=True, repr=False)
 class CatalogReader:
     """One published run of a catalog, for reading."""
 
@@ -55,6 +68,25 @@ class CatalogReader:
 
     def __str__(self) -> str:
         return f"{self.catalog} (run {self.run_id})"
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:<8} {text}" for name, text in self._facts().items())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in self._facts().items())
+        return f"<table>{rows}</table>"
+
+    def _facts(self) -> dict[str, str]:
+        record = self.record
+        return {
+            "catalog": str(self.catalog),
+            "run": f"{self.run_id}, finished {record.get('finished', 'nobody knows when')}",
+            "objects": objects_line(record),
+            "status": _told(record["status"]),
+            "classes": _told(record["classes"]),
+            "model": f"{record['model']['name']} {record['model']['version']}",
+            "files": f"{len(self.files):,} in {self.path}",
+        }
 
     def __len__(self) -> int:
         return int(self.record["rows"])
@@ -121,6 +153,24 @@ class CatalogReader:
         """Return the same catalog at another run: an identifier, its beginning, ``previous`` or ``current``."""
         return CatalogReader(self.catalog, resolve_run(self.catalog, run))
 
+    def runs(self) -> Rows:
+        """Return the runs of the catalog, oldest first, with state, counts, model, and why one is held."""
+        found = list_runs(self.catalog)
+        rows = [
+            {
+                "run_id": run.run_id,
+                "state": run.state,
+                "published": run.published,
+                "objects": run.record.get("rows"),
+                "classified": run.record.get("status", {}).get("ok"),
+                "failed_partitions": run.record.get("failed_partitions"),
+                "model": run.record.get("model", {}).get("version"),
+                "why": run.why,
+            }
+            for run in found
+        ]
+        return Rows(pa.Table.from_pylist(rows, schema=RUNS_SCHEMA))
+
     def dataset(self) -> ds.Dataset:
         """Return the rows as an Arrow dataset, which reads nothing yet."""
         # Takes half a second, since it loads pandas; of the commands only those that ask for rows need it.
@@ -131,7 +181,7 @@ class CatalogReader:
         return ds.dataset(paths, schema=self.schema, format="parquet", filesystem=fs)
 
     def to_batches(
-        self, columns: Sequence[str] | None = None, where: ds.Expression | None = None
+        self, columns: Sequence[str] | None = None, where: ds.Expression | str | None = None
     ) -> Iterator[pa.RecordBatch]:
         """Stream rows.
 
@@ -139,20 +189,54 @@ class CatalogReader:
         ----------
         columns : sequence of str, optional
             All by default.
-        where : pyarrow.dataset.Expression, optional
-            For example ``pc.field("class") == "RR"``; row groups that cannot match are not read.
+        where : str or pyarrow.dataset.Expression, optional
+            SQL such as ``"class = 'RR' AND class_prob > 0.9"``, or ``pc.field("class") == "RR"``; row groups that
+            cannot match are not read.
+
+        Raises
+        ------
+        InputError
+            DuckDB does not understand `where`, or there is no such column.
         """
-        yield from self.dataset().to_batches(columns=_list(columns), filter=where, batch_readahead=2)
+        if isinstance(where, str):
+            names = self._known(columns)
+            schema = pa.schema([self.schema.field(name) for name in names], metadata=self.schema.metadata)
+            chosen = ", ".join(f'"{name}"' for name in names)
+            # On a line of its own, a comment at the end of the text hides no parenthesis.
+            with self.open_query(f"SELECT {chosen} FROM catalog WHERE (\n{where}\n)") as answer:
+                for batch in answer:
+                    yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
+            return
+        yield from self.dataset().to_batches(columns=self._known(columns), filter=where, batch_readahead=2)
 
-    def to_arrow(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pa.Table:
+    def to_arrow(self, columns: Sequence[str] | None = None, where: ds.Expression | str | None = None) -> pa.Table:
         """Read rows into an Arrow table; see `to_batches`."""
-        return self.dataset().to_table(columns=_list(columns), filter=where)
+        names = self._known(columns)
+        if isinstance(where, str):
+            schema = pa.schema([self.schema.field(name) for name in names], metadata=self.schema.metadata)
+            return pa.Table.from_batches(self.to_batches(names, where), schema=schema)
+        return self.dataset().to_table(columns=names, filter=where)
 
-    def to_pandas(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> pd.DataFrame:
+    def _known(self, columns: Sequence[str] | None) -> list[str]:
+        names = self.schema.names if columns is None else list(columns)
+        if unknown := [name for name in names if name not in self.schema.names]:
+            raise InputError(
+                expected=f"columns of the catalog: {', '.join(self.schema.names)}",
+                got=", ".join(map(repr, unknown)),
+                where="columns",
+                fix="correct them",
+            )
+        return names
+
+    def to_polars(self, columns: Sequence[str] | None = None, where: ds.Expression | str | None = None) -> pl.DataFrame:
+        """Read rows into a polars DataFrame; see `to_batches`. Raises InputError where polars is not installed."""
+        return polars_frame(self.to_arrow(columns, where))
+
+    def to_pandas(self, columns: Sequence[str] | None = None, where: ds.Expression | str | None = None) -> pd.DataFrame:
         """Read rows into a pandas DataFrame; see `to_batches`."""
         return self.to_arrow(columns, where).to_pandas()
 
-    def to_astropy(self, columns: Sequence[str] | None = None, where: ds.Expression | None = None) -> Table:
+    def to_astropy(self, columns: Sequence[str] | None = None, where: ds.Expression | str | None = None) -> Table:
         """Read rows into an astropy Table with units, UCDs and descriptions; nulls are masked. See `to_batches`."""
         return astropy_table(self.to_arrow(columns, where))
 
@@ -187,13 +271,14 @@ class CatalogReader:
             storage.setdefault("anon", False)
         return lsdb.open_catalog(str(self.run / COLLECTION), storage_options=storage, **options)
 
-    def cone(self, ra: float, dec: float, radius: float, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the objects within `radius` of a position, all in degrees, the nearest first.
+    def cone(self, ra: Any, dec: Any = None, radius: Any = None, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the objects within `radius` of a position, the nearest first.
 
         Parameters
         ----------
-        ra, dec, radius : float
-            Right ascension, declination, and radius up to 180.
+        ra, dec, radius : float, str or astropy Quantity
+            Right ascension, declination, and radius up to 180: degrees, or texts such as ``"05:34:31.9"`` (hours of
+            right ascension) and ``"30arcsec"``. Or a SkyCoord as `ra`, and no `dec`.
         columns : sequence of str, optional
             All by default; ``separation`` [arcsec] is added as the last.
 
@@ -202,8 +287,8 @@ class CatalogReader:
         InputError
             A number is outside its range.
         """
-        tables = list(cone_tables(self.run, self.index, Cone(ra, dec, radius), columns))
-        found = pa.concat_tables(tables) if tables else cone_schema(self.schema, columns).empty_table()
+        tables = list(cone_tables(self.run, self.index, cone_of(ra, dec, radius), self._known(columns)))
+        found = pa.concat_tables(tables) if tables else cone_schema(self.schema, self._known(columns)).empty_table()
         return found.sort_by("separation").replace_schema_metadata(self.schema.metadata)
 
     def get(self, object_id: int | str) -> dict[str, Any] | None:
@@ -240,8 +325,12 @@ class CatalogReader:
             yield partial(run_select, connection)
 
     @contextmanager
-    def open_query(self, sql: str, limits: QueryLimits | None = None) -> Iterator[Answer]:
+    def open_query(
+        self, sql: str, parameters: Parameters = None, limits: QueryLimits | None = None
+    ) -> Iterator[Answer]:
         """Answer one SELECT as a stream: ``catalog`` is this run, ``catalog_at('run')`` any other.
+
+        `parameters` are the values of its ``?`` or ``$name``, which no text of theirs can turn into SQL.
 
         Raises
         ------
@@ -252,11 +341,12 @@ class CatalogReader:
             # Only runs that the text names: each costs the reading of a footer.
             named = [run for run in published_runs(self.catalog) if run in sql and run != self.run_id]
             files = {run: CatalogReader(self.catalog, run).locations for run in (self.run_id, *named)}
-            yield process.ask(files, self.run_id, sql)
+            answer = process.ask(files, self.run_id, sql, parameters)
+            yield replace(answer, schema=with_meanings(answer.schema, self.schema))
 
-    def query(self, sql: str, limits: QueryLimits | None = None) -> pa.Table:
+    def query(self, sql: str, parameters: Parameters = None, limits: QueryLimits | None = None) -> pa.Table:
         """Answer one SELECT as an Arrow table; see `open_query`."""
-        with self.open_query(sql, limits) as answer:
+        with self.open_query(sql, parameters, limits) as answer:
             return answer.table()
 
     def validate(
@@ -334,6 +424,10 @@ def _read_pandas(location: Location, columns: list[str]) -> pd.DataFrame:
         return pq.read_table(stream, columns=columns).to_pandas()
 
 
+def _told(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
+
+
 def _list(columns: Sequence[str] | None) -> list[str] | None:
     return None if columns is None else list(columns)
 
@@ -389,3 +483,16 @@ def star_history(catalog: Catalog, object_id: int | str) -> list[tuple[str, dict
             fix="look for it by position: varstar cone CATALOG --ra DEG --dec DEG --radius DEG",
         )
     return found
+
+
+def history_table(catalog: Catalog, found: Sequence[tuple[str, Mapping[str, Any] | None]]) -> pa.Table:
+    """Return what `star_history` found as a table, a row for each run that has the object; ``run`` is the first column.
+
+    Runs of other models have other columns, which are null where a run has none.
+    """
+    fields = {"run": pa.field("run", pa.string(), metadata={"ucd": "meta.id", "description": "Run of the catalog"})}
+    rows = [{"run": run, **row} for run, row in found if row is not None]
+    for row in reversed(rows):
+        for field in CatalogReader(catalog, row["run"]).schema:
+            fields.setdefault(field.name, field)
+    return pa.Table.from_pylist(rows, schema=pa.schema(list(fields.values())))

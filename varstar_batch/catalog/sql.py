@@ -192,7 +192,7 @@ class Answer:
         return pa.Table.from_batches(self, schema=self.schema)
 
 
-def run_select(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
+def run_select(connection: duckdb.DuckDBPyConnection, sql: str, parameters: object = None) -> Answer:
     """Return the answer to one SELECT, valid as long as the connection is open.
 
     Raises
@@ -202,7 +202,7 @@ def run_select(connection: duckdb.DuckDBPyConnection, sql: str) -> Answer:
     """
     try:
         check_select(connection, sql)
-        reader = connection.sql(sql).to_arrow_reader(BATCH_ROWS)
+        reader = connection.sql(sql, params=parameters).to_arrow_reader(BATCH_ROWS)
     except (duckdb.Error, MemoryError) as error:
         raise _sql_error(error) from None
     return Answer(reader.schema, iter(reader))

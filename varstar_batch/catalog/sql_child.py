@@ -54,7 +54,7 @@ def _answer(job: dict[str, Any], stream: Any) -> None:
         # What is loaded and reserved by now is not the query's.
         _limit(resource.RLIMIT_AS, _address_space() + job["memory"])
         _limit(resource.RLIMIT_CORE, 0)
-        answer = run_select(connection, job["sql"])
+        answer = run_select(connection, job["sql"], job["parameters"])
         with pa.ipc.new_stream(stream, answer.schema) as writer:
             for batch in answer:
                 writer.write_batch(batch)

@@ -43,6 +43,10 @@ class QueryLimits(Request):
     )
 
 
+Parameters = Sequence[Any] | Mapping[str, Any] | None
+"""Values of a query's ``?`` in their order, or of its ``$name`` by name."""
+
+
 class QueryProcess:
     """A child that waits for its query. Use `open_process`."""
 
@@ -69,7 +73,9 @@ class QueryProcess:
             start_new_session=True,
         )
 
-    def ask(self, runs: Mapping[str, Sequence[Location]], current: str, sql: str) -> Answer:
+    def ask(
+        self, runs: Mapping[str, Sequence[Location]], current: str, sql: str, parameters: Parameters = None
+    ) -> Answer:
         """Return the answer to one SELECT, as `catalog.sql.run_select` does. Raises InputError."""
         files = [file for each in runs.values() for file in each]
         remote = not files[0].is_local
@@ -78,6 +84,7 @@ class QueryProcess:
             "runs": {run: [str(file) for file in each] for run, each in runs.items()},
             "current": current,
             "sql": sql,
+            "parameters": _plain(parameters),
             "memory": self._limits.memory,
             "spill": self._spill,
             "spilled": SPILL_SHARE * self._limits.memory,
@@ -172,6 +179,21 @@ def open_process(limits: QueryLimits | None = None) -> Iterator[QueryProcess]:
         process = QueryProcess(limits or QueryLimits(), stack.enter_context(spill_folder()))
         stack.callback(process.end)
         yield process
+
+
+def _plain(parameters: Parameters) -> Any:
+    """Return parameters as JSON has them. Raises InputError where one is no number, text or truth value, or a list."""
+    try:
+        # NumPy's numbers become Python's.
+        given = parameters if parameters is None or isinstance(parameters, Mapping) else list(parameters)
+        return json.loads(json.dumps(given, default=lambda value: value.tolist()))
+    except (TypeError, ValueError, AttributeError):
+        raise InputError(
+            expected="parameters that are numbers, texts, truth values, or lists of them",
+            got=repr(parameters),
+            where="SQL",
+            fix="give dates as texts",
+        ) from None
 
 
 class _Pipe(io.RawIOBase):

@@ -29,6 +29,9 @@ class OutputFormat(StrEnum):
     CSV = "csv"
     JSON = "json"
     PARQUET = "parquet"
+    VOT = "vot"
+    FITS = "fits"
+    ECSV = "ecsv"
 
 
 def give_answer(
@@ -58,8 +61,8 @@ def give_answer(
         return
     chosen = _file_format(form, out_file)
     if out_file is None:
-        if chosen == "parquet" and sys.stdout.isatty():
-            raise InputError(expected="--out FILE", got="parquet for a terminal", where="--format", fix="give --out")
+        if chosen in BINARY and sys.stdout.isatty():
+            raise InputError(expected="--out FILE", got=f"{chosen} for a terminal", where="--format", fix="give --out")
         # A pipe gets the texts as they are; on a terminal they must not steer it.
         sink: Any = _OnTerminal() if sys.stdout.isatty() else sys.stdout.buffer
         write_answer(schema, batches, chosen, sink)
@@ -79,7 +82,7 @@ def _file_format(form: OutputFormat | None, out_file: str | None) -> Format:
         return format_of(out_file or "")
     if form.value not in FORMATS:
         raise InputError(
-            expected="--format csv, json or parquet", got="table", where="--out", fix="tables are for terminals"
+            expected=f"--format {', '.join(FORMATS)}", got="table", where="--out", fix="tables are for terminals"
         )
     return form.value  # type: ignore[return-value]
 
@@ -98,10 +101,12 @@ def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Any, ...]]:
         yield from zip(*(column.to_pylist() for column in json_ready(batch).columns), strict=True)
 
 
-Format = Literal["csv", "json", "parquet"]
-
+Format = Literal["csv", "json", "parquet", "vot", "fits", "ecsv"]
 
 FORMATS: tuple[str, ...] = get_args(Format)
+
+BINARY = {"parquet", "vot", "fits"}
+"""What no terminal shows."""
 
 
 def format_of(name: str) -> Format:
@@ -126,13 +131,20 @@ def write_answer(schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: For
     schema : pa.Schema
         Of the batches; its metadata, units and UCDs among it, are kept in Parquet.
     batches : iterable of RecordBatch
-    form : {"csv", "json", "parquet"}
-        JSON is an array of objects, one a line, with null for what is no finite number.
+    form : {"csv", "json", "parquet", "vot", "fits", "ecsv"}
+        JSON is an array of objects, one a line, with null for what is no finite number. The last three are made in
+        memory, as a whole.
     sink : binary file
         Stays open.
     """
     if form == "json":
         return write_json_rows(batches, sink)
+    if form in ("vot", "fits", "ecsv"):
+        from varstar_batch.catalog.vo_files import vo_content
+
+        table = pa.Table.from_batches(batches).cast(schema) if (batches := list(batches)) else schema.empty_table()
+        sink.write(vo_content(table, form))
+        return int(table.num_rows)
     # The writers close what they are given, and a standard output must stay open.
     keeper = pa.PythonFile(_Unclosed(sink), mode="w")
     writer = pq.ParquetWriter(keeper, schema, compression="zstd") if form == "parquet" else _csv(keeper, schema)

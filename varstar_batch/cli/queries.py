@@ -8,9 +8,9 @@ import pyarrow as pa
 import typer
 
 from varstar_batch.catalog.compare import MOVED, Comparison, Difference, open_comparison
-from varstar_batch.catalog.cone import Cone, cone_schema, cone_tables
+from varstar_batch.catalog.cone import cone_of, cone_schema, cone_tables
 from varstar_batch.catalog.history import list_runs
-from varstar_batch.catalog.reader import open_catalog, star_history
+from varstar_batch.catalog.reader import history_table, open_catalog, star_history
 from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.catalog.schema import BETWEEN, PARENT_SETS
 from varstar_batch.catalog.sql_process import QueryLimits
@@ -21,7 +21,9 @@ from varstar_batch.cli.output import OutputFormat, give_answer, json_ready
 FormatOption = Annotated[
     OutputFormat | None, typer.Option("--format", help="[default: table, or what --out's name ends in]")
 ]
-OutOption = Annotated[str | None, typer.Option("--out", "-o", help="File to write: .csv, .json or .parquet.")]
+OutOption = Annotated[
+    str | None, typer.Option("--out", "-o", help="File to write: .csv, .json, .parquet, .vot, .fits, .ecsv.")
+]
 LimitOption = Annotated[int, typer.Option(min=1, help="Most rows of a table on the terminal.")]
 
 
@@ -47,15 +49,15 @@ def query(
 
     Example: varstar query CATALOG "SELECT class, count(*) FROM catalog GROUP BY class"
     """
-    with open_catalog(catalog, run).open_query(sql, limits) as answer:
+    with open_catalog(catalog, run).open_query(sql, limits=limits) as answer:
         give_answer(answer.schema, answer, form, out_file, limit)
 
 
 def cone(
     catalog: CatalogArgument,
-    ra: Annotated[float, typer.Option(help="Right ascension of the centre, degrees.")],
-    dec: Annotated[float, typer.Option(help="Declination of the centre, degrees.")],
-    radius: Annotated[float, typer.Option(help="Radius, degrees.")],
+    ra: Annotated[str, typer.Option(help="Right ascension of the centre: degrees, 05:34:31.9 or 5h34m31.9s.")],
+    dec: Annotated[str, typer.Option(help="Declination of the centre: degrees, -22:00:52 or -22d00m52s.")],
+    radius: Annotated[str, typer.Option(help="Radius: degrees, 5arcmin or 30arcsec.")],
     run: RunOption = None,
     form: FormatOption = None,
     out_file: OutOption = None,
@@ -63,7 +65,7 @@ def cone(
 ) -> None:
     """Print the objects of CATALOG within a radius of a position; only row groups that can hold any are read."""
     reader = open_catalog(catalog, run)
-    tables = cone_tables(reader.run, reader.index, Cone(ra, dec, radius))
+    tables = cone_tables(reader.run, reader.index, cone_of(ra, dec, radius))
     schema = cone_schema(reader.schema, None)
     if out_file is None and form in {None, OutputFormat.TABLE}:
         tables = (table.select(BRIEF) for table in tables)
@@ -75,11 +77,16 @@ def cone(
 def show(
     catalog: CatalogArgument,
     object_id: Annotated[str, typer.Argument(metavar="ID", help="The star's object_id.")],
+    out_file: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print one star: its probabilities through all runs of CATALOG."""
+    """Print one star: its probabilities through all runs of CATALOG; --out writes them, a row for each run."""
     root = open_catalog_root(catalog)
     found = star_history(root, object_id)
+    if out_file is not None:
+        table = history_table(root, found)
+        give_answer(table.schema, table.to_batches(), None, out_file, table.num_rows)
+        return
     if as_json:
         print_json([{"run_id": run, "row": row} for run, row in found])
         return

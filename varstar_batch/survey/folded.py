@@ -63,7 +63,7 @@ def _fold_partition(
     source: Source, out: Location, preprocessing: Preprocessing, on_rows: Callable[[int], None], partition: Partition
 ) -> np.ndarray | Failure:
     counts = np.zeros(len(STATUS_LABELS), np.int64)
-    schema = _schema(source, preprocessing)
+    schema = folded_schema(source, preprocessing)
     try:
         with (
             (out / partition.key).atomic_output() as sink,
@@ -71,7 +71,7 @@ def _fold_partition(
         ):
             for batch in read_batches(source, partition, None, batch_observations(BATCH_MEMORY)):
                 folded = fold_batch(batch, preprocessing, source.limits).of_objects()
-                writer.write_table(_rows(batch, folded, schema))
+                writer.write_table(folded_rows(batch, folded, schema))
                 counts += np.bincount(folded.status, minlength=len(counts))
                 on_rows(len(folded))
     except PartitionError as error:
@@ -79,7 +79,8 @@ def _fold_partition(
     return counts
 
 
-def _schema(source: Source, preprocessing: Preprocessing) -> pa.Schema:
+def folded_schema(source: Source, preprocessing: Preprocessing) -> pa.Schema:
+    """Return the schema of `folded_rows`."""
     return pa.schema(
         [
             ("object_id", source.object_id_type),
@@ -92,7 +93,8 @@ def _schema(source: Source, preprocessing: Preprocessing) -> pa.Schema:
     )
 
 
-def _rows(batch: SurveyBatch, folded: Folded, schema: pa.Schema) -> pa.Table:
+def folded_rows(batch: SurveyBatch, folded: Folded, schema: pa.Schema) -> pa.Table:
+    """Return object_id, status, n_obs, n_used, amplitude and curve of every object."""
     curves = pa.FixedSizeListArray.from_arrays(
         pa.array(folded.curve.reshape(-1)), folded.curve.shape[1], mask=pa.array(~folded.ok)
     )

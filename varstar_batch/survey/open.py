@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -113,17 +113,37 @@ def open_survey(url: str | os.PathLike[str], config: SurveyConfig | None = None)
     place = check_reachable(locate(url, what="survey"), "survey")
     folder, files, properties = _list_partitions(place)
     first, schema = _first_schema(folder, files)
-    where = str(folder / first.key)
+    source = replace(
+        describe(schema, _with_hats_positions(config, properties, schema), str(folder / first.key)),
+        url=str(folder),
+        layout="directory" if properties is None else "hats",
+        declared_in=first.key,
+        config=config,
+    )
+    for info in files[:: max(1, len(files) // _COMPARED)]:
+        _compare(source, info)
+    partitions = tuple(Partition(info.key, info.size, info.version) for info in files)
+    return Survey(source=source, partitions=partitions, hats_properties=properties)
+
+
+def describe(schema: pa.Schema, config: SurveyConfig, where: str) -> Source:
+    """Return how light curves with this schema are read, wherever they are.
+
+    Raises
+    ------
+    InputError
+        A missing or mistyped column, a time system that contradicts the one that the schema declares.
+    """
     try:
-        form, columns = find_columns(schema, _with_hats_positions(config, properties, schema))
+        form, columns = find_columns(schema, config)
         id_type = object_id_type(schema, columns.object_id)
         conversions = find_conversions(schema, columns, config)
     except SchemaMismatchError as error:
         raise InputError(expected=error.expected, got=error.got, where=where, fix=error.fix) from error
     time_system = _time_system(config, schema, where)
-    source = Source(
-        url=str(folder),
-        layout="directory" if properties is None else "hats",
+    return Source(
+        url="",
+        layout="directory",
         form=form,
         columns=columns,
         object_id_type=id_type,
@@ -131,14 +151,9 @@ def open_survey(url: str | os.PathLike[str], config: SurveyConfig | None = None)
         limits=config.limits(time_system),
         bands=config.bands,
         good=config.good,
-        declared_in=first.key,
         config=config,
         conversions=conversions,
     )
-    for info in files[:: max(1, len(files) // _COMPARED)]:
-        _compare(source, info)
-    partitions = tuple(Partition(info.key, info.size, info.version) for info in files)
-    return Survey(source=source, partitions=partitions, hats_properties=properties)
 
 
 def _list_partitions(place: Location) -> tuple[Location, list[FileInfo], dict[str, str] | None]:
