@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -273,3 +275,44 @@ def test_names_are_there_before_anything_is_loaded() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
     assert (Path(vb.__file__).parent / "py.typed").exists()
+
+
+PAGE = Path(__file__).resolve().parents[1] / "docs/python.md"
+SNIPPETS = {
+    title: re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    for title, section in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE)
+}
+
+
+def test_the_pages_first_snippets_run() -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    names: dict[str, Any] = {"time": TIME, "mag": MAG, "mag_err": ERROR}
+    for code in (*SNIPPETS["From three arrays to a class in two lines"], *SNIPPETS["Look at it"]):
+        exec(code, names)
+    assert names["star"]["status"][0] == "ok"
+    assert "Surveys, runs, models" in SNIPPETS
+
+
+def test_the_pages_questions_to_a_catalog_run(published: pa.Table, survey: Path) -> None:
+    [code] = SNIPPETS["Catalogs"]
+    pytest.importorskip("polars")
+    names: dict[str, Any] = {"vb": vb}
+    exec(code.replace('"catalog")', f"{str(survey.parent / 'catalog')!r})"), names)
+    assert names["catalog"].run_id
+
+
+def test_the_pages_operations_have_these_fields() -> None:
+    from varstar_batch.ingest.options import IngestRequest
+    from varstar_batch.training.options import TrainingRequest
+
+    models = {"ingest": IngestRequest, "classify_survey": vb.ClassifyRequest, "train": TrainingRequest}
+    [code] = SNIPPETS["Surveys, runs, models"]
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    named = {
+        call.func.attr: {each.arg for each in call.keywords} for call in calls if isinstance(call.func, ast.Attribute)
+    }
+    assert models.keys() <= named.keys()
+    for name, model in models.items():
+        assert named[name] <= model.model_fields.keys()
