@@ -58,7 +58,7 @@ class Classifier:
         """
         contract, source = self.bundle.contract, light_curves.source
         provenance = Provenance(
-            classes=contract.classes, model_version=contract.model_version, run_id="", labels=labels or {}
+            outputs=contract.outputs, model_version=contract.model_version, run_id="", labels=labels or {}
         )
         schema = catalog_schema(
             pa.type_for_alias(source.object_id_type), contract.classes, healpix=source.columns.healpix is not None

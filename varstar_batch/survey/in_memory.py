@@ -58,7 +58,7 @@ class InMemory:
             yield from decode_long(source, rows, max_observations, WHERE)
             return
         for record in rows:
-            yield from split_batch(decode_lists(source, record, WHERE), max_observations)
+            yield from split_batch(decode_lists(source, record, WHERE), max_observations, WHERE)
 
 
 def hold(
