@@ -148,10 +148,10 @@ def commands_page() -> str:
 
 def python_page() -> str:
     """Return what `import varstar_batch` gives, documented by its docstrings."""
-    import varstar_batch
+    from varstar_batch import notebook
 
-    names = [name for name in varstar_batch.__all__ if not name.startswith("_")]
-    functions = [name for name in names if not inspect.isclass(getattr(varstar_batch, name))]
+    names = notebook.__all__
+    functions = [name for name in names if not inspect.isclass(getattr(notebook, name))]
     classes = [name for name in names if name not in functions]
     text = [
         "# Python\n",
@@ -159,10 +159,10 @@ def python_page() -> str:
         "```{eval-rst}",
     ]
     for name in functions:
-        thing = getattr(varstar_batch, name)
+        thing = getattr(notebook, name)
         text.append(f".. autofunction:: {thing.__module__}.{thing.__qualname__}\n" if inspect.isfunction(thing) else "")
     for name in classes:
-        thing = getattr(varstar_batch, name)
+        thing = getattr(notebook, name)
         text.append(f".. autoclass:: {thing.__module__}.{thing.__qualname__}\n")
     text.append(".. autoclass:: varstar_batch.catalog.reader.CatalogReader\n   :members:\n")
     text.append("```\n")
