@@ -22,7 +22,7 @@ LEVELS = (
     ("model", "survey"),
     ("archives",),
     ("catalog", "simulation", "training"),
-    ("ingest", "report", "runs"),
+    ("ingest", "report", "runs", "tap"),
     ("cluster",),
     ("api",),
     ("flows", "notebook"),
@@ -42,6 +42,8 @@ MAY_IMPORT_AT_ALL = {
     "fsspec": {"files"},
     "s3fs": {"files"},
     "duckdb": {"catalog"},
+    "sqlglot": {"tap"},
+    "starlette": {"tap"},
     "hats": {"files"},
     "lsdb": {"catalog"},
 }

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -15,8 +16,8 @@ from starlette.staticfiles import StaticFiles
 
 
 @contextmanager
-def serving(app: Starlette) -> Iterator[str]:
-    """Yield the address at which an application answers, on loopback."""
+def serving(app: Any) -> Iterator[str]:
+    """Yield the address at which an ASGI application answers, on loopback."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))

@@ -73,6 +73,10 @@ class QueryProcess:
             start_new_session=True,
         )
 
+    def limit(self, limits: QueryLimits) -> None:
+        """Change what the query may take, before it is asked."""
+        self._limits = limits
+
     def ask(
         self, runs: Mapping[str, Sequence[Location]], current: str, sql: str, parameters: Parameters = None
     ) -> Answer:

@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "validate": (CATALOGS, "known"),
         "path": (CATALOGS, "runs"),
         "diff": (CATALOGS, "queries"),
+        "tap": (SERVICES, "tap"),
         "serve": (SERVICES, "site"),
         "deploy": (SERVICES, "site"),
         "release": (SERVICES, "site"),

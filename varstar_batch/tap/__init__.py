@@ -1,0 +1,1 @@
+"""Catalogs for the Virtual Observatory: TAP with ADQL, and Simple Cone Search."""
