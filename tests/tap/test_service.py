@@ -79,8 +79,9 @@ def test_pyvo_runs_a_job(service: str) -> None:
     expected = sorted({name for name in ROWS["class"].to_pylist() if name})[:3]
     assert table["class"].tolist() == expected
     assert table["n"].tolist() == [ROWS["class"].to_pylist().count(name) for name in expected]
+    address = job.url
     job.delete()
-    assert httpx.get(job.url).status_code == 404
+    assert httpx.get(address).status_code == 404
 
 
 def test_pyvo_searches_a_cone(service: str, place: Path) -> None:
@@ -172,7 +173,7 @@ def test_a_job_can_be_ended_and_is_forgotten(service: str) -> None:
 
 
 BOUNDED = {
-    "four times the sky": "SELECT count(*) AS n FROM stars a, stars b, stars c, stars d WHERE a.ra + b.ra > c.ra + d.ra",
+    "four times the sky": "SELECT count(*) AS n FROM stars a, stars b, stars c, stars d WHERE a.ra > d.ra",
     "a sort of the square": "SELECT a.ra FROM stars a, stars b, Second c ORDER BY a.ra * b.dec + c.ra",
     "a text that doubles": "WITH "
     + ", ".join(
