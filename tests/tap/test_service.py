@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import re
 import shutil
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import pyvo
+import requests
 from astropy.io.votable import parse
 
 from tests.makers.catalogs import RunSpec, in_pixels, in_slices, run_name, sky_rows, write_run
@@ -28,6 +30,8 @@ from varstar_batch.errors import InputError
 from varstar_batch.tap.guard import Guard
 from varstar_batch.tap.request import TapRequest
 from varstar_batch.tap.service import make_app
+
+pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 
 ROWS = sky_rows(1500, seed=8)
 LIMITS = QueryLimits(timeout=6.0, memory=2**29)
@@ -50,12 +54,20 @@ def service(place: Path) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    """For pyvo, which leaves answers open: here they go."""
+    with requests.Session() as session:
+        yield session
+    gc.collect()
+
+
 def ask(service: str, query: str, **more: str) -> httpx.Response:
     return httpx.post(f"{service}/tap/sync", data={"LANG": "ADQL", "QUERY": query, **more}, timeout=60)
 
 
-def test_pyvo_asks_and_gets_units(service: str) -> None:
-    tap = pyvo.dal.TAPService(f"{service}/tap")
+def test_pyvo_asks_and_gets_units(service: str, session: requests.Session) -> None:
+    tap = pyvo.dal.TAPService(f"{service}/tap", session=session)
     assert {"varstar.stars", "varstar.Second", "TAP_SCHEMA.columns"} <= set(tap.tables.keys())
     assert tap.tables["varstar.stars"].columns[3].unit == "deg"
     found = tap.search("SELECT TOP 5 object_id, ra, class FROM varstar.stars WHERE class_prob > 0.5 ORDER BY ra DESC")
@@ -68,8 +80,8 @@ def test_pyvo_asks_and_gets_units(service: str) -> None:
     assert table["ra"].tolist() == expected[:5]
 
 
-def test_pyvo_runs_a_job(service: str) -> None:
-    job = pyvo.dal.TAPService(f"{service}/tap").submit_job(
+def test_pyvo_runs_a_job(service: str, session: requests.Session) -> None:
+    job = pyvo.dal.TAPService(f"{service}/tap", session=session).submit_job(
         "SELECT class, count(*) AS n FROM varstar.stars GROUP BY class ORDER BY class", maxrec=3
     )
     assert job.phase == "PENDING"
@@ -84,9 +96,9 @@ def test_pyvo_runs_a_job(service: str) -> None:
     assert httpx.get(address).status_code == 404
 
 
-def test_pyvo_searches_a_cone(service: str, place: Path) -> None:
+def test_pyvo_searches_a_cone(service: str, place: Path, session: requests.Session) -> None:
     expected = open_catalog(place / "stars").cone(40.0, -20.0, 15.0)
-    found = pyvo.dal.SCSService(f"{service}/scs/stars").search(pos=(40.0, -20.0), radius=15.0)
+    found = pyvo.dal.SCSService(f"{service}/scs/stars", session=session).search(pos=(40.0, -20.0), radius=15.0)
     assert sorted(int(record.id) for record in found) == sorted(expected["object_id"].to_pylist())
     assert found[0].pos.ra.deg == pytest.approx(found.to_table()["ra"][0])
     empty = httpx.get(f"{service}/scs/stars", params={"RA": "1", "DEC": "2", "SR": "0"}).content
