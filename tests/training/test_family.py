@@ -12,7 +12,7 @@ from tests.makers.labelled import TINY, labelled_sines, sine_light_curves, texts
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.model.answers import answers_of, parent_probabilities, sets_of_parents
 from varstar_batch.model.bundle import parse_bundle
-from varstar_batch.model.family import Calibration, Family, Outputs
+from varstar_batch.model.family import Calibration, Family, Outputs, check_family
 from varstar_batch.survey.labels import kinds_of, parent_of
 from varstar_batch.training import recipes, subclasses
 from varstar_batch.training.calibration import fit_calibration, fit_parent_sets, fit_temperature
@@ -98,7 +98,7 @@ def test_parents_are_sums_and_each_level_has_its_temperature():
     logits = np.random.default_rng(5).normal(0, 3, (50, len(OUTPUTS.leaves)))
     warm = Calibration(temperature=2.0, classes={"LPV": 3.0}, subclasses={"RR": 0.5, "ECL": 1.0})
     cold = Calibration(temperature=2.0, classes={"LPV": 0.3}, subclasses={"RR": 2.0, "ECL": 1.0})
-    one, other = answers_of(OUTPUTS, warm, logits), answers_of(OUTPUTS, cold, logits)
+    one, other = answers_of(OUTPUTS, warm, logits, None), answers_of(OUTPUTS, cold, logits, None)
     np.testing.assert_allclose(one.classes.sum(axis=1), 1)
     np.testing.assert_allclose(np.exp(one.logs), one.classes)
     # What divides LPV changes nothing for LPV, nor for the others.
@@ -108,7 +108,9 @@ def test_parents_are_sums_and_each_level_has_its_temperature():
     np.testing.assert_allclose(np.exp(one.divided[:, rr]).sum(axis=1), 1)
     assert np.ptp(one.divided[:, rr], axis=1).sum() > np.ptp(other.divided[:, rr], axis=1).sum()
     # With all temperatures 1 the leaves' softmax is all there is.
-    plain = answers_of(OUTPUTS, Calibration(temperature=1, classes={"LPV": 1}, subclasses={"RR": 1, "ECL": 1}), logits)
+    plain = answers_of(
+        OUTPUTS, Calibration(temperature=1, classes={"LPV": 1}, subclasses={"RR": 1, "ECL": 1}), logits, None
+    )
     weights = np.exp(logits)
     np.testing.assert_allclose(plain.classes[:, 4], weights[:, rr].sum(axis=1) / weights.sum(axis=1), rtol=1e-12)
 
@@ -117,19 +119,47 @@ def test_temperatures_of_all_levels_are_found():
     random = np.random.default_rng(7)
     logits = random.normal(0, 2, (20_000, len(OUTPUTS.leaves)))
     true = Calibration(temperature=1.5, classes={"LPV": 3.0}, subclasses={"RR": 0.7, "ECL": 2.0})
-    answers = answers_of(OUTPUTS, true, logits)
+    answers = answers_of(OUTPUTS, true, logits, None)
     leaves = answers.classes[:, OUTPUTS.class_of] * np.exp(answers.divided)
     leaf = (leaves.cumsum(axis=1) < random.random((len(logits), 1))).sum(axis=1)
     allowed = np.arange(leaves.shape[1]) == leaf[:, None]
     # Half of the labels do not tell EB from EW.
     vague = np.isin(leaf, [OUTPUTS.leaves.index("EB"), OUTPUTS.leaves.index("EW")]) & (random.random(len(leaf)) < 0.5)
     allowed[np.ix_(vague, [OUTPUTS.leaves.index("EB"), OUTPUTS.leaves.index("EW")])] = True
-    found = fit_calibration(OUTPUTS, logits, OUTPUTS.class_of[leaf], allowed)
+    found = fit_calibration(OUTPUTS, logits, None, OUTPUTS.class_of[leaf], allowed)
     assert found.temperature == pytest.approx(1.5, rel=0.05)
     assert found.classes["LPV"] == pytest.approx(3.0, rel=0.15)
     assert found.subclasses["RR"] == pytest.approx(0.7, rel=0.05)
     assert found.subclasses["ECL"] == pytest.approx(2.0, rel=0.1)
     assert fit_temperature(np.zeros((0, 3)), np.zeros((0, 3), np.bool_)) == 1.0
+
+
+def test_a_head_learns_from_features_what_the_network_does_not_tell():
+    random = np.random.default_rng(9)
+    n, ab, c = 3000, OUTPUTS.leaves.index("RRAB"), OUTPUTS.leaves.index("RRC")
+    rr = CLASSES.index("RR")
+    truth = np.where(random.random(n) < 0.7, rr, CLASSES.index("ECL"))
+    logits = random.normal(0, 1, (n, len(OUTPUTS.leaves)))
+    features = random.normal(5, 2, (n, 4))
+    is_c = random.random(n) < 1 / (1 + np.exp(-2 * ((features[:, 1] - 5) + logits[:, c] - logits[:, ab])))
+    allowed = OUTPUTS.class_of == truth[:, None]
+    told = (truth == rr) & (random.random(n) < 0.8)
+    allowed[told & is_c, ab] = allowed[told & ~is_c, c] = False
+    calibration = fit_calibration(OUTPUTS, logits, features, truth, allowed)
+    assert calibration.subclasses["ECL"] == 1.0  # no label says anything
+    assert Calibration.model_validate_json(calibration.model_dump_json()) == calibration
+    check_family(CLASSES, FAMILY, calibration, None)
+    new = answers_of(OUTPUTS, calibration, logits, features)
+    probability = np.exp(new.divided[:, c])
+    np.testing.assert_allclose(probability + np.exp(new.divided[:, ab]), 1)
+    exact = 1 / (1 + np.exp(-2 * ((features[:, 1] - 5) + logits[:, c] - logits[:, ab])))
+    assert np.abs(probability - exact).mean() < 0.03
+    with pytest.raises(ValueError, match="features"):
+        answers_of(OUTPUTS, calibration, logits, None)
+    short = calibration.subclasses["RR"].model_copy(update={"bias": (0.0,)})
+    broken = calibration.model_copy(update={"subclasses": {"RR": short, "ECL": 1.0}})
+    with pytest.raises(ValueError, match="2 rows of weights of RR"):
+        check_family(CLASSES, FAMILY, broken, None)
 
 
 def test_sets_hold_the_true_parent_as_often_as_they_say_parent_by_parent():
@@ -139,7 +169,7 @@ def test_sets_hold_the_true_parent_as_often_as_they_say_parent_by_parent():
         truth = random.choice(6, n, p=[0.3, 0.02, 0.28, 0.1, 0.2, 0.1])
         logits = random.normal(0, 1.5, (n, len(OUTPUTS.leaves))) + 3.0 * (OUTPUTS.class_of == truth[:, None])
         plain = Calibration(temperature=1, classes={"LPV": 1}, subclasses={"RR": 1, "ECL": 1})
-        return parent_probabilities(OUTPUTS, answers_of(OUTPUTS, plain, logits).classes), truth
+        return parent_probabilities(OUTPUTS, answers_of(OUTPUTS, plain, logits, None).classes), truth
 
     group = np.arange(20_000) % 4
     sets = fit_parent_sets(OUTPUTS, *drawn(20_000), group)

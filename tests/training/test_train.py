@@ -135,7 +135,7 @@ def test_surveys_are_held_out_one_after_another_and_the_calibration_rests_on_the
     truth = np.concatenate([plan.data.objects.class_code[split.held] for split in plan.unseen])
     exact, outputs = logits.astype(np.float64), plan.data.outputs
     allowed = outputs.class_of == truth[:, None]
-    assert contract.calibration == fit_calibration(outputs, exact, truth, allowed)
+    assert contract.calibration == fit_calibration(outputs, exact, None, truth, allowed)
     card = result.bundle.card
     told = [
         line.split("|")[1].strip()
@@ -204,6 +204,7 @@ def test_what_bfloat16_changes_is_measured(trained):
             result.bundle.contract.outputs,
             result.bundle.contract.calibration,
             open_engine(result.bundle, "openvino", name).logits(inputs.curves).astype(np.float64),
+            None,
         ).classes
         for name in ("float32", "bfloat16")
     )

@@ -8,9 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.light_curves.classes import MIRA, SEMIREGULAR
-from varstar_batch.model.family import LEVELS, Calibration, Outputs, ParentSets
+from varstar_batch.model.family import LEVELS, Calibration, Outputs, ParentSets, SubclassHead
 
 Float64 = npt.NDArray[np.float64]
+
+
+FEATURE_BOUND = 3.0
+"""Standard deviations beyond which a feature says no more of a subclass."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +62,13 @@ def parent_logits(outputs: Outputs, classes: Float64) -> Float64:
     return summed
 
 
-def answers_of(outputs: Outputs, calibration: Calibration, logits: Float64) -> Answers:
-    """Calibrate logits, float64 (n, n_leaves), level by level; see `Calibration`."""
+def answers_of(
+    outputs: Outputs, calibration: Calibration, logits: Float64, features: npt.NDArray[np.floating] | None
+) -> Answers:
+    """Calibrate logits, float64 (n, n_leaves), level by level; see `Calibration`.
+
+    `features`, float (n, f), are the contract's, None where it has none.
+    """
     classes = class_logits(outputs, logits)
     if outputs.family is None:
         scaled = classes / calibration.temperature
@@ -69,9 +78,9 @@ def answers_of(outputs: Outputs, calibration: Calibration, logits: Float64) -> A
         members = outputs.members(parent)
         logs[:, members] += log_softmax(classes[:, members] / temperature)
     divided = np.zeros_like(logits)
-    for name, temperature in calibration.subclasses.items():
+    for name, head in calibration.subclasses.items():
         of_class = slice(*outputs.bounds[outputs.classes.index(name) :][:2])
-        divided[:, of_class] = log_softmax(logits[:, of_class] / temperature)
+        divided[:, of_class] = log_softmax(_subclass_logits(head, logits[:, of_class], features))
     return Answers(logs, np.exp(logs), divided)
 
 
@@ -99,6 +108,21 @@ def divide_by_amplitude(outputs: Outputs, answers: Answers, is_mira: npt.NDArray
     logs[:, pair] = np.where(chosen, together, -np.inf)
     classes[:, pair] = np.where(chosen, answers.classes[:, pair].sum(axis=1, keepdims=True), 0.0)
     return Answers(logs, classes, answers.divided)
+
+
+def head_inputs(head: SubclassHead, logits: Float64, features: npt.NDArray[np.floating]) -> Float64:
+    """Return the inputs of a head, float64 (n, k + 2 f), of logits (n, k) and features (n, f)."""
+    bounded = np.clip((features - np.array(head.mean)) / np.array(head.scale), -FEATURE_BOUND, FEATURE_BOUND)
+    return np.concatenate([logits, bounded, bounded**2], axis=1)
+
+
+def _subclass_logits(head: float | SubclassHead, logits: Float64, features: npt.NDArray[np.floating] | None) -> Float64:
+    if not isinstance(head, SubclassHead):
+        return logits / head
+    if features is None:
+        raise ValueError("features: expected those of the contract, which its subclasses rest on, got none")
+    mapped: Float64 = head_inputs(head, logits, features) @ np.array(head.weights).T + np.array(head.bias)
+    return mapped
 
 
 def parent_probabilities(outputs: Outputs, classes: Float64) -> Float64:

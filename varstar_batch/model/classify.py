@@ -107,7 +107,7 @@ def classify(bundle: Bundle, engine: Engine, folded: Folded, mira_amplitude: flo
     known = None if features is None else features[finite]
     rows = ok[finite]
     contract = bundle.contract
-    answers = answers_of(contract.outputs, contract.calibration, logits[finite])
+    answers = answers_of(contract.outputs, contract.calibration, logits[finite], known)
     ood_score = np.full(len(rows), np.nan) if contract.ood is None else novelty(contract.ood, answers.classes, known)
     objects = replace(folded, status=status).of_objects()
     if folded.objects is not None:

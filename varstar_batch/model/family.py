@@ -41,6 +41,22 @@ class Family(Frozen):
     """By class that the network divides, in the order of the outputs."""
 
 
+Numbers = tuple[float, ...]
+
+
+class SubclassHead(Frozen):
+    """A linear map to the logits of the k subclasses of a class: from the network's own, and f features.
+
+    Its inputs are the k logits and, of the features standardised by `mean` and `scale` and bounded, values and squares.
+    """
+
+    mean: Numbers
+    scale: tuple[Positive, ...]
+    weights: tuple[Numbers, ...]
+    """One row of k + 2 f numbers for each subclass."""
+    bias: Numbers
+
+
 class Calibration(Frozen):
     """Temperature scaling (Guo et al. 2017, arXiv:1706.04599), on each level of the family.
 
@@ -52,8 +68,8 @@ class Calibration(Frozen):
     """Of the parents; of the classes in a bundle without a family."""
     classes: dict[ClassName, Positive] = {}
     """By parent of several classes."""
-    subclasses: dict[ClassName, Positive] = {}
-    """By class that has some."""
+    subclasses: dict[ClassName, Positive | SubclassHead] = {}
+    """By class that has some; a temperature where there were few labels or no features to fit more."""
 
 
 class ParentSets(Frozen):
@@ -135,6 +151,14 @@ def check_family(
         raise ValueError(f"family: expected a parent of each of {', '.join(classes)}, and subclasses of no others")
     if len(set(outputs.leaves)) < len(outputs.leaves):
         raise ValueError(f"family: expected different subclasses, got {', '.join(outputs.leaves)}")
+    for name, head in calibration.subclasses.items():
+        k = len(family.subclasses.get(name, ()))
+        if isinstance(head, SubclassHead):
+            lengths = {len(row) for row in head.weights}
+            if (len(head.weights), len(head.bias), lengths) != (k, k, {k + 2 * len(head.mean)}) or len(
+                head.scale
+            ) != len(head.mean):
+                raise ValueError(f"calibration: expected {k} rows of weights of {name}, for logits and features twice")
     if set(calibration.classes) != set(outputs.several) or set(calibration.subclasses) != set(family.subclasses):
         raise ValueError(
             f"calibration: expected temperatures of the parents {list(outputs.several)} and the classes "

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.model.answers import Float64, class_logits, parent_logits
-from varstar_batch.model.family import LEVELS, Calibration, Outputs, ParentSets
+from varstar_batch.model.family import LEVELS, Calibration, Outputs, ParentSets, SubclassHead
+from varstar_batch.training.subclass_head import FEWEST_TO_FIT, fit_head
 
 STRICTER = 0.8 ** np.arange(16)
 """Factors of the share of stars whose parent may be missed, tried one after the other; the last is a thirtieth."""
@@ -15,8 +16,10 @@ Codes = npt.NDArray[np.integer]
 Allowed = npt.NDArray[np.bool_]
 
 
-def fit_calibration(outputs: Outputs, logits: Float64, truth: Codes, allowed: Allowed) -> Calibration:
-    """Fit the temperatures of parents, of classes given their parent, and of subclasses given their class.
+def fit_calibration(
+    outputs: Outputs, logits: Float64, features: npt.NDArray[np.floating] | None, truth: Codes, allowed: Allowed
+) -> Calibration:
+    """Fit the temperatures of parents and of classes given their parent, and what tells subclasses apart.
 
     Parameters
     ----------
@@ -24,6 +27,8 @@ def fit_calibration(outputs: Outputs, logits: Float64, truth: Codes, allowed: Al
         With a family.
     logits : float64 (n, n_leaves)
         Of held-out objects, n >= 1, finite.
+    features : float (n, f) or None
+        Of the same objects; None for a network without features.
     truth : integer (n,)
         Indices of the true classes.
     allowed : bool (n, n_leaves)
@@ -36,11 +41,16 @@ def fit_calibration(outputs: Outputs, logits: Float64, truth: Codes, allowed: Al
         members = outputs.members(name)
         rows = np.isin(truth, members)
         by_parent[name] = fit_temperature(classes[rows][:, members], members == truth[rows][:, None])
-    by_class = {}
+    by_class: dict[str, float | SubclassHead] = {}
     for code in outputs.divided:
         of_class = slice(*outputs.bounds[code:][:2])
         rows = (truth == code) & ~allowed[:, of_class].all(axis=1)
-        by_class[outputs.classes[code]] = fit_temperature(logits[rows, of_class], allowed[rows, of_class])
+        own, labels = logits[rows, of_class], allowed[rows, of_class]
+        by_class[outputs.classes[code]] = (
+            fit_temperature(own, labels)
+            if features is None or len(own) < FEWEST_TO_FIT
+            else fit_head(own, features[rows], labels)
+        )
     return Calibration(
         temperature=fit_temperature(
             parent_logits(outputs, classes), np.arange(len(outputs.parents)) == parent[:, None]

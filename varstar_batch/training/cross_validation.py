@@ -79,8 +79,8 @@ def split_evidence(plan: TrainingPlan, fitted: Sequence[Fitted]) -> Evidence:
         # With a single split there are no others to calibrate on: few numbers fitted on hundreds flatter little.
         rest = [other for k, other in enumerate(folds) if k != number] or [fold]
         fit = _calibrate(rest, fold.density)
-        found = answers_of(fold.outputs, fit.calibration, fold.logits)
-        unknown = answers_of(fold.outputs, fit.calibration, fold.other_logits).classes
+        found = answers_of(fold.outputs, fit.calibration, fold.logits, fold.held.features)
+        unknown = answers_of(fold.outputs, fit.calibration, fold.other_logits, fold.others.features).classes
         probabilities.append(found.classes)
         leaves.append(most_probable_leaf(fold.outputs, found.classes.argmax(axis=1), found.divided))
         scores.append(novelty(fit.ood, found.classes, fold.held.features))
@@ -132,8 +132,10 @@ def _calibrate(folds: Sequence[_Fold], density: ClassDensity | None) -> Calibrat
     logits = np.concatenate([fold.logits for fold in folds])
     truth, allowed = (np.concatenate([getattr(fold, name) for fold in folds]) for name in ("truth", "allowed"))
     outputs, group = folds[0].outputs, np.repeat(np.arange(len(folds)), [len(fold.truth) for fold in folds])
-    calibration = fit_calibration(outputs, logits, truth, allowed)
-    classes = answers_of(outputs, calibration, logits).classes
+    held = [fold.held.features for fold in folds if fold.held.features is not None]
+    features = np.concatenate(held) if held else None
+    calibration = fit_calibration(outputs, logits, features, truth, allowed)
+    classes = answers_of(outputs, calibration, logits, features).classes
     distances = [found for fold in folds if (found := fold.distances(fold.held)) is not None]
     return Calibrated(
         calibration=calibration,

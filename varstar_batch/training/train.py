@@ -92,7 +92,9 @@ def measure_precision(bundle: Bundle, inputs: Inputs) -> dict[str, PrecisionChan
         return {}
     outputs, calibration = bundle.contract.outputs, bundle.contract.calibration
     exact, changed = (
-        answers_of(outputs, calibration, each.logits(inputs.curves, inputs.features).astype(np.float64)).classes
+        answers_of(
+            outputs, calibration, each.logits(inputs.curves, inputs.features).astype(np.float64), inputs.features
+        ).classes
         for each in (open_engine(bundle, "openvino", "float32"), engine)
     )
     return {
