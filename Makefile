@@ -9,7 +9,7 @@ LABELLED ?= ../shared/data/surveys
 BUNDLE ?= build/bundle
 SHIPPED := varstar_batch/model/bundles/default
 
-.PHONY: help install demo test test-slow lint docs bench surveys bundle clean
+.PHONY: help install demo test test-slow lint docs bench surveys bundle periods clean
 .DEFAULT_GOAL := help
 
 help:
@@ -58,6 +58,12 @@ surveys: $(STAMP)
 	  test -d build/surveys/$$name || $(BIN)/varstar ingest $$folder/observations.parquet build/surveys/$$name \
 	    --objects $$folder/objects.parquet || exit $$?; \
 	done
+
+# The small network that questions periods; the small surveys are held out together.
+periods: surveys
+	$(BIN)/python -m varstar_batch.training.wrong_periods $(addprefix build/surveys/,$(TRAINED_ON)) --together \
+	  ogle-lmc+ogle4-lmc-v+ogle4-lmc-i-overtones,eros2-b+eros2-r+sculptor-b+sculptor-v+field-rrl-b+field-rrl-i+field-rrl-v+gaia-cbm+sdss-s82 \
+	  --write varstar_batch/model/periods.json
 
 # Surveys of the same stars or of one telescope are held out together. A training that was cut off goes on. EROS-1 is left
 # out: its long-period variables, of small amplitudes on photographic plates, are all labelled Mira, which takes the

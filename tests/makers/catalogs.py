@@ -77,6 +77,9 @@ def sky_rows(count: int, seed: int = 1, *, first_id: int = 10_000, id_type: pa.D
         "margin": null(top[:, 0] - top[:, 1]),
         "entropy": null(-(probabilities * np.log(np.maximum(probabilities, 1e-30))).sum(axis=1).astype(np.float32)),
         "ood_score": null(rng.random(count, dtype=np.float32)),
+        "period_flag": null(np.array(["ok", "ok", "2P", "doubtful"])[np.arange(count) % 4]),
+        "best_period": pa.array(np.where(np.arange(count) % 4 == 3, np.nan, 0.5), from_pandas=True),
+        "best_class": null(names[ranked[:, 0]]),
         "parent": null(parents[ranked[:, 0]]),
         "parent_prob": null(top[:, 0]),
         "subclass": pa.nulls(count, pa.string()),
@@ -202,6 +205,7 @@ def run_record(run_id: str, spec: RunSpec, records: list[dict[str, Any]]) -> dic
         "resumed_partitions": 0,
         "status": add_counts(entry["status"] for entry in records),
         "classes": add_counts(entry["classes"] for entry in records),
+        "periods": add_counts(entry["periods"] for entry in records),
         "dropped": {"mag_sentinel": 12},
         "labels": {},
         "labels_left_out": {},
@@ -236,6 +240,7 @@ def _write_partition(catalog: Catalog, run_id: str, spec: RunSpec, key: str) -> 
         "sha256": hashlib.sha256(content).hexdigest(),
         "status": counts("status"),
         "classes": counts("class"),
+        "periods": counts("period_flag"),
     }
 
 
@@ -250,6 +255,7 @@ def _task(entry: Mapping[str, Any]) -> dict[str, Any]:
         "bytes_out": entry["bytes"],
         "status": entry["status"],
         "classes": entry["classes"],
+        "periods": entry["periods"],
         "dropped": {},
         "labels": {},
         "left_out": {},

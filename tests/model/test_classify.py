@@ -49,6 +49,7 @@ def make_folded(status):
         amplitude=np.zeros(n, np.float32),
         curve=np.repeat(curve, 512, axis=1),
         features=np.empty((n, 0), np.float32),
+        dispersion=np.empty((n, 0), np.float32),
         used=np.zeros(0, np.bool_),
     )
 

@@ -38,6 +38,7 @@ def records(number: int, draw: random.Random) -> list[ChunkRecord]:
             bytes_out=draw.randrange(100) if chunk == chunks - 1 else 0,
             status={"ok": draw.randrange(1, 9), "no_period": 2},
             classes={draw.choice(["RR", "ECL"]): 3},
+            periods={"ok": 2, "2P": 1},
             dropped={"outlier": 4},
             labels={},
             left_out={},

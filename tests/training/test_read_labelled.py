@@ -19,7 +19,7 @@ from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.light_curves.rules import Limits, Preprocessing
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.read import read_batches
-from varstar_batch.training.labelled import LabelledLightCurves, take_light_curves
+from varstar_batch.training.labelled import LabelledLightCurves
 from varstar_batch.training.read_labelled import Selection, read_labelled, within_limits
 
 
@@ -118,7 +118,7 @@ def test_long_form_is_read_too(made, tmp_path):
     assert len(got) == 24
     rows = np.array([names.index(name) for name in got.object_id])
     assert got.class_code.tolist() == made.class_code[rows].tolist()
-    expected = take_light_curves(curves, rows)
+    expected = curves.take(rows)
     np.testing.assert_array_equal(got.light_curves.mag, expected.mag)
     assert set(got.class_original) == {""}
 
@@ -155,7 +155,7 @@ def test_taking_light_curves_equals_taking_one_at_a_time():
     m = int(offsets[-1])
     curves = LightCurves(offsets, random.random(m), random.random(m), random.random(m), random.random(20) < 0.5)
     for rows in (np.array([3, 3, 0, 19]), np.arange(20)[::-1], np.zeros(0, np.intp)):
-        taken = take_light_curves(curves, rows)
+        taken = curves.take(rows)
         assert len(taken) == len(rows)
         for k, row in enumerate(rows):
             one, expected = taken.slice(k, k + 1), curves.slice(row, row + 1)

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 
 from tests.makers.labelled import labelled_sines
-from varstar_batch.training.labelled import take_light_curves
 from varstar_batch.training.seen import count_seen, marks_of, write_marks
 
 
@@ -27,7 +26,7 @@ def test_marks_depend_neither_on_the_order_of_observations_nor_on_what_else_ther
     order = np.concatenate([np.random.default_rng(k).permutation(60) + 60 * k for k in range(12)])
     shuffled = replace(curves, time=curves.time[order], mag=curves.mag[order])
     np.testing.assert_array_equal(marks_of(shuffled), marks_of(curves))
-    np.testing.assert_array_equal(marks_of(take_light_curves(curves, np.array([5]))), marks_of(curves)[[5]])
+    np.testing.assert_array_equal(marks_of(curves.take(np.array([5]))), marks_of(curves)[[5]])
     np.testing.assert_array_equal(marks_of(curves.slice(4, 7)), marks_of(curves)[4:7])
     moved = replace(curves, mag=np.nextafter(curves.mag, np.float32(99)))
     assert not set(marks_of(moved)) & set(marks_of(curves))

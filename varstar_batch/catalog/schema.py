@@ -16,6 +16,7 @@ from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.status import STATUS_LABELS
 from varstar_batch.model.classify import Classification
 from varstar_batch.model.family import LEVELS, Outputs
+from varstar_batch.model.periods import PERIOD_FLAGS
 from varstar_batch.sky import HEALPIX_COLUMN, cells_of
 from varstar_batch.survey.columns import PERIOD_ORIGIN
 from varstar_batch.survey.labels import LabelReader
@@ -45,7 +46,7 @@ def write_options(rows: int) -> dict[str, Any]:
         "compression": "zstd",
         "use_dictionary": [
             *(PERIOD_ORIGIN, "status", "class", "label", "label_class", "second_class"),
-            *("parent", "subclass", *PARENT_SETS, "model_version", "run_id"),
+            *("parent", "subclass", *PARENT_SETS, "period_flag", "best_class", "model_version", "run_id"),
         ],
         "write_page_index": True,
         "write_page_checksum": True,
@@ -72,7 +73,8 @@ _MEANINGS = {
     PERIOD_ORIGIN: ColumnMeaning(
         "",
         "meta.ref;time.period",
-        "Where the period is from: survey, second table of its ingest, or found by search",
+        "Where the period is from: survey, second table of its ingest, found by search, or better (best_period, with "
+        "--use-best-period)",
     ),
     "n_obs": ColumnMeaning("", "meta.number;obs", "Observations in the survey"),
     "n_obs_by_band": ColumnMeaning("", "meta.number;obs;instr.bandpass", "Observations by band, such as g:120, r:96"),
@@ -103,6 +105,16 @@ _MEANINGS = {
         )
         for name, level in zip(PARENT_SETS, LEVELS, strict=True)
     },
+    "period_flag": ColumnMeaning(
+        "",
+        "meta.code.qual;time.period",
+        "Whether another period fits better than the survey's: ok; 2P, P/2, 3P or 1 d alias, which best_period is; "
+        "doubtful: not right, and none of these is either; null where not asked",
+    ),
+    "best_period": ColumnMeaning(
+        "d", "time.period", "Period that fits best, the survey's own where period_flag is ok; null where it is doubtful"
+    ),
+    "best_class": ColumnMeaning("", "meta.code.class;src.var", "Most probable class with that period"),
     "model_version": ColumnMeaning("", "meta.version", "Version of the model bundle"),
     "run_id": ColumnMeaning("", "meta.id;meta.dataset", "Run that classified the object"),
     "carried": ColumnMeaning("", "meta.code", "Whether the row is an earlier run's: its partition failed in this one"),
@@ -154,6 +166,9 @@ def catalog_schema(object_id: pa.DataType, classes: tuple[str, ...], *, healpix:
         ("subclass", pa.string()),
         ("subclass_prob", pa.float32()),
         *((name, pa.string()) for name in PARENT_SETS),
+        ("period_flag", pa.string()),
+        ("best_period", pa.float64()),
+        ("best_class", pa.string()),
         ("model_version", pa.string()),
         ("run_id", pa.string()),
         ("carried", pa.bool_()),
@@ -161,9 +176,10 @@ def catalog_schema(object_id: pa.DataType, classes: tuple[str, ...], *, healpix:
     schema = pa.schema([pa.field(name, kind, metadata=_field_metadata(name)) for name, kind in columns])
     # Eight characters at least, since astropy writes a null of a text column as "None".
     longest = max(8, *(len(name) for name in classes))
-    lengths = dict.fromkeys(("class", "label_class", "second_class"), longest)
+    lengths = dict.fromkeys(("class", "label_class", "second_class", "best_class"), longest)
     lengths |= dict.fromkeys(("parent", "subclass"), 32) | dict.fromkeys(PARENT_SETS, 128)
     lengths |= {"label": 64, "status": 32, "model_version": 128, "run_id": 32, "n_obs_by_band": 96, PERIOD_ORIGIN: 16}
+    lengths["period_flag"] = 16
     vo = voparquet_metadata(schema, table="catalog", description="Class probabilities of variable stars")
     return schema.with_metadata(vo | string_lengths(lengths))
 
@@ -195,7 +211,21 @@ class Provenance:
     """Meanings of labels, see `LabelReader`."""
 
 
-def catalog_rows(batch: SurveyBatch, folded: Folded, result: Classification, provenance: Provenance) -> pa.Table:
+@dataclass(frozen=True, eq=False)
+class PeriodColumns:
+    """What is said of the periods of n objects."""
+
+    flag: np.ndarray
+    """Int8 (n,). Index into `PERIOD_FLAGS`; -1 where it was not asked."""
+    best: np.ndarray
+    """Float64 (n,). Days; NaN where none is known."""
+    class_code: np.ndarray
+    """Int8 (n,). Class with that period; -1 where there is none."""
+
+
+def catalog_rows(
+    batch: SurveyBatch, folded: Folded, result: Classification, periods: PeriodColumns, provenance: Provenance
+) -> pa.Table:
     """Turn a classified batch into catalog rows, one for every object of the batch and in its order.
 
     Parameters
@@ -206,6 +236,8 @@ def catalog_rows(batch: SurveyBatch, folded: Folded, result: Classification, pro
         The same n objects, folded.
     result : Classification
         Probabilities and what follows from them, NaN (null in the catalog) where an object was not classified.
+    periods : PeriodColumns
+        Whether others fit better.
     provenance : Provenance
         Names, model version and run.
     """
@@ -242,6 +274,9 @@ def catalog_rows(batch: SurveyBatch, folded: Folded, result: Classification, pro
         "subclass": pa.array(outputs.leaves, pa.string()).take(_codes(result.subclass_code)),
         "subclass_prob": _nullable(result.subclass_prob),
         **{name: _set_texts(outputs, result.parent_sets[:, k]) for k, name in enumerate(PARENT_SETS)},
+        "period_flag": pa.array(PERIOD_FLAGS, pa.string()).take(_codes(periods.flag)),
+        "best_period": pa.array(periods.best, pa.float64(), from_pandas=True),
+        "best_class": names.take(_codes(periods.class_code)),
         "model_version": pa.repeat(provenance.model_version, rows),
         "run_id": pa.repeat(provenance.run_id, rows),
         "carried": pa.repeat(False, rows),

@@ -66,3 +66,15 @@ def speed_line(record: Mapping[str, Any]) -> str:
     """Return how fast a run classified; one that found all its partitions done, or carried over, says so instead."""
     rate = record["light_curves_per_second"]
     return f"{rate:,.{0 if rate >= 10 else 2}f} light curves/s" if rate else "nothing was left to classify"
+
+
+def periods_line(record: Mapping[str, Any]) -> str:
+    """Return what a run says of the periods, empty where all are right or nobody asked."""
+    flags = dict(record.get("periods", {}))
+    total, _, doubtful = sum(flags.values()), flags.pop("ok", 0), flags.pop("doubtful", 0)
+    if not flags and not doubtful:
+        return ""
+    better = ", ".join(f"{name} {count:,}" for name, count in flags.items())
+    used = "; classified by those" if record["configuration"].get("use_best_period") else ""
+    told = f"{sum(flags.values()):,}" + (f" ({better}{used})" if better else "")
+    return f"Periods of {total:,} objects questioned: others fit {told} better, {doubtful:,} are doubtful"

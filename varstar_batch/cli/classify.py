@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from varstar_batch.api import ClassifyRequest, classify_survey
-from varstar_batch.catalog.tables import objects_line, speed_line
+from varstar_batch.catalog.tables import objects_line, periods_line, speed_line
 from varstar_batch.cli.console import (
     note,
     print_counts,
@@ -32,6 +32,7 @@ SETTINGS = (
     "mira_amplitude",
     "engine",
     "precision",
+    "use_best_period",
     "chunk_memory",
     "max_failed_fraction",
     "lost_gpus",
@@ -104,6 +105,8 @@ def print_record(record: dict[str, Any], prepared: Prepared) -> None:
     counted = objects_line(record) if record["failed_partitions"] else conserved
     say(f"{counted}; {speed_line(record)} ({record['seconds']:.1f} s)")
     print_agreement(record["labels"])
+    if line := periods_line(record):
+        say(line)
     if record["failed_partitions"]:
         warning_line(
             f"{record['failed_partitions']} partitions failed: see {prepared.context.run / 'failures.parquet'}"

@@ -142,6 +142,9 @@ def _print_star(heading: str, row: dict[str, Any] | None) -> None:
             f"at {name.rpartition('_')[2]} % {row[name].replace(BETWEEN, ' or ')}" for name in PARENT_SETS if row[name]
         ]
         say("  " + ", ".join(within) + (f"; may be, {', '.join(sets)}" if sets else ""))
+    if row.get("period_flag") not in (None, "ok"):
+        better = "" if row["best_period"] is None else f", {row['best_period']:.8g} d: then {row['best_class']}"
+        say(f"  the survey's period is questioned: {row['period_flag']}{better}")
 
 
 def _print_difference(difference: Difference) -> None:

@@ -14,11 +14,10 @@ import psutil
 import pyarrow.parquet as pq
 
 from varstar_batch.catalog.finish import load_ahead
-from varstar_batch.catalog.schema import Provenance, catalog_rows, sort_rows, write_options
+from varstar_batch.catalog.schema import Provenance, sort_rows, write_options
 from varstar_batch.cluster.client import default_workers, open_client
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.model.bundle import Bundle
-from varstar_batch.model.classify import classify
 from varstar_batch.model.engines.engine import Engine
 from varstar_batch.model.engines.open import open_engine
 from varstar_batch.runs.chunks import peak_memory
@@ -26,7 +25,7 @@ from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.estimate import Rates, Workload, measure_workload
 from varstar_batch.runs.plan import RunPlan, split
 from varstar_batch.runs.prepare import sample_footers
-from varstar_batch.survey.fold_batch import fold_batch
+from varstar_batch.runs.questioned import classify_questioned, fold_questioned, rows_of
 from varstar_batch.survey.open import Partition, Source
 from varstar_batch.survey.read import SurveyBatch, batch_observations, read_batches
 
@@ -174,21 +173,20 @@ def _work(batch: SurveyBatch, source: Source, bundle: Bundle, engine: Engine) ->
     """Fold, classify and write a batch, and time it."""
     contract = bundle.contract
     times = [time.perf_counter()]
-    features = bool(contract.features)
-    folded = fold_batch(batch, contract.preprocessing, source.limits, features=features)
+    folded = fold_questioned(batch, bundle, source.limits, 1)
     times.append(time.perf_counter())
-    result = classify(bundle, engine, folded)
+    classified = classify_questioned(bundle, engine, folded)
     times.append(time.perf_counter())
     provenance = Provenance(
         outputs=contract.outputs, model_version=contract.model_version, run_id="estimate", labels={}
     )
-    rows = sort_rows(catalog_rows(batch, folded.of_objects(), result, provenance))
+    rows = sort_rows(rows_of(classified, provenance))
     pq.write_table(rows, io.BytesIO(), **write_options(rows.num_rows))
     times.append(time.perf_counter())
     prepare, classifying, write = np.diff(times).tolist()
     return Sample(
         objects=len(batch.period),
-        observations=int(folded.n_obs.sum()),
+        observations=int(folded.folded.n_obs.sum()),
         prepare=prepare,
         classify=classifying,
         write=write,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from varstar_batch.light_curves.features import FEATURES
 from varstar_batch.light_curves.kernel.data import Results, Rules, make_columns, make_rules
 from varstar_batch.light_curves.light_curves import LightCurves
+from varstar_batch.light_curves.rivals import BINS, RIVALS
 from varstar_batch.light_curves.rules import Limits, Preprocessing
 from varstar_batch.light_curves.status import DropReason, Status
 
@@ -41,6 +43,10 @@ class Folded:
     features: npt.NDArray[np.float32]
     """Float32 (n, len(FEATURES)), or (n, 0) where none were asked for. See
     `varstar_batch.light_curves.features.FEATURES`; NaN unless the status is OK."""
+    dispersion: npt.NDArray[np.float32]
+    """Float32 (n, len(RIVALS) * len(BINS)), or (n, 0) where it was not asked for. How well each light curve repeats
+    with each of `varstar_batch.light_curves.rivals.RIVALS`, in 64, 32, 16 and 8 bins of phase: from 0 for a function of
+    the phase to about 1 for what knows nothing of it; NaN unless the status is OK."""
     used: npt.NDArray[np.bool_]
     """Bool (m,), of the m values of `LightCurves.time`, or (0,) where it was not asked for. Observations that are left,
     `n_used` of each object."""
@@ -74,6 +80,7 @@ class Folded:
             amplitude=self.amplitude[best],
             curve=self.curve[best],
             features=self.features[best],
+            dispersion=self.dispersion[best],
             used=self.used,
         )
 
@@ -89,7 +96,7 @@ def fold(
     preprocessing: Preprocessing,
     limits: Limits,
     *,
-    features: bool = False,
+    features: bool | Literal["rivals"] = False,
     mark_used: bool = False,
     n_threads: int = 1,
 ) -> Folded:
@@ -112,8 +119,9 @@ def fold(
         How to fold.
     limits : Limits
         Times and magnitudes outside are dropped.
-    features : bool
-        Describe each light curve too: half as much time again.
+    features : bool or {"rivals"}
+        Describe each light curve too: half as much time again; with ``"rivals"`` also say how well it repeats with
+        other periods.
     mark_used : bool
         Tell of each observation whether it was used, for pictures.
     n_threads : int
@@ -152,10 +160,12 @@ def fold(
         amplitude=np.empty(n, np.float32),
         curve=np.empty((n, preprocessing.n_phase), np.float32),
         features=np.empty((n, len(FEATURES) if features else 0), np.float32),
+        dispersion=np.empty((n, len(RIVALS) * len(BINS) if features == "rivals" else 0), np.float32),
         used=np.zeros(len(light_curves.time) if mark_used else 0, np.bool_),
     )
     if n:
-        rules = make_rules(preprocessing, limits, has_errors=light_curves.mag_err is not None, features=features)
+        has_errors, rivals = light_curves.mag_err is not None, features == "rivals"
+        rules = make_rules(preprocessing, limits, has_errors=has_errors, features=bool(features), rivals=rivals)
         _fill(folded, light_curves, period, rules, n_threads)
     return folded
 

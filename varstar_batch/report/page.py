@@ -11,7 +11,7 @@ import numpy as np
 
 from varstar_batch._version import __version__
 from varstar_batch.catalog.compare import MOVED
-from varstar_batch.catalog.tables import objects_line, speed_line
+from varstar_batch.catalog.tables import objects_line, periods_line, speed_line
 from varstar_batch.catalog.validation_tables import heading, tables_of
 from varstar_batch.light_curves.classes import MIRA, SEMIREGULAR
 from varstar_batch.report.charts import (
@@ -120,7 +120,9 @@ def _counts(data: ReportData, colours: dict[str, str]) -> str:
     by_class = bars(_counted(classes), list(colours.values()), total=sum(record["classes"].values()))
     by_status = bars(_counted(record["status"].items()), hues, total=record["rows"])
     both = _grid(_card(by_class, "By class"), _card(by_status, "By status"), kind="two")
-    return both + _families(data) + _labels(data)
+    line = periods_line(record)
+    periods = _card(_note(escape(line)), "Periods") if line else ""
+    return both + _families(data) + periods + _labels(data)
 
 
 def _families(data: ReportData) -> str:

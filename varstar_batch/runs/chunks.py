@@ -25,7 +25,6 @@ from varstar_batch.catalog.root import output_key
 from varstar_batch.catalog.schema import (
     ROW_GROUP_ROWS,
     Provenance,
-    catalog_rows,
     catalog_schema,
     sort_rows,
     write_options,
@@ -38,14 +37,13 @@ from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.status import DropReason
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle
-from varstar_batch.model.classify import Classification
 from varstar_batch.model.engines.engine import Engine, EngineName, Precision
 from varstar_batch.model.engines.open import open_engine
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.plan import Chunk
+from varstar_batch.runs.questioned import ClassifiedBatch, FoldedBatch, fold_questioned, rows_of
 from varstar_batch.runs.records import STAGES, ChunkRecord, count_chunk
 from varstar_batch.runs.written import new_catalog_file, read_record, read_written, with_record, write_measured
-from varstar_batch.survey.fold_batch import fold_batch
 from varstar_batch.survey.open import Source
 from varstar_batch.survey.read import SurveyBatch, batch_observations, read_batches
 
@@ -181,23 +179,20 @@ class Tally:
         self.left_out.update(_counts(rows["label"].filter(pc.invert(means))))
 
 
-def folded_batches(context: RunContext, chunk: Chunk, tally: Tally) -> Iterator[tuple[SurveyBatch, Folded]]:
-    """Read and fold a chunk, one bounded batch after the other."""
-    contract, limits, threads = load_bundle(context).contract, context.source.limits, context.threads
-    features = bool(contract.features)
+def folded_batches(context: RunContext, chunk: Chunk, tally: Tally) -> Iterator[FoldedBatch]:
+    """Read and fold a chunk, one bounded batch after the other, and question its periods."""
+    bundle = load_bundle(context)
     batches = read_batches(
         context.source, chunk.partition, chunk.row_groups, batch_observations(context.config.chunk_memory)
     )
     for batch in _timed_each(_within(batches, chunk.rows), tally):
         with tally.timed("fold"):
-            folded = fold_batch(batch, contract.preprocessing, limits, features=features, n_threads=threads)
-        tally.count_folded(folded)
-        yield batch, folded
+            folded = fold_questioned(batch, bundle, context.source.limits, context.threads)
+        tally.count_folded(folded.folded)
+        yield folded
 
 
-def batch_rows(
-    context: RunContext, batch: SurveyBatch, folded: Folded, result: Classification, tally: Tally
-) -> pa.Table:
+def batch_rows(context: RunContext, classified: ClassifiedBatch, tally: Tally) -> pa.Table:
     """Return the catalog rows of a classified batch."""
     contract = load_bundle(context).contract
     provenance = Provenance(
@@ -207,7 +202,7 @@ def batch_rows(
         labels=context.config.labels,
     )
     with tally.timed("write"):
-        rows = catalog_rows(batch, folded.of_objects(), result, provenance)
+        rows = rows_of(classified, provenance, use_best_period=context.config.use_best_period)
     tally.count_labels(rows)
     return rows
 
@@ -299,6 +294,7 @@ def _record(context: RunContext, chunk: Chunk, table: pa.Table, tally: Tally) ->
         bytes_out=0,
         status=_counts(table["status"]),
         classes=_counts(table["class"]),
+        periods=_counts(table["period_flag"]),
         dropped={reason.name.lower(): int(tally.dropped[reason]) for reason in DropReason},
         labels=dict(tally.labels),
         left_out=dict(tally.left_out.most_common(MOST_LABELS)),

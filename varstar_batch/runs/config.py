@@ -21,6 +21,8 @@ from varstar_batch.model.engines.engine import EngineName, Precision
 from varstar_batch.requests import Bytes, Request
 from varstar_batch.survey.columns import PRESETS, SurveyConfig
 
+_OF_THE_RESULT = {"survey", "labels", "mira_amplitude", "engine", "precision", "use_best_period"}
+
 
 class GateConfig(BaseModel):
     """What a complete run must be like to become current; else it is held until a person releases it.
@@ -81,6 +83,9 @@ class RunConfig(BaseModel):
     )
     engine: EngineName = Field(default="auto", description="Inference engine; auto is OpenVINO on CPUs")
     precision: Precision = Field(default="float32", description="Arithmetic of the CNN")
+    use_best_period: bool = Field(
+        default=False, description="Classify by best_period where period_flag is not ok and one is known"
+    )
     chunk_memory: Bytes = Field(default=256 * 2**20, ge=2**20, description="Bytes that a chunk may take in a worker")
     max_failed_fraction: float = Field(
         default=1.0, ge=0, le=1, description="Share of failed partitions beyond which the run is abandoned"
@@ -96,9 +101,7 @@ class RunConfig(BaseModel):
 
     def result_settings(self) -> dict[str, Any]:
         """Return the settings that the result depends on, JSON-ready."""
-        return self.model_dump(
-            mode="json", by_alias=True, include={"survey", "labels", "mira_amplitude", "engine", "precision"}
-        )
+        return self.model_dump(mode="json", by_alias=True, include=_OF_THE_RESULT)
 
     def check_preprocessing(self, contract: BundleContract) -> None:
         """Refuse a bundle whose preprocessing differs from what the configuration states.

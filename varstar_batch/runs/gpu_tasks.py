@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.light_curves import LightCurves
-from varstar_batch.model.classify import Classification, classify
 from varstar_batch.runs.chunks import (
     RunContext,
     Tally,
@@ -26,9 +25,10 @@ from varstar_batch.runs.chunks import (
     written_chunk,
 )
 from varstar_batch.runs.plan import Chunk, packed_rows, split
+from varstar_batch.runs.questioned import ClassifiedBatch, FoldedBatch, classify_questioned
 from varstar_batch.runs.records import ChunkRecord
 from varstar_batch.survey.open import Failure, Partition
-from varstar_batch.survey.read import SurveyBatch, partition_shape
+from varstar_batch.survey.read import partition_shape
 
 LEVELS = 65_535
 """Steps between the least and the greatest value of a curve. Half a step, 7.6e-6 of the range, is the greatest loss;
@@ -40,19 +40,19 @@ LEAST_SPAN = 1e-30
 
 
 @dataclass(frozen=True, eq=False)
-class FoldedBatch:
-    """A batch without its light curves, and what folding made of it: everything but the curves, and those packed."""
+class PackedBatch:
+    """A folded batch without light curves and curves, and those packed: with its own and with better periods."""
 
-    batch: SurveyBatch
-    folded: Folded
+    of: FoldedBatch
     curves: PackedCurves
+    again: PackedCurves
 
 
 @dataclass(frozen=True, eq=False)
 class FoldedChunk:
     """What a CPU worker hands to a GPU worker."""
 
-    batches: tuple[FoldedBatch, ...]
+    batches: tuple[PackedBatch, ...]
     tally: Tally
 
 
@@ -60,7 +60,7 @@ class FoldedChunk:
 class ClassifiedChunk:
     """What a GPU worker hands back."""
 
-    batches: tuple[tuple[SurveyBatch, Folded, Classification], ...]
+    batches: tuple[ClassifiedBatch, ...]
     tally: Tally
 
 
@@ -77,7 +77,7 @@ def fold_chunk(context: RunContext, chunk: Chunk) -> FoldedChunk | ChunkRecord:
     if chunk.total > 1 and target.exists():
         return written_chunk(context, chunk)
     tally = Tally()
-    batches = tuple(_packed(batch, folded) for batch, folded in folded_batches(context, chunk, tally))
+    batches = tuple(_packed(folded) for folded in folded_batches(context, chunk, tally))
     return FoldedChunk(batches, tally)
 
 
@@ -93,11 +93,11 @@ def classify_folded(
     results = []
     for each in chunk.batches:
         with tally.timed("classify"):
-            curve = np.full((len(each.folded), bundle.contract.preprocessing.n_phase), np.nan, np.float32)
-            curve[each.folded.ok] = unpack(each.curves)
-            folded = replace(each.folded, curve=curve)
-            result = classify(bundle, engine, folded, context.config.mira_amplitude)
-            results.append((each.batch, each.folded, result))
+            whole = replace(
+                each.of, folded=_unpacked(each.of.folded, each.curves), again=_unpacked(each.of.again, each.again)
+            )
+            classified = classify_questioned(bundle, engine, whole, context.config.mira_amplitude)
+            results.append(replace(classified, of=each.of))
     return ClassifiedChunk(tuple(results), tally)
 
 
@@ -108,16 +108,26 @@ def write_classified(
     if not isinstance(classified, ClassifiedChunk):
         return classified
     tally = deepcopy(classified.tally)
-    tables = [batch_rows(context, batch, folded, result, tally) for batch, folded, result in classified.batches]
+    tables = [batch_rows(context, each, tally) for each in classified.batches]
     return write_chunk(context, chunk, tables, tally)
 
 
-def _packed(batch: SurveyBatch, folded: Folded) -> FoldedBatch:
+def _packed(folded: FoldedBatch) -> PackedBatch:
     nothing = LightCurves(np.zeros(1, np.int64), np.empty(0), np.empty(0, np.float32), None, None)
-    curves = pack(folded.curve[folded.ok])
-    return FoldedBatch(
-        replace(batch, light_curves=nothing, bands=None), replace(folded, curve=folded.curve[:, :0].copy()), curves
+    own, again = folded.folded, folded.again
+    without = FoldedBatch(
+        replace(folded.batch, light_curves=nothing, bands=None),
+        replace(own, curve=own.curve[:, :0].copy()),
+        folded.verdict,
+        replace(again, curve=again.curve[:, :0].copy()),
     )
+    return PackedBatch(without, pack(own.curve[own.ok]), pack(again.curve[again.ok]))
+
+
+def _unpacked(folded: Folded, packed: PackedCurves) -> Folded:
+    curve = np.full((len(folded), packed.codes.shape[1]), np.nan, np.float32)
+    curve[folded.ok] = unpack(packed)
+    return replace(folded, curve=curve)
 
 
 @dataclass(frozen=True, eq=False)

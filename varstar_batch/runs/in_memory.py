@@ -10,13 +10,13 @@ from typing import cast
 import pyarrow as pa
 
 from varstar_batch.catalog.rows import Rows
-from varstar_batch.catalog.schema import Provenance, catalog_rows, catalog_schema
+from varstar_batch.catalog.schema import Provenance, catalog_schema
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle
-from varstar_batch.model.classify import classify
 from varstar_batch.model.engines.engine import Engine, EngineName, Precision
 from varstar_batch.model.engines.open import open_engine
+from varstar_batch.runs.questioned import classify_questioned, fold_questioned, rows_of
 from varstar_batch.survey.fold_batch import fold_batch
 from varstar_batch.survey.folded import folded_rows, folded_schema
 from varstar_batch.survey.in_memory import InMemory
@@ -65,15 +65,8 @@ class Classifier:
         )
         tables = [schema.empty_table()]
         for batch in light_curves.batches(batch_observations(BATCH_MEMORY)):
-            folded = fold_batch(
-                batch,
-                contract.preprocessing,
-                source.limits,
-                features=bool(contract.features),
-                n_threads=self.threads,
-            )
-            result = classify(self.bundle, self.engine, folded)
-            tables.append(catalog_rows(batch, folded.of_objects(), result, provenance))
+            folded = fold_questioned(batch, self.bundle, source.limits, self.threads)
+            tables.append(rows_of(classify_questioned(self.bundle, self.engine, folded), provenance))
         return Rows(pa.concat_tables(tables).combine_chunks().drop_columns(list(OF_RUNS)))
 
 

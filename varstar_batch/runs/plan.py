@@ -21,7 +21,7 @@ from varstar_batch.model.bundle import Bundle, BundleContract
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.survey.labels import LabelReader
 from varstar_batch.survey.open import Partition, Survey
-from varstar_batch.survey.read import BYTES_PER_CURVE, BYTES_PER_OBSERVATION, COPIES, PartitionShape
+from varstar_batch.survey.read import BYTES_PER_CURVE, BYTES_PER_OBSERVATION, COPIES, CURVES, PartitionShape
 
 WORKER_MEMORY = 480 * 2**20
 """Bytes of a worker process before any light curve: interpreter, kernels, engine. Source: 377 to 451 MiB resident; most
@@ -223,7 +223,7 @@ def projected_memory(rows: int, observations: int) -> int:
 
     Where that is more than a chunk may take, they are streamed: see `chunk_peak`.
     """
-    return COPIES * observations * BYTES_PER_OBSERVATION + 2 * rows * BYTES_PER_CURVE
+    return COPIES * observations * BYTES_PER_OBSERVATION + CURVES * rows * BYTES_PER_CURVE
 
 
 def chunk_peak(chunk_memory: int, rows: int = 0, observations: int | None = None) -> int:
@@ -254,9 +254,10 @@ def waiting_memory(chunk_memory: int) -> int:
 def packed_rows(chunk_memory: int) -> int:
     """Return how many folded light curves fit into `waiting_memory`.
 
-    Two bytes for each point, and less than 200 bytes for what else there is to know of an object.
+    Two curves, with its own and with a better period, of two bytes for each point, and less than 400 bytes for what
+    else there is to know of an object.
     """
-    return max(1, waiting_memory(chunk_memory) // (BYTES_PER_CURVE // 2 + 200))
+    return max(1, waiting_memory(chunk_memory) // (BYTES_PER_CURVE + 400))
 
 
 def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

@@ -44,6 +44,7 @@ TASKS_SCHEMA = pa.schema(
         ("bytes_out", pa.int64()),
         ("status", COUNTS),
         ("classes", COUNTS),
+        ("periods", COUNTS),
         ("dropped", COUNTS),
         ("labels", COUNTS),
         ("left_out", COUNTS),
@@ -82,11 +83,12 @@ class ChunkRecord:
     """Size of the partition (of the first chunk only, so that sums add up) and of the file written."""
     status: dict[str, int]
     classes: dict[str, int]
+    periods: dict[str, int]
     dropped: dict[str, int]
     labels: dict[str, int]
     left_out: dict[str, int]
-    """Objects by status and by class, observations by reason of their removal, objects by "class of the survey's
-    label>class found", and objects by labels that name no class."""
+    """Objects by status, by class and by what their periods are (`period_flag`), observations by reason of their
+    removal, objects by "class of the survey's label>class found", and objects by labels that name no class."""
     seconds: dict[str, float]
     """By stage: read, fold, classify, write."""
     started: float

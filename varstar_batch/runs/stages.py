@@ -246,6 +246,7 @@ def summary(prepared: Prepared, executed: Executed) -> dict[str, Any]:
         "retries": total(mine, "retries"),
         "status": counts(tasks, "status"),
         "classes": counts(tasks, "classes"),
+        "periods": counts(tasks, "periods"),
         "dropped": counts(tasks, "dropped"),
         "labels": counts(tasks, "labels"),
         "labels_left_out": counts(tasks, "left_out"),

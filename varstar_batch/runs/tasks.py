@@ -16,7 +16,6 @@ from varstar_batch.catalog.schema import ROW_GROUP_ROWS, write_options
 from varstar_batch.errors import PartitionError
 from varstar_batch.files.digests import HashingSink
 from varstar_batch.files.location import Location
-from varstar_batch.model.classify import classify
 from varstar_batch.runs.chunks import (
     RunContext,
     Tally,
@@ -30,6 +29,7 @@ from varstar_batch.runs.chunks import (
     written_chunk,
 )
 from varstar_batch.runs.plan import Chunk, split
+from varstar_batch.runs.questioned import classify_questioned
 from varstar_batch.runs.records import ChunkRecord, Outcome, count_partition
 from varstar_batch.runs.written import (
     check_open,
@@ -164,7 +164,7 @@ def carry_over(context: RunContext, partition: Partition, sha256: str) -> tuple[
 
 def _classified(context: RunContext, chunk: Chunk, tally: Tally) -> Iterator[pa.Table]:
     bundle, engine = load_bundle(context), load_engine(context)
-    for batch, folded in folded_batches(context, chunk, tally):
+    for folded in folded_batches(context, chunk, tally):
         with tally.timed("classify"):
-            result = classify(bundle, engine, folded, context.config.mira_amplitude)
-        yield batch_rows(context, batch, folded, result, tally)
+            classified = classify_questioned(bundle, engine, folded, context.config.mira_amplitude)
+        yield batch_rows(context, classified, tally)

@@ -116,7 +116,7 @@ def combined(records: Sequence[ChunkRecord]) -> ChunkRecord:
     """Return the record of a partition from those of its chunks."""
     counts: dict[str, Any] = {
         name: add_counts(getattr(record, name) for record in records)
-        for name in ("status", "classes", "dropped", "labels")
+        for name in ("status", "classes", "periods", "dropped", "labels")
     }
     for name in ("rows", "observations", "bytes_in"):
         counts[name] = sum(getattr(record, name) for record in records)

@@ -17,10 +17,13 @@ TIME_SYSTEM_KEY = "varstar.time_system"
 """Key of the Parquet schema metadata that declares a survey's time system."""
 
 PERIOD_ORIGIN = "period_origin"
-"""Column of a survey and of a catalog: where the period is from, one of the next three; null without a period."""
+"""Column of a survey and of a catalog: where the period is from, one of the next four; null without a period."""
 
 SURVEY, SECOND_TABLE, FOUND = "survey", "second table", "found"
 """The table of objects itself; another one, of `--periods`; the search of `--find-periods`."""
+
+BETTER = "better"
+"""In a catalog only: the period that fits better than the survey's, of `--use-best-period`."""
 
 
 class SurveyConfig(BaseModel):

@@ -51,6 +51,12 @@ class SurveyBatch:
         """Return a batch of what was chosen of the objects' observations."""
         return cls(objects, chosen.light_curves, period, chosen.left_out, chosen.bands, chosen.by_band)
 
+    def with_periods(self, rows: npt.NDArray[np.intp], period: npt.NDArray[np.float64]) -> SurveyBatch:
+        """Return m of the objects, `rows`, copied, with other periods, float64 (m,) [d]."""
+        bands = self.bands and self.bands.take(self.light_curves.places(rows))
+        left_out = None if self.left_out is None else self.left_out[rows]
+        return SurveyBatch(self.objects.take(rows), self.light_curves.take(rows), period, left_out, bands)
+
     def slice(self, start: int, stop: int) -> SurveyBatch:
         """Return the objects start <= i < stop, sharing memory."""
         objects = self.objects.slice(start, stop - start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -14,7 +15,12 @@ from varstar_batch.survey.decode import SurveyBatch
 
 
 def fold_batch(
-    batch: SurveyBatch, preprocessing: Preprocessing, limits: Limits, *, features: bool = False, n_threads: int = 1
+    batch: SurveyBatch,
+    preprocessing: Preprocessing,
+    limits: Limits,
+    *,
+    features: bool | Literal["rivals"] = False,
+    n_threads: int = 1,
 ) -> Folded:
     """Fold a batch, as `fold`.
 

@@ -41,6 +41,9 @@ BYTES_PER_CURVE = 512 * 4
 COPIES = 3
 """Times that a batch may be in memory at once: decoded by Arrow, being decoded ahead, and what folding makes of it."""
 
+CURVES = 3
+"""Of an object at once: folded with its period, with one that fits better, and on the way to the network."""
+
 
 @dataclass(frozen=True)
 class RowGroupShape:
@@ -283,5 +286,5 @@ def batch_observations(memory: int) -> int:
 
     A batch has no more objects than if each had `LEAST_OBSERVATIONS`: see `most_objects`.
     """
-    per_observation = COPIES * BYTES_PER_OBSERVATION + 2 * BYTES_PER_CURVE / LEAST_OBSERVATIONS
+    per_observation = COPIES * BYTES_PER_OBSERVATION + CURVES * BYTES_PER_CURVE / LEAST_OBSERVATIONS
     return max(1, int(memory / per_observation))

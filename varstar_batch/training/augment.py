@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.light_curves.light_curves import LightCurves
-from varstar_batch.training.labelled import LabelledLightCurves, places_of, take_light_curves
+from varstar_batch.training.labelled import LabelledLightCurves
 
 THINNED = 0.7
 """Share of the light curves that lose observations."""
@@ -87,7 +87,7 @@ def rescale_long_periods(objects: LabelledLightCurves, random: np.random.Generat
     if not ({MIRA, SEMIREGULAR} <= set(objects.classes) and changed.any()):
         return objects
     rows = np.flatnonzero(changed)
-    few = take_light_curves(light_curves, rows)
+    few = light_curves.take(rows)
     bright, middle, faint = _percentiles(few, (0.05, 0.5, 0.95))
     varies = faint > bright
     factor = np.where(varies, wanted[rows] / np.where(varies, faint - bright, 1.0), 1.0)
@@ -95,7 +95,7 @@ def rescale_long_periods(objects: LabelledLightCurves, random: np.random.Generat
     owner = np.repeat(np.arange(len(rows)), few.n_obs)
     scaled = middle[owner] + factor[owner] * (few.mag.astype(np.float64) - middle[owner])
     mag = light_curves.mag.copy()
-    mag[places_of(light_curves, rows)] = scaled + noise[owner] * random.standard_normal(len(owner))
+    mag[light_curves.places(rows)] = scaled + noise[owner] * random.standard_normal(len(owner))
     class_code = objects.class_code.copy()
     codes = np.where(miras, objects.classes.index(MIRA), objects.classes.index(SEMIREGULAR))
     class_code[rows[varies]] = codes[rows[varies]]

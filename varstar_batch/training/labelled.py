@@ -78,7 +78,7 @@ class LabelledLightCurves:
     def take(self, rows: Rows) -> LabelledLightCurves:
         """Return the given rows, in that order."""
         columns = {name: column[rows] for name, column in self._columns().items()}
-        return replace(self, light_curves=take_light_curves(self.light_curves, rows), **columns)
+        return replace(self, light_curves=self.light_curves.take(rows), **columns)
 
     @staticmethod
     def concat(parts: Sequence[LabelledLightCurves]) -> LabelledLightCurves:
@@ -121,24 +121,3 @@ class LabelledLightCurves:
 def count_classes(class_code: npt.NDArray[np.int8], classes: Sequence[str]) -> dict[str, int]:
     """Return the number of objects of each class; all have one."""
     return dict(zip(classes, np.bincount(class_code, minlength=len(classes)).tolist(), strict=True))
-
-
-def take_light_curves(light_curves: LightCurves, rows: Rows) -> LightCurves:
-    """Return the light curves of the given rows, in that order, copied."""
-    counts = light_curves.n_obs[rows]
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
-    place = places_of(light_curves, rows)
-    return LightCurves(
-        offsets,
-        light_curves.time[place],
-        light_curves.mag[place],
-        None if light_curves.mag_err is None else light_curves.mag_err[place],
-        None if light_curves.malformed is None else light_curves.malformed[rows],
-    )
-
-
-def places_of(light_curves: LightCurves, rows: Rows) -> Rows:
-    """Return where the observations of the given rows stand, row by row: that of its first, and one more for each."""
-    counts = light_curves.n_obs[rows]
-    places: Rows = np.repeat(light_curves.offsets[rows] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-    return places

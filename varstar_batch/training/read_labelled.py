@@ -24,7 +24,7 @@ from varstar_batch.survey.decode import optional_column, to_float64
 from varstar_batch.survey.labels import LabelReader
 from varstar_batch.survey.open import Partition, Survey, open_survey
 from varstar_batch.survey.read import partition_shape, read_batches
-from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves, Rows, take_light_curves
+from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves, Rows
 from varstar_batch.training.options import survey_names
 
 BATCH_OBSERVATIONS = 2**20
@@ -236,7 +236,7 @@ def _read_rows(
         objects = batch.objects.take(pa.array(wanted))
         at = place[wanted]
         yield LabelledLightCurves(
-            light_curves=within_limits(take_light_curves(batch.light_curves, wanted), source.limits),
+            light_curves=within_limits(batch.light_curves.take(wanted), source.limits),
             period=batch.period[wanted],
             class_code=labels.class_code[at],
             survey=np.full(len(wanted), name, np.object_),

@@ -37,6 +37,7 @@ class Rules(NamedTuple):
     has_errors: bool
     max_mag_err: float
     features: bool
+    rivals: bool
 
 
 class Columns(NamedTuple):
@@ -60,10 +61,13 @@ class Results(NamedTuple):
     amplitude: npt.NDArray[np.float32]
     curve: npt.NDArray[np.float32]
     features: npt.NDArray[np.float32]
+    dispersion: npt.NDArray[np.float32]
     used: npt.NDArray[np.bool_]
 
 
-def make_rules(preprocessing: Preprocessing, limits: Limits, *, has_errors: bool, features: bool) -> Rules:
+def make_rules(
+    preprocessing: Preprocessing, limits: Limits, *, has_errors: bool, features: bool, rivals: bool
+) -> Rules:
     """Return the rules with exactly the types the kernel is compiled for."""
     largest = np.finfo(np.float64).max
     return Rules(
@@ -81,6 +85,7 @@ def make_rules(preprocessing: Preprocessing, limits: Limits, *, has_errors: bool
         has_errors=bool(has_errors),
         max_mag_err=float(preprocessing.max_mag_err),
         features=bool(features),
+        rivals=bool(rivals),
     )
 
 

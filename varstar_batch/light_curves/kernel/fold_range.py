@@ -22,6 +22,7 @@ from varstar_batch.light_curves.kernel.clean import (
 from varstar_batch.light_curves.kernel.curve import average_ties, interpolate, write_curve
 from varstar_batch.light_curves.kernel.data import OUTLIERS_NONE, Columns, Results, Rules
 from varstar_batch.light_curves.kernel.describe import describe_curve, describe_observations
+from varstar_batch.light_curves.kernel.disperse import disperse
 from varstar_batch.light_curves.kernel.sort import Scratch, sort_by_phase
 from varstar_batch.light_curves.status import DropReason, Status
 
@@ -64,11 +65,12 @@ def _fold_clean(i: int, n: int, period: float, rules: Rules, scratch: Scratch, r
     results.amplitude[i] = high - low
     if rules.features:
         describe_observations(n, period, low, high, scratch, scratch.described)
+    if rules.rivals:
+        disperse(n, t_ref, period, low, high, scratch, results.dispersion[i])
     interpolate(average_ties(n, scratch), scratch)
     if rules.features:
         describe_curve(low, high, scratch, scratch.described)
-        for k in range(scratch.described.size):
-            results.features[i, k] = scratch.described[k]
+        results.features[i] = scratch.described
     return OK if write_curve(n, rules, scratch, i, results.curve) else NO_VARIATION
 
 
@@ -106,3 +108,4 @@ def fold_range(
             results.amplitude[i] = np.nan
             results.curve[i] = np.nan
             results.features[i] = np.nan
+            results.dispersion[i] = np.nan

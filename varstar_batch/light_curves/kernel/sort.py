@@ -14,6 +14,7 @@ import numpy.typing as npt
 from varstar_batch.light_curves.compiling import helper, inlined
 from varstar_batch.light_curves.features import FEATURES
 from varstar_batch.light_curves.kernel.data import Floats, Ints
+from varstar_batch.light_curves.rivals import BINS
 
 # Bins of the sort: never more than fit into the second-level cache.
 _MAX_BINS = 1 << 16
@@ -47,6 +48,8 @@ class Scratch(NamedTuple):
     waves: Floats
     weights: Floats
     described: Floats
+    # For the dispersion: observations and magnitudes of each bin of phase.
+    sums: Floats
 
 
 def new_scratch(longest: int, n_phase: int) -> Scratch:
@@ -76,6 +79,7 @@ def new_scratch(longest: int, n_phase: int) -> Scratch:
         waves=np.stack([wave(k * angle) / loss[k - 1] for k in range(1, 5) for wave in (np.cos, np.sin)]),
         weights=np.empty(8),
         described=np.empty(len(FEATURES)),
+        sums=np.empty((2, BINS[0])),
     )
 
 
