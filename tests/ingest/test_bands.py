@@ -40,6 +40,8 @@ def test_a_long_table_in_two_bands(tmp_path: Path, column: str) -> None:
         ingest(observations, objects, tmp_path / "refused", IngestOptions(time_system="MJD", columns=names))
     assert "--bands fuse" in str(caught.value)
     assert not (tmp_path / "refused").exists()
+    with pytest.raises(InputError, match=r"expected observations of band z, got c \(80\), o \(40\)"):
+        ingest(observations, objects, tmp_path / "z", IngestOptions(time_system="MJD", columns=names, band="z"))
     one = IngestOptions(time_system="MJD", columns=names, band="o")
     report = ingest(observations, objects, tmp_path / "one", one)
     assert (report.observations, report.observations_written, report.left_out) == (120, 40, 80)

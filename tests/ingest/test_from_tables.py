@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from tests.makers.ingest_tables import MJD, expected_rows, make_objects, make_observations, rows_of, run
 from tests.makers.survey_files import write
-from varstar_batch.errors import NothingMatchedError
+from varstar_batch.errors import InputError, NothingMatchedError
 from varstar_batch.ingest import observations as ingest_observations
 from varstar_batch.ingest import plan as ingest_plan
 from varstar_batch.ingest import shuffle as ingest_shuffle
 from varstar_batch.ingest.from_tables import REPORT, count_observations, ingest
 from varstar_batch.ingest.options import IngestOptions
-from varstar_batch.survey.columns import SurveyConfig
+from varstar_batch.survey.columns import TIME_SYSTEM_KEY, SurveyConfig
 from varstar_batch.survey.open import Survey, open_survey
 
 SURVEYS = {
@@ -305,8 +305,18 @@ def test_the_time_system_of_the_objects(tmp_path: Path) -> None:
     dates = dates.set_column(1, "time", pc.add(dates["time"], 2400000.5))
     report, survey = run(tmp_path / "a", dates, objects, IngestOptions())
     assert report.time_system == survey.source.time_system == "BJD_TDB"
-    report, survey = run(tmp_path / "b", make_observations([1]), objects, MJD)
-    assert report.time_system == survey.source.time_system == "MJD"
+    with pytest.raises(InputError, match="one time system; the configuration says MJD, got BJD_TDB in the table of"):
+        run(tmp_path / "b", make_observations([1]), objects, MJD)
+
+
+def test_what_the_observations_declare_of_their_times(tmp_path: Path) -> None:
+    observations = make_observations([1]).replace_schema_metadata({TIME_SYSTEM_KEY: "BJD-2400000"})
+    report, _ = run(tmp_path / "a", observations, make_objects([1]), IngestOptions())
+    assert report.time_system == "BJD-2400000"
+    with pytest.raises(InputError, match="the configuration says MJD, got BJD-2400000 in the observations"):
+        run(tmp_path / "b", observations, make_objects([1]))
+    objects = make_objects([1], time_system=pa.array(["BJD_TDB-2400000"]))
+    assert run(tmp_path / "c", observations, objects, IngestOptions())[0].time_system == "BJD-2400000"
 
 
 # Refusals: each one line, and nothing is left behind

@@ -83,6 +83,13 @@ def test_bands_are_refused_chosen_or_kept_apart_in_every_form(tmp_path: Path, fo
     )
 
 
+def test_a_band_that_is_not_there(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", banded_table(3))
+    check_bands(open_survey(tmp_path, SurveyConfig(bands="r")))
+    with pytest.raises(InputError, match=r"expected observations of band z, got g \(.*\), r \(.*choose one of these"):
+        check_bands(open_survey(tmp_path, SurveyConfig(bands="z")))
+
+
 def test_each_band_is_folded_as_if_it_were_alone(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", banded_table(6, ("V", "I", "B")))
     (batch,) = read_all(open_survey(tmp_path, SurveyConfig(bands="fuse")))

@@ -222,6 +222,19 @@ def test_times_that_the_declared_system_cannot_have(tmp_path: Path, form: str, s
         open_survey(tmp_path, SurveyConfig(time_system=system))
 
 
+def test_partitions_a_century_apart_are_refused_where_nothing_says_their_system(tmp_path: Path) -> None:
+    table = make_table(OBJECTS, "lists")
+    write(tmp_path / "a.parquet", table)
+    place = table.column_names.index("time")
+    for path, days in (("b.parquet", 10.0), ("c.parquet", -2400000.5)):
+        times = pa.array([None if one is None else [t + days for t in one] for one in table["time"].to_pylist()])
+        write(tmp_path / path, table.set_column(place, "time", times))
+        if path == "b.parquet":
+            assert open_survey(tmp_path).source.time_system is None
+    with pytest.raises(InputError, match=r"times of one system in all files.*declare it"):
+        open_survey(tmp_path)
+
+
 def test_what_a_file_says_and_a_person_says_otherwise(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", scaled("nested", {"period": "h"}, where="fields"))
     with pytest.raises(InputError, match="one unit of 'period'; the file says 'h', got 'min' in the configuration"):
@@ -242,7 +255,9 @@ def test_what_is_no_declaration_is_none() -> None:
     assert declared_units(pa.schema(fields, hostile)) == {"b": "h"}
 
 
-@pytest.mark.parametrize("labels", [[1, 2, None], [1.5, None, 2.0], [True, False, None], [["RR"], ["M"], []]])
+@pytest.mark.parametrize(
+    "labels", [[1, 2, None], [1.5, None, 2.0], [True, False, None], [["RR"], ["M"], []], [b"RR", b"\xff", None]]
+)
 def test_labels_of_any_type_never_stop_a_survey(tmp_path: Path, labels: list[object]) -> None:
     write(tmp_path / "a.parquet", make_table(OBJECTS, "nested", **{"class": pa.array(labels)}))
     (batch,) = read_all(open_survey(tmp_path))
@@ -252,3 +267,12 @@ def test_labels_of_any_type_never_stop_a_survey(tmp_path: Path, labels: list[obj
         assert [one is None for one in read] == [one is None for one in labels]
     else:
         assert read == [None] * 3
+
+
+def test_labels_that_are_no_texts_are_none(tmp_path: Path) -> None:
+    labels = pa.array([b"RR", b"\xff", None], pa.binary())
+    write(tmp_path / "a.parquet", make_table(OBJECTS, "nested", **{"class": labels}))
+    survey = open_survey(tmp_path)
+    assert survey.source.columns.class_ is None
+    (batch,) = read_all(survey)
+    assert batch.objects["class"].null_count == 3

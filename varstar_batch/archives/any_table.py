@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -18,10 +16,11 @@ from varstar_batch.archives.content import (
 )
 from varstar_batch.archives.fits_votable import time_system_key
 from varstar_batch.errors import InputError
-from varstar_batch.light_curves.times import parse_time_system
+from varstar_batch.light_curves.times import is_same_system, parse_time_system
 from varstar_batch.survey.bands import Bands
 from varstar_batch.survey.columns import SurveyConfig, first_of
 from varstar_batch.survey.good import Good
+from varstar_batch.survey.units import told_time_system
 
 NAME = "table"
 
@@ -61,7 +60,7 @@ def _table_format(
         there = table.column_names
         ids = table[config.object_id] if config.object_id in there else name
         mag_err = table[config.mag_err] if config.mag_err else None
-        time = _in_system(table[config.time], table.schema.metadata, config.time, time_system)
+        time = _in_system(table[config.time], table.schema, config.time, time_system)
         columns = {"time": time, "mag": table[config.mag], "mag_err": mag_err}
         columns |= {"camera": table["camera"]} if "camera" in there else {}
         band = first_of([*bands, ""], there)
@@ -94,7 +93,7 @@ def _table_format(
         is_flux=is_flux,
         object_id=config.object_id,
         position=(config.ra, config.dec) if config.ra and config.dec else (),
-        band_folders=("U", "B", "V", "R", "I"),
+        band_folders=bool(config.band),
     )
 
 
@@ -134,18 +133,20 @@ def names_of(columns: tuple[str, ...], config: SurveyConfig) -> tuple[SurveyConf
     return config if config.mag_err in names else config.model_copy(update={"mag_err": None}), names
 
 
-def _in_system(times: Column, metadata: Mapping[bytes, bytes] | None, name: str, wanted: str) -> Column:
+def _in_system(times: Column, schema: pa.Schema, name: str, wanted: str) -> Column:
     """Return times as they are, or, where the file itself says which system they are in, in the one that is wanted."""
-    said = (metadata or {}).get(time_system_key(name).encode())
-    if said is None:
+    of_column = (schema.metadata or {}).get(time_system_key(name).encode())
+    said = of_column.decode() if of_column is not None else told_time_system(schema, name)
+    if said is None or is_same_system(said, wanted):
         return times
-    of_file, of_survey = parse_time_system(said.decode()), parse_time_system(wanted)
-    if of_survey.jd_offset is None:
+    of_file, of_survey = parse_time_system(said), parse_time_system(wanted)
+    if of_survey.jd_offset is None or of_file.jd_offset is None:
         raise UnreadableFileError("a time system such as MJD or BJD_TDB, for times that have one of their own", wanted)
     dates = numbers(times)
+    offset = of_file.jd_offset
     if of_survey.scale and of_file.scale and of_survey.scale != of_file.scale:
         from astropy.time import Time
 
-        told = Time(np.nan_to_num(dates), format="jd", scale=of_file.scale.lower())
-        dates = np.where(np.isfinite(dates), getattr(told, of_survey.scale.lower()).jd, np.nan)
-    return dates - of_survey.jd_offset
+        told = Time(np.nan_to_num(dates), offset, format="jd", scale=of_file.scale.lower())
+        dates, offset = np.where(np.isfinite(dates), getattr(told, of_survey.scale.lower()).jd, np.nan), 0.0
+    return dates + (offset - of_survey.jd_offset)

@@ -89,8 +89,8 @@ class Format:
     """{",", " ", ";"}. Of texts: blanks include tabs; None for any and for binary files."""
     headerless: tuple[str, ...] = ()
     """Names of the columns where the file names none."""
-    band_folders: tuple[str, ...] = ()
-    """Names of folders that say the band of the files in them, where the files do not."""
+    band_folders: bool = False
+    """Whether the names of folders say the band of the files in them, where the files do not."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Columns by another name that some of the archive's files have for them."""
     aperture: int | None = None

@@ -7,7 +7,9 @@ import re
 import struct
 import threading
 import warnings
+import xml.etree.ElementTree as ET
 import zlib
+from collections.abc import Mapping
 from typing import Any
 from xml.parsers.expat import ExpatError
 
@@ -15,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from varstar_batch.archives.content import UnreadableFileError
-from varstar_batch.survey.declared_units import unit_metadata
+from varstar_batch.survey.declared_units import YAML_KEY, unit_metadata
 
 # What astropy raises on damaged files: it does not check them, so that anything may break.
 _DAMAGE = (
@@ -90,7 +92,7 @@ def _read_fits(content: bytes) -> pa.Table:
         header = {key: "" if value in undefined else str(value) for key, value in cards if key}
         # Times of two numbers (jd1, jd2) are known by TCTYPn.
         has_times = any(key.startswith("TCTYP") for key in header)
-        return _to_arrow(Table.read(hdu, astropy_native=has_times), header)
+        return _to_arrow(Table.read(hdu, astropy_native=has_times), _systems_of_header(header) | header)
 
 
 def _read_other(content: bytes, kind: str) -> pa.Table:
@@ -100,13 +102,82 @@ def _read_other(content: bytes, kind: str) -> pa.Table:
         # A declaration of entities can grow a small file to gigabytes, and no archive writes one.
         if b"<!ENTITY" in content or b"<!DOCTYPE" in content:
             raise ValueError("a VOTable with a DTD")
-        return _to_arrow(Table.read(io.BytesIO(content), format=kind, use_names_over_ids=True), {})
+        table = Table.read(io.BytesIO(content), format=kind, use_names_over_ids=True)
+        return _to_arrow(table, _systems_of_votable(content) if b"<TIMESYS" in content else {})
     return _to_arrow(Table.read(content.decode(), format=kind), {})
 
 
 def time_system_key(name: str) -> str:
     """Return the key of a table's metadata under which the system of a column stands that holds astropy's times."""
     return f"time_system of {name}"
+
+
+def _systems_of_header(header: Mapping[str, str]) -> dict[str, str]:
+    """Return the system of the columns called time that the headers of FITS say, by `time_system_key`.
+
+    Source: Rots et al. 2015, A&A 574, A36 (MJDREF, JDREF, TIMESYS), and BJDREF of Kepler and TESS.
+    """
+    scale = header.get("TIMESYS", "").strip().upper()
+    for reference, system in (("BJDREF", "BJD"), ("JDREF", "JD"), ("MJDREF", "MJD")):
+        whole = header.get(f"{reference}I", header.get(reference, ""))
+        try:
+            zero = float(whole) + float(header.get(f"{reference}F") or 0)
+        except ValueError:
+            continue
+        text = f"{system}-{zero!r}" + (f" ({scale})" if scale in ("UTC", "TAI", "TT", "TDB", "TCB") else "")
+        return {time_system_key(name): text for name in ("time", "TIME", "Time")}
+    return {}
+
+
+def _systems_of_votable(content: bytes) -> dict[str, str]:
+    """Return the systems of columns that a VOTable's TIMESYS says, by `time_system_key`."""
+    references = {"HELIOCENTER": "H", "BARYCENTER": "B"}
+    origins = {"JD-origin": 0.0, "MJD-origin": 2400000.5}
+    systems, found = {}, {}
+    for element in ET.fromstring(content).iter():
+        kind, said = element.tag.rpartition("}")[2], element.attrib
+        if kind == "TIMESYS" and "timeorigin" in said:
+            origin = said["timeorigin"]
+            zero = origins[origin] if origin in origins else float(origin)
+            scale = f" ({said['timescale']})" if said.get("timescale", "UNKNOWN") != "UNKNOWN" else ""
+            systems[said.get("ID")] = f"{references.get(said.get('refposition', ''), '')}JD-{zero!r}{scale}"
+        elif kind == "FIELD" and said.get("ref") in systems:
+            found[time_system_key(said.get("name", ""))] = systems[said["ref"]]
+    return found
+
+
+def with_mixins_of_parquet(table: pa.Table, description: bytes) -> pa.Table:
+    """Return a table of a Parquet file with astropy's times and coordinates as one column each, as of other files.
+
+    Parameters
+    ----------
+    table : pa.Table
+        With the columns as the file has them.
+    description : bytes
+        The YAML that astropy has left in the file's metadata.
+    """
+    from astropy.table import Column, MaskedColumn, Table
+    from astropy.table.meta import get_header_from_yaml
+    from astropy.table.serialize import _construct_mixins_from_columns
+
+    said = get_header_from_yaml(description.decode().splitlines())
+    units = {one["name"]: one.get("unit") for one in said["datatype"]}
+    lists = [field.name for field in table.schema if pa.types.is_nested(field.type)]
+    made = Table(meta=said.get("meta", {}))
+    for name in (each for each in table.column_names if each not in lists):
+        values = table[name].to_numpy()
+        hidden = np.asarray(table[name].is_null().to_numpy())
+        made[name] = MaskedColumn(values, mask=hidden) if hidden.any() else Column(values)
+        made[name].unit = units.get(name)
+    plain = _to_arrow(_construct_mixins_from_columns(made), {})
+    for name in lists:
+        plain = plain.append_column(table.schema.field(name), table[name])
+    return plain
+
+
+def has_mixins(metadata: Mapping[bytes, bytes] | None) -> bool:
+    """Whether a Parquet file's metadata tell of astropy's times or coordinates in several columns each."""
+    return b"__serialized_columns__" in (metadata or {}).get(YAML_KEY, b"")
 
 
 def _to_arrow(table: Any, header: dict[str, str]) -> pa.Table:

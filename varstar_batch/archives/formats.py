@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from typing import Any
@@ -19,7 +20,14 @@ from varstar_batch.archives.any_table import NAME as TABLE
 from varstar_batch.archives.content import FileContent, Format, UnreadableFileError, stem_of
 from varstar_batch.archives.fits_votable import kind_of, read_with_astropy
 from varstar_batch.archives.parquet import read_parquet
-from varstar_batch.archives.recognise import content_of, find_format, of_table, unknown_format, wanted_columns
+from varstar_batch.archives.recognise import (
+    content_of,
+    find_format,
+    of_table,
+    units_in_names,
+    unknown_format,
+    wanted_columns,
+)
 from varstar_batch.archives.tally import Rejected
 from varstar_batch.archives.text import as_utf8, read_text
 from varstar_batch.archives.text_head import Head, find_head
@@ -38,6 +46,9 @@ MAX_BYTES = 2**29
 _GZIP = b"\x1f\x8b"
 _SAME_SEPARATORS = {";": (",",), "|": (",",), "\t": (",", " ")}
 _PARQUET = b"PAR1"
+_BAND_FOLDER = re.compile(
+    r"(?:(?:phot|band|filter)[-_ ]?)?([UBVRIGJHKugrizyvco]|BP|RP|Ks|z[gri])(?:[-_ ]?(?:band|filter))?"
+)
 
 
 @dataclass(frozen=True)
@@ -103,7 +114,7 @@ def read_files(files: Sequence[tuple[str, bytes]], formats: Sequence[Format]) ->
 def _in_band(reading: Reading) -> Reading:
     """Return a reading of files of one folder in the band that the folder says, where nothing in them does."""
     table = reading.content.observations
-    band = _band_folder(reading.keys[0], reading.form.band_folders)
+    band = _band_folder(reading.keys[0], are_bands=reading.form.band_folders)
     if band is None or table["band"].null_count < table.num_rows:
         return reading
     place = table.schema.get_field_index("band")
@@ -113,15 +124,16 @@ def _in_band(reading: Reading) -> Reading:
     return replace(reading, content=replace(reading.content, observations=table))
 
 
-def _band_folder(key: str, bands: Collection[str]) -> str | None:
-    """Return the innermost folder of a file that is called as a band."""
-    return next((name for name in reversed(key.split("/")[:-1]) if name in bands), None)
+def _band_folder(key: str, *, are_bands: bool) -> str | None:
+    """Return the band that the innermost folder of a file is called as, such as V, band_g or I-filter."""
+    found = (_BAND_FOLDER.fullmatch(name) for name in reversed(key.split("/")[:-1])) if are_bands else ()
+    return next((each[1] for each in found if each is not None), None)
 
 
 def _alike(files: Sequence[tuple[str, bytes]], formats: Sequence[Format]) -> Iterator[list[tuple[str, bytes]]]:
     """Yield runs of files of a band with the same names in their first line, and each other file by itself."""
-    bands = {name for form in formats for name in form.band_folders}
-    for (line, _), group in groupby(files, lambda file: (_first_line(file[1]), _band_folder(file[0], bands))):
+    ask = any(form.band_folders for form in formats)
+    for (line, _), group in groupby(files, lambda file: (_first_line(file[1]), _band_folder(file[0], are_bands=ask))):
         if line:
             yield list(group)
         else:
@@ -151,6 +163,9 @@ def _read_together(group: Sequence[tuple[str, bytes]], formats: Sequence[Format]
             repeated = _in_several(table[form.object_id], files)
         else:
             repeated = tuple(name for name, count in Counter(names.to_pylist()).items() if count > 1)
+            # A file without any observation is an object all the same.
+            empty = tuple(name for name, rows in zip(names.to_pylist(), lines, strict=True) if not rows)
+            content = replace(content, empty_objects=(*content.empty_objects, *empty))
         content = replace(content, repeated=repeated)
     except (UnreadableFileError, pa.ArrowException):
         return None
@@ -168,6 +183,9 @@ def _in_several(ids: pa.ChunkedArray | pa.Array, files: pa.Array) -> tuple[str, 
 def _of_text(content: bytes, formats: Sequence[Format]) -> tuple[Head, Format, pa.Table]:
     head = find_head(content)
     form, names = _find_text_format(head, formats)
+    named = units_in_names(head.names, names) if len(head.names) == len(names) else {}
+    if named and not head.units:
+        head = replace(head, units=tuple(named.get(name, "") for name in names))
     return head, form, read_text(content, head, names, wanted_columns(form, names))
 
 

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from varstar_batch.archives.content import UnreadableFileError
-from varstar_batch.archives.fits_votable import kind_of, read_with_astropy
+from varstar_batch.archives.fits_votable import has_mixins, kind_of, read_with_astropy, with_mixins_of_parquet
 from varstar_batch.archives.text import as_utf8, read_table_text
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.location import Location, locate
 from varstar_batch.files.parquet import opened_parquet, parquet_files
-from varstar_batch.survey.declared_units import with_units
+from varstar_batch.survey.declared_units import YAML_KEY, with_units
 from varstar_batch.survey.schema import SchemaMismatchError
 
 _FIX = "give Parquet, CSV with names in the first line, ECSV, FITS or VOTable"
@@ -86,6 +86,10 @@ def read_whole(file: Location, texts: Sequence[str]) -> pa.Table:
         with opened(file) as parquet:
             table = parquet.read()
             table.validate(full=True)
+        metadata = table.schema.metadata
+        if has_mixins(metadata):
+            with refused(file):
+                table = with_mixins_of_parquet(table, metadata[YAML_KEY])
     else:
         with refused(file):
             table = (

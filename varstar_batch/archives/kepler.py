@@ -17,6 +17,7 @@ import pyarrow as pa
 from varstar_batch.archives.content import Column, FileContent, Format, UnreadableFileError, make_content, numbers
 from varstar_batch.archives.fits_votable import time_system_key
 from varstar_batch.light_curves.fluxes import relative_magnitudes
+from varstar_batch.light_curves.times import parse_time_system
 
 _NUMBER = pa.float64()
 _QUALITY = ("SAP_QUALITY", "QUALITY")
@@ -24,6 +25,7 @@ _ZEROS = {"TESS": 2457000.0, "Kp": 2454833.0}
 _UNITS = {"btjd": _ZEROS["TESS"], "bkjd": _ZEROS["Kp"], "jd": 0.0, "bjd": 0.0, "mjd": 2400000.5}
 # As in "BJD - 2457000, days".
 _OFFSET = re.compile(r"B?JD\s*-\s*(\d+)", re.IGNORECASE)
+_IMPOSSIBLE = 29.0
 _MAGNITUDES = {"TESSMAG": "TESS", "TMAG": "TESS", "KEPMAG": "Kp"}
 
 
@@ -36,7 +38,9 @@ def _builder(fluxes: str, *errors: str) -> Callable[[pa.Table, Column], FileCont
         zero = _zero(header)
         if zero is None:
             raise UnreadableFileError("BJDREFI and BJDREFF in its headers, where its times begin", "none")
-        mean_mag = _first(_number(header, key) for key in _MAGNITUDES)
+        # What is no magnitude, such as -999, says that there is none.
+        told = (_number(header, key) for key in _MAGNITUDES)
+        mean_mag = _first(value for value in told if value is not None and abs(value) < _IMPOSSIBLE)
         if mean_mag is None:
             # The shape of a light curve needs none.
             mean_mag, notes = 0.0, {"no catalog magnitude: magnitudes are relative, 0 at the median": table.num_rows}
@@ -67,11 +71,9 @@ def _band(header: Mapping[str, str]) -> str:
 
 def _zero(header: Mapping[str, str]) -> float | None:
     """Return the Julian date at which the times begin; None where nothing says it."""
-    if time_system_key("TIME") in header or time_system_key("time") in header:
-        return 0.0
-    whole, fraction = _number(header, "BJDREFI"), _number(header, "BJDREFF")
-    if whole is not None:
-        return whole + (fraction or 0.0)
+    said = header.get(time_system_key("TIME"), header.get(time_system_key("time")))
+    if said is not None:
+        return parse_time_system(said).jd_offset
     number = next((key[5:] for key, value in header.items() if key.startswith("TTYPE") and value.upper() == "TIME"), "")
     unit = header.get(f"TUNIT{number}", "").strip()
     offset = _OFFSET.search(unit)

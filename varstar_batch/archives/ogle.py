@@ -38,6 +38,6 @@ FORMATS = (
         separator=" ",
         headerless=_COLUMNS,
         # phot/I and phot/V of the Collection of Variable Stars hold files of the same names.
-        band_folders=("I", "V"),
+        band_folders=True,
     ),
 )

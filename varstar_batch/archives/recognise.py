@@ -21,9 +21,16 @@ from varstar_batch.archives.content import (
     first_values,
     numbers,
 )
-from varstar_batch.survey.declared_units import declared_units, unit_metadata
+from varstar_batch.survey.declared_units import declared_units, plain_name, unit_metadata
+from varstar_batch.survey.decode import lists_of_fields
 from varstar_batch.survey.schema import SchemaMismatchError, is_list
-from varstar_batch.survey.units import Conversion, conversions_of, magnitudes, told_conversions
+from varstar_batch.survey.units import (
+    Conversion,
+    conversions_of,
+    magnitudes,
+    told_conversions,
+    unit_in_name,
+)
 
 MAX_REPEATED = 2**30
 """Bytes of a text's repetitions beside the elements of arrays: short names of many millions of observations."""
@@ -56,10 +63,17 @@ def of_table(table: pa.Table, formats: Sequence[Format], name: Column) -> tuple[
     form, names = find_format(table.column_names, formats)
     # Renaming forgets the metadata.
     called = dict(zip(table.column_names, names, strict=True))
-    units = {called.get(name, name): unit for name, unit in declared_units(table.schema).items()}
+    units = units_in_names(table.column_names, names)
+    units |= {called.get(name, name): unit for name, unit in declared_units(table.schema).items()}
     metadata = {**(table.schema.metadata or {}), **unit_metadata(units)}
     table = table.rename_columns(names).replace_schema_metadata(metadata or None)
     return form, content_of(form, table.select(list(wanted_columns(form, names))), name)
+
+
+def units_in_names(names: Sequence[str], called: Sequence[str]) -> dict[str, str]:
+    """Return the units in the names of columns, as in ``time [s]``, by what a format calls them."""
+    pairs = [(new, unit_in_name(name)) for name, new in zip(names, called, strict=True) if new != name]
+    return {new: unit for new, unit in pairs if unit is not None}
 
 
 def content_of(form: Format, table: pa.Table, name: Column) -> FileContent:
@@ -165,12 +179,13 @@ def _as_named(form: Format, names: Sequence[str], *, ignore_case: bool = False) 
     """Return names with the format's own for its columns; None where one is missing, or there twice."""
     own = {**form.columns, **form.optional}
     known = {**{each: each for each in own}, **form.aliases}
-    if ignore_case:
-        known = {each.casefold(): called for each, called in known.items()}
+    # Columns that need not be there do not tell formats apart by capitals; a single letter may be anything.
+    loose = known if ignore_case else {each: each for each in form.optional if len(each) > 1}
+    plain = {plain_name(each): called for each, called in loose.items()}
     taken = own.keys() & set(names)
     found = []
     for name in names:
-        called = None if name in taken else known.get(name.casefold() if ignore_case else name)
+        called = None if name in taken else known.get(name, plain.get(plain_name(name)))
         found.append(called if called is not None and called not in taken else name)
     if not set(form.columns) <= set(found):
         return None
@@ -209,8 +224,9 @@ def unknown_format(names: Sequence[str], formats: Sequence[Format]) -> Unreadabl
 
 
 def is_nested(kind: pa.DataType) -> bool:
-    """Whether values of a type are structs of arrays: HATS's nested columns."""
-    return pa.types.is_struct(kind) and all(is_list(one.type) for one in kind)
+    """Whether values of a type are structs of arrays, HATS's nested columns, or arrays of structs."""
+    is_array = is_list(kind) and pa.types.is_struct(kind.value_type)
+    return is_array or (pa.types.is_struct(kind) and all(is_list(one.type) for one in kind))
 
 
 def spread(table: pa.Table) -> pa.Table:
@@ -219,8 +235,11 @@ def spread(table: pa.Table) -> pa.Table:
     for field in table.schema:
         if is_nested(field.type):
             del columns[field.name]
-            parts = table[field.name].combine_chunks().flatten()
-            new = {one.name: part for one, part in zip(field.type, parts, strict=True)}
+            column = table[field.name].combine_chunks()
+            if pa.types.is_struct(field.type):
+                new = dict(zip(field.type.names, column.flatten(), strict=True))
+            else:
+                new = lists_of_fields(column)
             columns |= {name: part for name, part in new.items() if name not in columns}
     return pa.table(columns).replace_schema_metadata(table.schema.metadata)
 

@@ -15,9 +15,7 @@ from varstar_batch.errors import ExitCode
 from varstar_batch.ingest.options import ArchiveReport, IngestReport, IngestRequest
 from varstar_batch.light_curves.times import parse_time_system
 from varstar_batch.progress import progress
-
-CENTURY = 36_525.0
-"""Days; no survey's light curves are longer."""
+from varstar_batch.survey.open import CENTURY
 
 SHOWN = 10
 """Files that were set aside; the survey lists all."""

@@ -28,7 +28,7 @@ from varstar_batch.ingest.workspace import open_workspace
 from varstar_batch.light_curves.times import parse_time_system
 from varstar_batch.parallel import Crew
 from varstar_batch.progress import ShowProgress
-from varstar_batch.survey.bands import FUSE, choice_of, shown
+from varstar_batch.survey.bands import FUSE, band_not_there, choice_of, shown
 from varstar_batch.survey.columns import SurveyConfig
 
 REJECTED = "_rejected.parquet"
@@ -206,12 +206,7 @@ def _check(tally: Tally, options: ArchiveOptions, where: str) -> str:
             fix=choice_of(known),
         )
     if options.band not in (None, *ALL_BANDS) and tally.bands and not tally.kept:
-        raise InputError(
-            expected=f"observations of band {options.band}",
-            got=shown(known) or "none",
-            where=where,
-            fix="choose one of these bands with --band",
-        )
+        raise band_not_there(options.band or "", known, where)
     (system,) = tally.time_systems
     said = options.time_system
     if said is not None and _only_adds_scale(said, system):

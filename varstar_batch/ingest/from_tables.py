@@ -38,11 +38,12 @@ from varstar_batch.ingest.shuffle import Pieces, Shuffle
 from varstar_batch.ingest.time_correction import TimeCorrection
 from varstar_batch.ingest.workspace import Workspace, open_workspace
 from varstar_batch.ingest.written import converted, look_at
+from varstar_batch.light_curves.times import parse_time_system
 from varstar_batch.parallel import Crew, Threads
 from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.survey.bands import Bands
 from varstar_batch.survey.choose import check_one_band
-from varstar_batch.survey.columns import TIME_SYSTEM_KEY
+from varstar_batch.survey.columns import TIME_SYSTEM_GIVEN_KEY, TIME_SYSTEM_KEY
 from varstar_batch.survey.declared_units import OURS_KEY
 from varstar_batch.survey.units import CANONICAL, canonical_field
 from varstar_batch.survey.write import nested_light_curves, write_survey_file
@@ -94,7 +95,7 @@ def ingest(
     with open_workspace(out, options.scratch, inputs, repr(options.lasting())) as work:
         observations = replace(Observations.open(observations_url, options.columns), band=options.band)
         objects = read_objects(objects_url, options.columns)
-        time_system = options.time_system or _declared_time_system(objects, str(objects_url))
+        time_system = _time_system(options, objects, observations, str(objects_url))
         return write_survey(
             observations, objects, Target(out, work, time_system, str(observations_url)), options, progress, crew
         )
@@ -126,7 +127,7 @@ def write_survey(
     matched = None
     objects = with_origins(objects)
     if options.periods is not None:
-        objects, matched = with_periods(objects, options.periods, options.columns, options.periods_radius)
+        objects, matched = with_periods(objects, options.periods, options.columns_of_periods, options.periods_radius)
     observations = observations.beside(objects)
     check_times(observations, target.time_system, target.source)
     time_system, correct = target.time_system, None
@@ -147,7 +148,8 @@ def write_survey(
     threads = crew.workers if isinstance(crew, Threads) else 1
     search = PeriodSearch(options.columns.limits(time_system), threads) if options.find_periods else None
     shuffle = Shuffle(observations, positions, plan, target.work.folder / "shuffle", correct)
-    schema = _survey_schema(objects, observations.nothing, time_system, options.find_periods)
+    told = {TIME_SYSTEM_KEY: time_system} | ({} if correct is None else {TIME_SYSTEM_GIVEN_KEY: target.time_system})
+    schema = _survey_schema(objects, observations.nothing, told, options.find_periods)
     # Pieces, their sum, and what is sorted.
     largest = max(1, 3 * _widths(observations, objects).observation * int(plan.rows.max()))
     out = target.out
@@ -246,28 +248,58 @@ def _correct(correction: TimeCorrection, index: IntArray, rows: pa.Table) -> pa.
     return rows.set_column(rows.column_names.index("time"), "time", pa.array(times))
 
 
-def _declared_time_system(objects: pa.Table, where: str) -> str:
+def _time_system(options: IngestOptions, objects: pa.Table, observations: Observations, where: str) -> str:
+    """Return the time system that somebody, the table of objects, or the observations declare.
+
+    Raises
+    ------
+    InputError
+        None of them does, or they contradict each other.
+    """
     there = "time_system" in objects.column_names
     values = pc.unique(objects["time_system"].cast(pa.large_string())).drop_null().to_pylist() if there else []
-    if len(values) == 1:
-        return str(values[0])
-    raise InputError(
-        expected="one time system",
-        got=", ".join(repr(value) for value in values[:5]) if values else "none: no column time_system with a value",
-        where=where,
-        fix="say which the times are in, as in --time-system HJD-2450000"
-        + (", or ingest the objects of each system by themselves" if values else ""),
-    )
+    said = {"the configuration": options.time_system or options.columns.time_system, "the observations": None}
+    said["the observations"] = observations.time_system
+    # Objects of several systems need somebody who says what their times are in now.
+    said["the table of objects"] = str(values[0]) if len(values) == 1 else None
+    told = {who: system for who, system in said.items() if system}
+    first = next(iter(told), None)
+    if first is None:
+        raise InputError(
+            expected="one time system",
+            got=", ".join(map(repr, values[:5])) if values else "none: no column time_system with a value",
+            where=where,
+            fix="say which the times are in, as in --time-system HJD-2450000"
+            + (", or ingest the objects of each system by themselves" if values else ""),
+        )
+    for who, system in told.items():
+        if _contradict(told[first], system):
+            raise InputError(
+                expected=f"one time system; {first} says {told[first]}",
+                got=f"{system} in {who}",
+                where=where,
+                fix="leave the wrong one out (--time-system, or the column time_system of the objects)",
+            )
+    return told[first]
 
 
-def _survey_schema(objects: pa.Table, nothing: pa.Table, time_system: str, find_periods: bool) -> pa.Schema:
+def _contradict(one: str, other: str) -> bool:
+    """Whether times cannot be in both; free text contradicts nothing, nor does a scale that only one of them says."""
+    first, second = parse_time_system(one), parse_time_system(other)
+    if first.jd_offset is None or second.jd_offset is None:
+        return False
+    scales = {first.scale, second.scale} - {None}
+    return (first.jd_offset, first.reference) != (second.jd_offset, second.reference) or len(scales) > 1
+
+
+def _survey_schema(objects: pa.Table, nothing: pa.Table, told: dict[str, str], find_periods: bool) -> pa.Schema:
     example = objects.slice(0, 0)
     if find_periods:
         example = with_found(example, np.zeros(0, np.int64), [])
     parts = nested_light_curves(np.zeros(1, np.int64), _columns(nothing)).type
     light_curve = pa.struct([canonical_field(one, one.name) if one.name in CANONICAL else one for one in parts])
     schema = example.schema.append(pa.field("lightcurve", light_curve, nullable=False))
-    return schema.with_metadata({TIME_SYSTEM_KEY: time_system, OURS_KEY: "canonical"})
+    return schema.with_metadata(told | {OURS_KEY: "canonical"})
 
 
 def _columns(rows: pa.Table) -> dict[str, pa.Array]:

@@ -16,8 +16,15 @@ from varstar_batch.ingest.written import converted
 from varstar_batch.sky import HEALPIX_COLUMN, cells_of, match_positions
 from varstar_batch.survey.columns import PERIOD_ORIGIN, SECOND_TABLE, SurveyConfig
 from varstar_batch.survey.decode import origins
-from varstar_batch.survey.schema import SchemaMismatchError, as_spelled, check_present, check_scalars, object_id_type
-from varstar_batch.survey.units import CANONICAL, canonical_field, conversions_of
+from varstar_batch.survey.schema import (
+    SchemaMismatchError,
+    as_spelled,
+    check_present,
+    check_scalars,
+    is_text,
+    object_id_type,
+)
+from varstar_batch.survey.units import CANONICAL, canonical_field, conversions_of, degrees_of
 
 Array = npt.NDArray[np.float64]
 
@@ -71,6 +78,11 @@ def _canonical(table: pa.Table, config: SurveyConfig) -> pa.Table:
     check_present({"object_id": config.object_id, "period": config.period}, there)
     named = {"period": config.period, "ra": config.ra, "dec": config.dec, "class": config.class_}
     roles = {role: name for role, name in named.items() if name is not None and (name in there or role == "period")}
+    for axis in ("ra", "dec"):
+        if there.count(roles.get(axis, "")) == 1 and is_text(table.schema.field(roles[axis]).type):
+            place = there.index(roles[axis])
+            field = table.schema.field(place).with_type(pa.float64()).with_metadata(None)
+            table = table.set_column(place, field, degrees_of(table[place], axis, roles[axis]))
     check_scalars(table.schema, roles)
     kinds = {name: pa.large_string() if role == "class" else pa.float64() for role, name in roles.items()}
     kinds[config.object_id] = getattr(pa, object_id_type(table.schema, config.object_id))()
@@ -98,7 +110,14 @@ def _canonical(table: pa.Table, config: SurveyConfig) -> pa.Table:
             field = canonical_field(field, role, given)
         columns.append(column)
         fields.append(field)
-    return pa.table(columns, schema=pa.schema(fields))
+    made = pa.table(columns, schema=pa.schema(fields))
+    if "dec" in roles and pc.any(pc.greater(pc.abs(made["dec"]), 90.0)).as_py():
+        raise SchemaMismatchError(
+            expected=f"declinations in {roles['dec']!r} of -90 to 90 deg",
+            got=f"{pc.min(made['dec']).as_py():g} to {pc.max(made['dec']).as_py():g}",
+            fix="say the unit (--set survey.position_unit=rad), or correct them",
+        )
+    return made
 
 
 def _check_ids(ids: pa.ChunkedArray, where: str) -> None:

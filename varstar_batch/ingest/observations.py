@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,8 +17,8 @@ from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
 from varstar_batch.ingest.object_lookup import Positions
 from varstar_batch.ingest.plan import IntArray
-from varstar_batch.light_curves.times import parse_time_system
-from varstar_batch.survey.bands import Bands
+from varstar_batch.light_curves.times import is_same_system, parse_time_system
+from varstar_batch.survey.bands import Bands, band_not_there
 from varstar_batch.survey.choose import check_one_band
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.decode import to_float64
@@ -33,7 +34,14 @@ from varstar_batch.survey.schema import (
     get_type,
     object_id_type,
 )
-from varstar_batch.survey.units import Conversion, conversions_of, impossible_times, magnitudes, told_conversions
+from varstar_batch.survey.units import (
+    Conversion,
+    conversions_of,
+    impossible_times,
+    magnitudes,
+    told_conversions,
+    told_time_system,
+)
 
 UNIT_ROWS = 2**21
 """Observations that are read in one go, and scattered to one file."""
@@ -86,6 +94,8 @@ class Observations:
     """How, as `Good` has it; the others are left out."""
     band: str | None = None
     """The only band that is not left out, or `FUSE`; None where nobody chose."""
+    time_system: str | None = None
+    """That the files declare."""
 
     @classmethod
     def open(cls, url: str | os.PathLike[str], config: SurveyConfig) -> Observations:
@@ -101,7 +111,7 @@ class Observations:
         units = list(first.units)
         for file in files[1:]:
             other = cls._open_one(file, config)
-            if str(other) != str(first):
+            if str(other) != str(first) or not is_same_system(other.time_system, first.time_system):
                 raise InputError(
                     expected=f"the columns and types of {files[0].name} ({first})",
                     got=str(other),
@@ -140,6 +150,7 @@ class Observations:
                 band_column=band,
                 flags=flags_of(config, schema.names),
                 good=config.good,
+                time_system=told_time_system(schema, config.time),
             )
 
     @property
@@ -158,7 +169,8 @@ class Observations:
         return pa.table({name: pa.array([], kind) for name, kind in self.types.items()})
 
     def __str__(self) -> str:
-        return ", ".join([f"{self.object_id} {self.id_type}", *(self._told(name) for name in self.types)])
+        system = [f"times in {self.time_system}"] if self.time_system else []
+        return ", ".join([f"{self.object_id} {self.id_type}", *(self._told(name) for name in self.types), *system])
 
     def _told(self, name: str) -> str:
         unit = f" in {self.conversions[name].unit}" if name in self.conversions else ""
@@ -217,7 +229,10 @@ class Observations:
         InputError
             There are some.
         """
-        if self.band_column is None or self.band is not None or not self.units:
+        if self.band_column is None or not self.units or self.band in ALL_BANDS:
+            return
+        if self.band is not None:
+            self._check_chosen()
             return
         record, _ = next(self._chosen(self.units[0], [self.object_id]))
         index, _ = positions.find(self._ids(record))
@@ -226,6 +241,16 @@ class Observations:
         bands = Bands.read(record.column(self.band_column), self.band_column).take(known).take(order)
         starts = np.flatnonzero(np.diff(index[known][order], prepend=-1))
         check_one_band(bands, np.append(starts, len(order)), str(self.files[0]))
+
+    def _check_chosen(self) -> None:
+        """Refuse a band of which there is nothing among the first observations of some units. Raises InputError."""
+        seen: Counter[str] = Counter()
+        for unit in self.units[:: max(1, len(self.units) // _ASKED)]:
+            record = next(_stream(unit, [str(self.band_column)]))
+            seen.update(Bands.read(record.column(0), str(self.band_column)).counts())
+            if seen[str(self.band)]:
+                return
+        raise band_not_there(str(self.band), seen, str(self.files[0]))
 
     def _chosen(self, unit: Unit, columns: Sequence[str]) -> Iterator[tuple[pa.RecordBatch, int]]:
         """Yield the observations of a unit that are not left out, and how many there were with the others."""

@@ -28,6 +28,9 @@ class IngestOptions(Request):
     periods_radius: float | None = Field(
         None, ge=0.001, le=3600, description="Arcseconds: its rows are matched by position; by default by object_id"
     )
+    periods_unit: str | None = Field(
+        None, description="Unit of its periods, where it says none and it is not the one of survey.period_unit"
+    )
     time_system: str | None = Field(
         None, description="JD, HJD, BJD, MJD, HJD-2450000, ...; by default the objects' column time_system"
     )
@@ -49,6 +52,12 @@ class IngestOptions(Request):
     scratch: str | None = Field(
         None, description="Folder for unfinished work, which workers see too; by default beside the survey"
     )
+
+    @property
+    def columns_of_periods(self) -> SurveyConfig:
+        """Names and units of the other table's columns."""
+        update = {} if self.periods_unit is None else {"period_unit": self.periods_unit}
+        return self.columns.model_copy(update=update)
 
     def lasting(self) -> Self:
         """Return these options with those that a survey does not show as they are by default."""

@@ -24,6 +24,10 @@ _PATTERN = re.compile(
 )
 
 
+_ALIASES = {"BTJD": "BJD_TDB-2457000", "BKJD": "BJD_TDB-2454833", "TJD": "JD-2440000.5", "RJD": "JD-2400000"}
+"""Names of TESS, Kepler and others, in capitals."""
+
+
 @dataclass(frozen=True)
 class TimeSystem:
     """What the numbers of a survey's time column mean."""
@@ -51,9 +55,17 @@ def parse_time_system(text: str) -> TimeSystem:
 
     Anything else, also text that only contains such a name, is free text: its `jd_offset` is None.
     """
-    match = _PATTERN.fullmatch(text)
+    match = _PATTERN.fullmatch(_ALIASES.get(text.strip().upper(), text))
     if match is None or (match["scale"] and match["scale_after"]):
         return TimeSystem(text, None, None, None)
     scale = (match["scale"] or match["scale_after"] or "").strip(whitespace + "_()").upper() or None
     jd_offset = (_MJD_ZERO if match["modified"] else 0.0) + float(match["offset"] or 0)
     return TimeSystem(text, jd_offset, _REFERENCES[match["reference"].upper()], scale)
+
+
+def is_same_system(one: str | None, other: str | None) -> bool:
+    """Whether two declarations mean the same numbers, as ``MJD`` and ``JD-2400000.5`` do."""
+    first, second = (parse_time_system(each or "") for each in (one, other))
+    if first.jd_offset is None or second.jd_offset is None:
+        return "".join((one or "").split()) == "".join((other or "").split())
+    return (first.jd_offset, first.reference, first.scale) == (second.jd_offset, second.reference, second.scale)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from varstar_batch.errors import InputError
 from varstar_batch.light_curves.light_curves import LightCurves
 
 FUSE = "fuse"
@@ -28,8 +29,9 @@ BAND_COLUMNS = (
     "F",
     "filterName",
     "passband",
+    *("filt", "flt", "filter_name", "band_name", "bandpass", "pass_band", "photometric_band", "photband"),
 )
-"""Names of a column of bands: Rubin, ASAS-SN, ZTF (IRSA, HATS, alerts), pyasassn, ATLAS, LSST."""
+"""Names of a column of bands, in any case: Rubin, ASAS-SN, ZTF (IRSA, HATS, alerts), pyasassn, ATLAS, LSST, others."""
 
 UNKNOWN = "unknown"
 """Band of an observation that does not say one."""
@@ -127,6 +129,16 @@ def choice_of(counts: Mapping[str, int]) -> str:
     most = max(known, key=lambda name: known[name])
     one = f"say --band {shlex.quote(most)} for one of them"
     return f"{one}, or --bands {FUSE} to fold each by itself and combine the answers"
+
+
+def band_not_there(band: str, counts: Mapping[str, int], where: str) -> InputError:
+    """Return the error of a choice of which there is no observation, with the bands that there are."""
+    return InputError(
+        expected=f"observations of band {band}",
+        got=shown(counts) or "none",
+        where=where,
+        fix=f"choose one of these bands with --band, or --bands {FUSE}",
+    )
 
 
 def split(light_curves: LightCurves, bands: Bands) -> tuple[LightCurves, npt.NDArray[np.int64]]:

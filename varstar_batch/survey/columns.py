@@ -16,6 +16,9 @@ from varstar_batch.survey.good import Good
 TIME_SYSTEM_KEY = "varstar.time_system"
 """Key of the Parquet schema metadata that declares a survey's time system."""
 
+TIME_SYSTEM_GIVEN_KEY = "varstar.time_system_given"
+"""Key of the one that the times came in, where an ingest has turned them into another."""
+
 PERIOD_ORIGIN = "period_origin"
 """Column of a survey and of a catalog: where the period is from, one of the next four; null without a period."""
 

@@ -5,6 +5,7 @@ What astropy reads from FITS, VOTable and ECSV comes with the metadata of fields
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 
@@ -19,10 +20,15 @@ OURS_KEY = b"varstar.units"
 GIVEN_KEY = b"unit_as_given"
 """Of a field's metadata: the unit that its values came in, where that was another one."""
 
+YAML_KEY = b"table_meta_yaml"
+"""Of a schema's metadata: how astropy describes the columns of a Parquet file."""
+
 _NOT_SAID = {"", "-", "--", "---", "none", "null", "n/a", "unknown", "dimensionless", "unitless"}
 # Of a table's metadata, which outlives its fields' when they are cut, spread and renamed.
 _PREFIX = b"unit of "
-_VOTABLE_KEY, _YAML_KEY = b"IVOA.VOTable-Parquet.content", b"table_meta_yaml"
+_ENDINGS = re.compile(r"_(h|hrs?|hours?|minutes|seconds|days|deg|rad|mmag)$", re.IGNORECASE)
+_BRACKETS = re.compile(r"\s*[\[(]([^\[\]()]+)[\])]\s*$")
+_VOTABLE_KEY = b"IVOA.VOTable-Parquet.content"
 
 
 def with_units(table: pa.Table) -> pa.Table:
@@ -35,6 +41,17 @@ def with_units(table: pa.Table) -> pa.Table:
     return pa.table(table.columns, schema=pa.schema(fields))
 
 
+def plain_name(name: str) -> str:
+    """Return the name of a column without capitals, and without what stands in brackets behind it."""
+    return _BRACKETS.sub("", name).strip().casefold()
+
+
+def bracketed(name: str) -> str | None:
+    """Return what stands in brackets behind the name of a column, as in ``period [h]``, or the h of ``period_h``."""
+    found = _BRACKETS.search(name) or _ENDINGS.search(name)
+    return found[1].strip() if found else None
+
+
 def unit_metadata(units: Mapping[str, str]) -> dict[str, str]:
     """Return the entries of a table's metadata that declare the units of its columns, of fields by their own name."""
     return {f"{_PREFIX.decode()}{name.rpartition('.')[2]}": text for name, text in units.items()}
@@ -45,7 +62,7 @@ def declared_units(schema: pa.Schema) -> dict[str, str]:
     metadata = schema.metadata or {}
     of_tables = {key.decode(errors="replace"): value for key, value in metadata.items() if key.startswith(_PREFIX)}
     units = {key.removeprefix(_PREFIX.decode()): value.decode(errors="replace") for key, value in of_tables.items()}
-    units |= {**_of_yaml(metadata.get(_YAML_KEY)), **_of_votable(metadata.get(_VOTABLE_KEY))}
+    units |= {**_of_yaml(metadata.get(YAML_KEY)), **_of_votable(metadata.get(_VOTABLE_KEY))}
     for name, field in _fields(schema):
         said = {key.decode(errors="replace").lower(): value for key, value in (field.metadata or {}).items()}
         text = said.get("unit") or said.get("units") or said.get("tunit")

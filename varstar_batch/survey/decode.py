@@ -82,7 +82,7 @@ def decode_lists(source: Source, record: pa.RecordBatch, where: str) -> SurveyBa
         # flatten(), not field(): it hands the structs' own nulls and slice on to the lists.
         lists = dict(zip(field_names, record.column(columns.lightcurve).flatten(), strict=True))
     elif source.form == "structs":
-        lists = _lists_of_fields(record.column(columns.lightcurve))
+        lists = lists_of_fields(record.column(columns.lightcurve))
     else:
         lists = {name: record.column(name) for name in columns.observed}
     mag_err = lists[columns.mag_err] if columns.mag_err is not None else None
@@ -243,7 +243,7 @@ def _decoded(array: pa.Array) -> pa.Array:
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
-def _lists_of_fields(column: pa.Array) -> dict[str, pa.Array]:
+def lists_of_fields(column: pa.Array) -> dict[str, pa.Array]:
     """Turn a list of structs into one list per field."""
     if pa.types.is_fixed_size_list(column.type):
         column = column.cast(pa.list_(column.type.value_field))

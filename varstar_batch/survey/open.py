@@ -16,7 +16,8 @@ from varstar_batch.files.location import FileInfo, Location, check_reachable, lo
 from varstar_batch.files.parquet import check_finished, opened_parquet, parquet_files
 from varstar_batch.files.parquet_guard import GuardedParquetFile
 from varstar_batch.light_curves.rules import Limits
-from varstar_batch.survey.columns import TIME_SYSTEM_KEY, SurveyConfig
+from varstar_batch.light_curves.times import is_same_system
+from varstar_batch.survey.columns import TIME_SYSTEM_GIVEN_KEY, TIME_SYSTEM_KEY, SurveyConfig
 from varstar_batch.survey.schema import (
     Columns,
     Form,
@@ -31,6 +32,9 @@ Layout = Literal["hats", "directory"]
 
 # Footers that are compared before anything is read; the others are, when their turn comes.
 _COMPARED = 16
+
+CENTURY = 36_525.0
+"""Days; no survey's light curves are longer."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,8 @@ def open_survey(url: str | os.PathLike[str], config: SurveyConfig | None = None)
         declared_in=first.key,
         config=config,
     )
-    for info in files[:: max(1, len(files) // _COMPARED)]:
-        _compare(source, info)
+    spans = {info.key: _compare(source, info) for info in files[:: max(1, len(files) // _COMPARED)]}
+    _check_apart(source, spans)
     partitions = tuple(Partition(info.key, info.size, info.version) for info in files)
     return Survey(source=source, partitions=partitions, hats_properties=properties)
 
@@ -224,21 +228,27 @@ def _first_schema(folder: Location, files: list[FileInfo]) -> tuple[FileInfo, pa
     )
 
 
-def _compare(source: Source, info: FileInfo) -> None:
-    """Refuse a survey one of whose files contradicts another, or itself; damaged ones are the run's to tell."""
+def _compare(source: Source, info: FileInfo) -> tuple[float, float] | None:
+    """Refuse a survey one of whose files contradicts another, or itself; damaged ones are the run's to tell.
+
+    Returns
+    -------
+    tuple of float or None
+        First and last time [d] in the file, as far as its footer tells them.
+    """
     try:
         with opened_parquet(source.location / info.key) as parquet:
             check_declared(source, parquet.schema_arrow)
-            _check_times(source, parquet)
+            return _check_times(source, parquet)
     except PartitionError:
-        return
+        return None
     except SchemaMismatchError as error:
         expected = error.expected + ("" if info.key == source.declared_in else f", as in {source.declared_in}")
         where = str(source.location / info.key)
         raise InputError(expected=expected, got=error.got, where=where, fix=error.fix) from error
 
 
-def _check_times(source: Source, parquet: GuardedParquetFile) -> None:
+def _check_times(source: Source, parquet: GuardedParquetFile) -> tuple[float, float] | None:
     """Refuse a file none of whose times can be in the declared system, as far as its footer tells them."""
     paths = [parquet.schema.column(k).path for k in range(len(parquet.schema.names))]
     times = {path: k for k, path in enumerate(paths) if is_leaf_of(path, source.columns, source.columns.time)}
@@ -247,16 +257,34 @@ def _check_times(source: Source, parquet: GuardedParquetFile) -> None:
         for chunk in parquet.column_chunks(group, times).values():
             told = chunk.statistics
             if told is None or not told.has_min_max:
-                return
+                return None
             ends += [float(told.min), float(told.max)]
     if not ends:
-        return
+        return None
     days = np.array([min(ends), max(ends)])
     if "time" in source.conversions:
         days = source.conversions["time"].apply(days)
     limits = source.limits
     if source.time_system is not None and (days[1] < limits.time_min or days[0] > limits.time_max):
         raise impossible_times(source.time_system, float(days[0]), float(days[1]))
+    return float(days[0]), float(days[1])
+
+
+def _check_apart(source: Source, spans: Mapping[str, tuple[float, float] | None]) -> None:
+    """Refuse files more than a century apart where nothing says which system their times are in."""
+    known = sorted((*span, key) for key, span in spans.items() if span is not None)
+    if len(known) < 2 or not np.isinf(source.limits.time_min):
+        return
+    ends = np.maximum.accumulate([last for _, last, _ in known])
+    gaps = np.array([first for first, _, _ in known[1:]]) - ends[:-1]
+    if gaps.max() > CENTURY:
+        one, other = known[int(gaps.argmax())], known[int(gaps.argmax()) + 1]
+        raise InputError(
+            expected=f"times of one system in all files, as in {one[2]} ({one[0]:.1f} to {one[1]:.1f})",
+            got=f"{other[0]:.1f} to {other[1]:.1f}",
+            where=str(source.location / other[2]),
+            fix="make a survey of the partitions of each time system, and declare it (survey.time_system)",
+        )
 
 
 def check_declared(source: Source, schema: pa.Schema) -> None:
@@ -268,7 +296,7 @@ def check_declared(source: Source, schema: pa.Schema) -> None:
         It declares others, or none.
     """
     of_file, config = declared_time_system(schema), source.config
-    if not _is_same_system(of_file or config.time_system, source.time_system):
+    if not is_same_system(of_file or config.time_system, source.time_system):
         raise SchemaMismatchError(
             expected=f"time system {source.time_system or 'undeclared'}",
             got=of_file or "none declared",
@@ -300,10 +328,6 @@ def declared_time_system(schema: pa.Schema) -> str | None:
     return stored.decode(errors="replace") if stored else None
 
 
-def _is_same_system(one: str | None, other: str | None) -> bool:
-    return "".join((one or "").split()) == "".join((other or "").split())
-
-
 def _with_hats_positions(config: SurveyConfig, properties: dict[str, str] | None, schema: pa.Schema) -> SurveyConfig:
     if properties is None:
         return config
@@ -317,7 +341,10 @@ def _with_hats_positions(config: SurveyConfig, properties: dict[str, str] | None
 
 def _time_system(config: SurveyConfig, schema: pa.Schema, where: str) -> str | None:
     inside = declared_time_system(schema)
-    if inside and config.time_system and not _is_same_system(inside, config.time_system):
+    # What a survey's times were in before an ingest turned them, a configuration may still say.
+    given = (schema.metadata or {}).get(TIME_SYSTEM_GIVEN_KEY.encode(), b"").decode(errors="replace")
+    is_given = bool(given) and is_same_system(given, config.time_system)
+    if inside and config.time_system and not is_given and not is_same_system(inside, config.time_system):
         raise InputError(
             expected=f"one time system; the files say {inside!r}",
             got=f"{config.time_system!r} in the configuration",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow as pa
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.parquet import WHOLE, open_fetched, opened_parquet
 from varstar_batch.files.parquet_guard import GuardedParquetFile
+from varstar_batch.survey.bands import FUSE, band_not_there
 from varstar_batch.survey.decode import (
     LEAST_OBSERVATIONS,
     SurveyBatch,
@@ -31,6 +33,9 @@ BATCH_OBSERVATIONS = 2**20
 
 FIRST_OBSERVATIONS = 2**18
 """That are looked at to tell whether light curves have several bands."""
+
+_ASKED = 16
+"""Partitions that are looked at to tell whether a band is there at all."""
 
 BYTES_PER_OBSERVATION = 8 + 4 + 4
 """Of a decoded light curve: time float64, magnitude and its error float32."""
@@ -149,6 +154,8 @@ def check_bands(survey: Survey) -> None:
         They have.
     """
     source = survey.source
+    if source.columns.band is not None and source.bands not in (None, FUSE):
+        _check_chosen(survey)
     if source.columns.band is None or source.bands is not None:
         return
     for partition in survey.partitions:
@@ -162,6 +169,22 @@ def check_bands(survey: Survey) -> None:
         except ValueError:
             continue  # without any row group
         return
+
+
+def _check_chosen(survey: Survey) -> None:
+    """Refuse a band that none of the first observations of some partitions is of."""
+    source, seen = replace(survey.source, bands=FUSE), Counter[str]()
+    for partition in survey.partitions[:: max(1, len(survey.partitions) // _ASKED)]:
+        groups = None if source.form == "long" else (0,)
+        try:
+            batch = next(read_batches(source, partition, groups, FIRST_OBSERVATIONS), None)
+        except (PartitionError, ValueError):
+            continue  # the run will say what is wrong with it
+        seen.update({} if batch is None or batch.by_band is None else batch.by_band.total())
+        if seen[str(survey.source.bands)]:
+            return
+    if seen:
+        raise band_not_there(str(survey.source.bands), seen, source.url)
 
 
 @contextmanager

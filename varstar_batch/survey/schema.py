@@ -12,6 +12,7 @@ from pyarrow import types
 
 from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.survey.columns import PERIOD_ORIGIN, TIME_SYSTEM_KEY, SurveyConfig, first_of
+from varstar_batch.survey.declared_units import plain_name
 from varstar_batch.survey.good import Good
 
 Form = Literal["nested", "lists", "structs", "long"]
@@ -96,7 +97,8 @@ def find_columns(schema: pa.Schema, chosen: SurveyConfig) -> tuple[Form, Columns
         dec=config.dec if config.dec in there else None,
         # No light curve needs its label: one that cannot be read is none.
         class_=config.class_ if config.class_ in there and _is_label(schema.field(config.class_).type) else None,
-        healpix=HEALPIX_COLUMN if HEALPIX_COLUMN in there else None,
+        # Nor is a column of that name that holds no cells one of them.
+        healpix=HEALPIX_COLUMN if HEALPIX_COLUMN in there and _is_cell(schema.field(HEALPIX_COLUMN).type) else None,
         lightcurve=config.lightcurve if form in ("nested", "structs") else None,
         time=config.time,
         mag=config.flux if is_flux and config.flux else config.mag,
@@ -137,7 +139,8 @@ def as_spelled(
     """Return column names as a survey spells them: of a choice the first that is there, by all letters but capitals."""
     lower: dict[str, list[str]] = {}
     for name in there:
-        lower.setdefault(name.casefold(), []).append(name)
+        for each in {name.casefold(), plain_name(name)}:
+            lower.setdefault(each, []).append(name)
 
     def spelled(name: str) -> str:
         found = lower.get(name.casefold(), [])
@@ -197,7 +200,7 @@ def object_id_type(schema: pa.Schema, name: str) -> str:
     kind = get_type(schema, "object_id", name)
     if types.is_integer(kind):
         return "uint64" if types.is_uint64(kind) else "int64"
-    if _is_text(kind) and not types.is_null(kind):
+    if is_text(kind) and not types.is_null(kind):
         return "large_string"
     raise SchemaMismatchError(
         expected=f"integers or texts in column {name!r}",
@@ -222,7 +225,8 @@ def check_scalars(schema: pa.Schema, roles: Mapping[str, str]) -> None:
             raise SchemaMismatchError(
                 expected=f"{what} in column {name!r}",
                 got=short_type(kind),
-                fix=f"write it as {what}, or name another column ({role} = ...)",
+                fix=f"write it as {what}, or name another column ({role} = ...)"
+                + (f", or none (--set survey.{role}='')" if role in ("ra", "dec") else ""),
             )
 
 
@@ -376,8 +380,9 @@ def find_band_column(inside: pa.Schema, form: Form, name: str | None, *, is_chos
     if is_list(kind) != listed:
         return None  # of the object, not of its observations
     value = kind.value_type if listed else kind
-    is_code = name in ("filterid", "fid") and bool(types.is_integer(value))
-    return name if is_code or _is_text(value) else None
+    # One called F may be a flux.
+    is_code = len(name) > 1 and bool(types.is_integer(value))
+    return name if is_code or is_text(value) else None
 
 
 def is_leaf_of(path: str, columns: Columns, name: str) -> bool:
@@ -392,7 +397,7 @@ def is_leaf_of(path: str, columns: Columns, name: str) -> bool:
 
 
 def _period_origin(schema: pa.Schema) -> str | None:
-    there = PERIOD_ORIGIN in schema.names and _is_text(schema.field(PERIOD_ORIGIN).type)
+    there = PERIOD_ORIGIN in schema.names and is_text(schema.field(PERIOD_ORIGIN).type)
     return PERIOD_ORIGIN if there else None
 
 
@@ -425,7 +430,11 @@ def _observed(schema: pa.Schema, form: Form, lightcurve: str | None) -> pa.Schem
 
 def _is_number(kind: pa.DataType) -> bool:
     # A column without any value may have the type null.
-    return bool(types.is_floating(kind) or types.is_integer(kind) or types.is_null(kind))
+    return bool(types.is_floating(kind) or types.is_integer(kind) or types.is_null(kind) or types.is_decimal(kind))
+
+
+def _is_cell(kind: pa.DataType) -> bool:
+    return bool(types.is_integer(kind))
 
 
 def _is_time(kind: pa.DataType) -> bool:
@@ -434,10 +443,11 @@ def _is_time(kind: pa.DataType) -> bool:
 
 def _is_label(kind: pa.DataType) -> bool:
     """Whether values are texts, or numbers and the like that have a text."""
-    return not types.is_nested(kind)
+    return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values are texts, or all null."""
     if types.is_dictionary(kind):
         kind = kind.value_type
     return bool(

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from varstar_batch.light_curves.fluxes import SENTINEL, magnitude_errors
 from varstar_batch.light_curves.times import parse_time_system
-from varstar_batch.survey.columns import SurveyConfig
-from varstar_batch.survey.declared_units import GIVEN_KEY, OURS_KEY, UNIT_KEY, declared_units
+from varstar_batch.survey.columns import TIME_SYSTEM_KEY, SurveyConfig
+from varstar_batch.survey.declared_units import GIVEN_KEY, OURS_KEY, UNIT_KEY, bracketed, declared_units
 from varstar_batch.survey.schema import SchemaMismatchError
 
 Array = npt.NDArray[np.float64]
@@ -33,6 +33,11 @@ _EXAMPLES = {
     "mag_err": "mag, mmag or nJy",
 }
 _OPTIONS = {"ra": "position_unit", "dec": "position_unit", "mag_err": "mag_unit"}
+_HOURS = ("hourangle", "h", "hr", "hour", "hours")
+_SEXAGESIMAL = ("h:m:s", "d:m:s", "hms", "dms", "hh:mm:ss", "dd:mm:ss", "sexagesimal")
+_ANGLE = (
+    r"^(?P<sign>[+-]?)(?P<whole>\d+)(?P<mark>[:hd]|\s)\s*(?P<min>\d+)(?:[:m']|\s)\s*(?P<sec>\d+(?:\.\d*)?)\s*[s\"]?$"
+)
 _WORDS = {
     **{"days": "d", "hours": "h", "hrs": "h", "minutes": "min", "seconds": "s", "sec": "s", "years": "yr"},
     **{"degrees": "deg", "degs": "deg", "radians": "rad", "mags": "mag", "magnitude": "mag", "magnitudes": "mag"},
@@ -127,9 +132,12 @@ def conversions_of(
         told = None
         for key in (name, f"{inside}.{name}") if inside and role in ("time", "mag", "mag_err") else (name,):
             told = declared.get(key, told)
+        told = unit_in_name(name) if told is None else None if told.strip("\"' ").lower() in _SEXAGESIMAL else told
         option = "flux_unit" if is_flux and role in ("mag", "mag_err") else _OPTIONS.get(role, f"{role}_unit")
         said = getattr(config, option)
-        by_config = None if said is None or is_ours else conversion(said, role, name, option)
+        # Where right ascensions are hours, declinations are degrees.
+        by_hours = role == "dec" and said is not None and said.strip().lower() in _HOURS
+        by_config = None if said is None or is_ours or by_hours else conversion(said, role, name, option)
         in_file = _of_file(told, role, name, option, by_config)
         if in_file and by_config and (in_file.kind, in_file.factor) != (by_config.kind, by_config.factor):
             raise SchemaMismatchError(
@@ -211,6 +219,55 @@ def conversion(text: str, role: str, name: str, option: str) -> Conversion:
         got=f"{text!r}" + ("" if known else ", which is no unit that astropy knows"),
         fix=f"correct it in the file, or say --set survey.{option}=UNIT" + (" beside it" if known else ""),
     )
+
+
+def told_time_system(schema: pa.Schema, name: str) -> str | None:
+    """Return the system that a file declares of a column of times: for all of it, or in the place of its unit."""
+    stored = (schema.metadata or {}).get(TIME_SYSTEM_KEY.encode())
+    if stored:
+        return str(stored.decode(errors="replace"))
+    text = (declared_units(schema).get(name) or bracketed(name) or "").split(",")[0].strip()
+    return text if parse_time_system(text).jd_offset is not None else None
+
+
+def unit_in_name(name: str) -> str | None:
+    """Return the unit in the name of a column, as in ``period [h]`` or ``mag (mmag)``: what is no unit is none."""
+    text = bracketed(name)
+    if text is None or text.upper() in ("AB", "ST"):  # magnitudes' systems, and units of fluxes, too
+        return None
+    if parse_time_system(text.split(",")[0]).jd_offset is not None:
+        return text
+    roles = ("period", "ra", "time", "mag")
+    return text if any(_convert(unit, role) for unit in _parsed(text) for role in roles) else None
+
+
+def degrees_of(texts: pa.ChunkedArray, role: str, name: str) -> pa.ChunkedArray:
+    """Return angles in texts [deg]: numbers, or hours or degrees with minutes and seconds, as in ``05:20:10.5``.
+
+    Raises
+    ------
+    SchemaMismatchError
+        Something else.
+    """
+    import pyarrow.compute as pc
+
+    texts = pc.utf8_trim_whitespace(texts.cast(pa.string()))
+    texts = pc.if_else(pc.equal(texts, ""), None, texts)
+    parts = pc.extract_regex(texts, _ANGLE)
+    if texts.null_count == parts.null_count:
+        sign = pc.if_else(pc.equal(pc.struct_field(parts, "sign"), "-"), -1.0, 1.0)
+        hours = pc.if_else(pc.or_(pc.equal(pc.struct_field(parts, "mark"), "d"), role == "dec"), 1.0, 15.0)
+        whole, minutes, seconds = (pc.struct_field(parts, each).cast(pa.float64()) for each in ("whole", "min", "sec"))
+        sizes = (pc.divide(minutes, 60.0), pc.divide(seconds, 3600.0))
+        return pc.multiply(pc.multiply(sign, hours), pc.add(whole, pc.add(*sizes)))
+    try:
+        return texts.cast(pa.float64())
+    except pa.ArrowInvalid as error:
+        raise SchemaMismatchError(
+            expected=f"angles in {name!r}: numbers, or texts such as 05:20:10.5",
+            got=str(error).splitlines()[0],
+            fix=f"write them so, or leave them out with --set survey.{role}=''",
+        ) from None
 
 
 def is_unit(text: str) -> bool:
