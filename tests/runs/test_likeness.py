@@ -39,7 +39,7 @@ def test_a_survey_like_the_training_is_not_warned_of(tmp_path, bundle):
     assert said(tmp_path / "a", alike, bundle, band=["I"] * 60) == []
     assert said(tmp_path / "b", alike, bundle, band=["V_CSS (unfiltered)"] * 60) == []
     assert said(tmp_path / "c", alike, bundle, band=None) == []  # nobody knows
-    # A few are outside of the range of the training itself.
+    # A few lie outside of the range of the training itself.
     few = replace(alike, period=np.where(np.arange(60) < 3, 0.01, 1.0))
     assert said(tmp_path / "d", few, bundle, band=["I"] * 60) == []
 
@@ -54,10 +54,10 @@ def test_each_thing_outside_of_the_training_is_one_line(tmp_path, bundle):
     band, periods, amplitudes = lines
     assert "no survey of the training is in the band W1" in band
     assert "V_CSS (unfiltered); OGLE I" in band
-    assert "periods are outside of 0.1 to 400 d" in periods
+    assert "periods lie outside of 0.1 to 400 d" in periods
     assert "20% below" in periods
     assert "of 60 objects" in periods
-    assert "amplitudes are outside of 0.1 to 3 mag" in amplitudes
+    assert "amplitudes lie outside of 0.1 to 3 mag" in amplitudes
     assert "100% above" in amplitudes
     assert all("\n" not in line for line in lines)
 
@@ -65,7 +65,7 @@ def test_each_thing_outside_of_the_training_is_one_line(tmp_path, bundle):
 def test_observations_and_chosen_bands_are_compared(tmp_path, bundle):
     few = make_bundle(paper_model(), training={**TRAINING, "ranges": {"observations": [70, 900]}})
     (line,) = said(tmp_path / "a", labelled_sines(60), few, band=["I"] * 60)
-    assert "numbers of observations are outside of 70 to 900 an object" in line
+    assert "numbers of observations lie outside of 70 to 900 an object" in line
     # Nothing to compare with, as in bundles of earlier versions.
     assert said(tmp_path / "b", labelled_sines(60), make_bundle(paper_model()), band=["W1"] * 60) == []
     survey = tmp_path / "c"

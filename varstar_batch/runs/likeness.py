@@ -22,8 +22,9 @@ from varstar_batch.survey.summary import bands_of_objects
 PARTITIONS, OBJECTS, OBSERVATIONS = 4, 500, 2**19
 """What is looked at: the first objects of so many partitions, so many of each, and at most so many observations."""
 
-FEW = 0.05
-"""Share of the objects outside of a range of the training up to which nothing is said; of the training it is 0.01."""
+FEW = 0.1
+"""Share of the objects outside of a range of the training up to which nothing is said. It is 0.01 of the whole
+training, and up to 0.06 of single surveys of it."""
 
 _SAID = {
     "period": ("periods", "d"),
@@ -62,10 +63,11 @@ def unlike_training(survey: Survey, contract: BundleContract) -> list[str]:
         below, above = float((values < low).sum() / count), float((values > high).sum() / count)
         if below + above > FEW:
             what, unit = _SAID[name]
-            sides = [f"{share:.0%} {side}" for share, side in ((below, "below"), (above, "above")) if share >= FEW / 2]
+            both = ((below, "below"), (above, "above"))
+            sides = " and ".join(f"{share:.0%} {side} it" for share, side in both if share >= FEW / 2)
             lines.append(
-                f"{what} are outside of {low:g} to {high:g} {unit}, where 99 % of the training's lie, for "
-                f"{' and '.join(sides)} it of {len(values):,} objects looked at: the model knows no such stars"
+                f"{what} lie outside of {low:g} to {high:g} {unit}, where 99 % of the training's are: {sides}, of "
+                f"{len(values):,} objects looked at; the model knows no such stars"
             )
     return lines
 
