@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
@@ -21,15 +21,16 @@ from varstar_batch.files.hats_relations import collection_properties, extension_
 from varstar_batch.files.hats_write import HatsExtras, finish_hats
 from varstar_batch.files.location import Location, json_bytes, listed, write_once
 from varstar_batch.files.parquet import read_table, write_table
-from varstar_batch.model.bundle_files import WRITTEN
 from varstar_batch.parallel import in_order
 from varstar_batch.sky import HEALPIX_COLUMN
-from varstar_batch.survey.open import Survey
+
+if TYPE_CHECKING:
+    from varstar_batch.survey.open import Survey
 
 MANIFEST = "manifest.json"
 """Size and SHA-256 of every file of a run except itself and the partitions, whose own are in ``partitions.parquet``."""
 
-_PLANNED = (CLAIM, "plan.json", "plan.parquet", *(f"model/{name}" for name in WRITTEN))
+_PLANNED = (CLAIM, "plan.json", "plan.parquet")
 _ACCOUNTED = (ACCOUNT, "partitions.parquet", "failures.parquet", RUN_RECORD)
 
 _HASHED_AT_ONCE = 2**22
@@ -67,6 +68,8 @@ def finish_run_files(run: Location, survey: Survey, record: Mapping[str, Any]) -
     record : mapping
         The content of ``run.json``.
     """
+    from varstar_batch.model.bundle_files import WRITTEN
+
     files = run_files(run, record["layout"])
     run.remove_unfinished()
     tables = {f"definitions/{name}.parquet": table for name, table in definition_tables(record).items()}
@@ -74,7 +77,7 @@ def finish_run_files(run: Location, survey: Survey, record: Mapping[str, Any]) -
     for key, table in tables.items():
         with suppress(FileExistsError):
             write_table(run / key, table, table.schema, exclusive=True)
-    written = [*_PLANNED, *_ACCOUNTED, *tables]
+    written = [*_PLANNED, *(f"model/{name}" for name in WRITTEN), *_ACCOUNTED, *tables]
     if record["layout"] == "hats" and files:
         properties = _hats_properties(survey.hats_properties or {}, record)
         with gather_identifiers() as identifiers:

@@ -11,14 +11,12 @@ from types import MappingProxyType
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar, get_args, get_origin
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from varstar_batch.cli.console import format_bytes, parse_bytes
 from varstar_batch.errors import InputError
 from varstar_batch.requests import BYTES, Request
-from varstar_batch.runs.config import RunConfig, load_config
-from varstar_batch.survey.columns import SurveyConfig
 
 R = TypeVar("R", bound=Request)
 P = ParamSpec("P")
@@ -47,10 +45,6 @@ NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Options that are not called as their field, or that have a short name."""
-
-BandOption = Annotated[
-    str | None, typer.Option(*NAMES["bands"], help=f"{SurveyConfig.model_fields['bands'].description}.")
-]
 
 
 @dataclass(frozen=True)
@@ -134,17 +128,28 @@ def _options(
         here, kind = (*path, name), field.annotation
         if name in leave_out:
             continue
-        if kind in {RunConfig, SurveyConfig}:
-            yield _Option(here, _parameter("config", ConfigOption))
-            yield _Option(here, _parameter("set_", SetOption))
-            chosen = settings if kind is RunConfig else ()
-            yield from (_option((*here, each), RunConfig.model_fields[each], False) for each in chosen)
-            if "band" not in model.model_fields:
-                yield _Option((*here, "survey", "bands"), _parameter("bands", BandOption))
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and not issubclass(kind, Request):
+            yield from _configured(here, kind, settings, with_bands="band" not in model.model_fields)
         elif isinstance(kind, type) and issubclass(kind, Request):
             yield from _options(kind, (), (), here)
         else:
             yield _option(here, field, name in arguments)
+
+
+def _configured(
+    path: tuple[str, ...], kind: type[BaseModel], settings: Collection[str], *, with_bands: bool
+) -> Iterator[_Option]:
+    """Yield the options of a configuration: --config, --set, and those that some of its fields have."""
+    # Here, since the questions to a catalog, which have no configuration, would wait for them.
+    from varstar_batch.runs.config import RunConfig
+    from varstar_batch.survey.columns import SurveyConfig
+
+    yield _Option(path, _parameter("config", ConfigOption))
+    yield _Option(path, _parameter("set_", SetOption))
+    chosen = settings if kind is RunConfig else ()
+    yield from (_option((*path, each), RunConfig.model_fields[each], False) for each in chosen)
+    if with_bands:
+        yield _option((*path, "survey", "bands"), SurveyConfig.model_fields["bands"], False)
 
 
 def _option(path: tuple[str, ...], field: FieldInfo, positional: bool) -> _Option:
@@ -216,15 +221,10 @@ def _request(model: type[R], options: Mapping[str, _Option], given: Mapping[str,
         ) from None
 
 
-def _configuration(
-    model: type[Request], name: str, given: Mapping[str, Any], settings: Mapping[str, Any]
-) -> RunConfig | SurveyConfig:
+def _configuration(model: type[Request], name: str, given: Mapping[str, Any], settings: Mapping[str, Any]) -> BaseModel:
+    from varstar_batch.runs.config import RunConfig, load_config
+
     preset = given.get("preset")
     before = {"survey": {"preset": preset}} if preset else {}
     config = load_config(given["config"], given["set_"] or (), before=before, after=settings)
     return config if model.model_fields[name].annotation is RunConfig else config.survey
-
-
-def chosen_bands(bands: str | None) -> dict[str, dict[str, str]]:
-    """Return what --band or --bands says, as part of a configuration."""
-    return {} if bands is None else {"survey": {"bands": bands}}

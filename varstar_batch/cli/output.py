@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 from varstar_batch.cli.console import note, print_table, say, visible, warning_line
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import locate, writable
-from varstar_batch.survey.labels import agreement
 
 
 class OutputFormat(StrEnum):
@@ -221,6 +220,8 @@ class _Unclosed:
 def print_agreement(labels: dict[str, int]) -> None:
     """Print how often the class is the one that the survey's label means, where it has any."""
     if labels:
+        from varstar_batch.survey.labels import agreement
+
         right, classified = agreement(labels)
         share = f"{right / classified:.1%}" if classified else "none"
         say(f"Agreement with the survey's own classes: {share} of {classified:,} classified objects")

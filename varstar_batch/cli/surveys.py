@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from varstar_batch.cli.bands import BandOption, chosen_bands
 from varstar_batch.cli.console import note, print_counts, print_json, print_table, say, warning_line
-from varstar_batch.cli.options import BandOption, ConfigOption, JsonOption, SetOption, SurveyArgument, chosen_bands
+from varstar_batch.cli.options import ConfigOption, JsonOption, SetOption, SurveyArgument
 from varstar_batch.cluster.client import default_workers
 from varstar_batch.errors import ExitCode
 from varstar_batch.light_curves.classes import CLASSES
