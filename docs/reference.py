@@ -164,6 +164,7 @@ def python_page() -> str:
     for name in classes:
         thing = getattr(notebook, name)
         text.append(f".. autoclass:: {thing.__module__}.{thing.__qualname__}\n")
-    text.append(".. autoclass:: varstar_batch.catalog.reader.CatalogReader\n   :members:\n")
+    objects = ("rows.Rows", "reader.CatalogReader")
+    text += [f".. autoclass:: varstar_batch.catalog.{name}\n   :members:\n" for name in objects]
     text.append("```\n")
     return "\n".join(text)

@@ -199,3 +199,22 @@ def test_an_answer_goes_through_a_pipe(root: Path) -> None:
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, timeout=120)
     assert len(done.stdout.splitlines()) == 3
     assert "Traceback" not in done.stderr
+
+
+def test_a_question_waits_for_nothing_that_it_does_not_need(root: Path) -> None:
+    loaded = {
+        "pandas",
+        "pyarrow.dataset",
+        "scipy",
+        "astropy",
+        "dask",
+        "varstar_batch.survey.open",
+        "varstar_batch.model.bundle",
+    }
+    code = (
+        "import sys\nfrom varstar_batch.cli import main\ntry: main(sys.argv[1:])\n"
+        f"except SystemExit as end: print('loaded', end.code, *sorted({loaded!r} & set(sys.modules)))"
+    )
+    words = ["query", str(root), "SELECT count(*) AS n FROM catalog"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    assert done.stdout.rsplit("loaded", 1)[1].split() == ["0"]
