@@ -34,6 +34,7 @@ PARTS = {
     "scaling": ("scaling", "measure"),
     "estimate": ("estimating", "measure"),
     "query": ("others", "measure_query"),
+    "tap": ("bench_tap", "measure"),
     "memory": ("others", "measure_memory"),
     "overhead": ("distribution", "measure_overhead"),
     "s3": ("distribution", "measure_s3"),

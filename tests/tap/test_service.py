@@ -160,6 +160,22 @@ def test_a_later_run_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert ask(address, count, FORMAT="csv").text.split() == ['"n"', "50"]
 
 
+def test_a_catalog_on_another_file_system(tmp_path: Path) -> None:
+    write_run("memory://tap/c", run_name(1), RunSpec(partitions=in_pixels(ROWS.slice(0, 300), order=0), layout="hats"))
+    app = make_app(TapRequest(catalogs=("memory://tap/c",), limits=LIMITS), tmp_path)
+    with serving(app) as address:
+        cone = "1 = CONTAINS(POINT(ra, dec), CIRCLE(40, -20, 40))"
+        expected = open_catalog("memory://tap/c").cone(40, -20, 40).num_rows
+        assert ask(address, f"SELECT count(*) AS n FROM c WHERE {cone}", FORMAT="csv").text.split() == [
+            '"n"',
+            str(expected),
+        ]
+        assert ask(address, "SELECT count(*) AS n FROM TAP_SCHEMA.tables", FORMAT="csv").text.split() == ['"n"', "6"]
+        both = ask(address, "SELECT c.ra FROM c JOIN TAP_SCHEMA.tables t ON c.class = t.table_name")
+        assert both.status_code == 400
+        assert "one storage" in both.text
+
+
 def test_a_job_can_be_ended_and_is_forgotten(service: str) -> None:
     endless = "SELECT count(*) AS n FROM stars a, stars b, stars c, stars d WHERE a.ra + b.ra + c.ra > d.ra"
     made = httpx.post(f"{service}/tap/async", data={"LANG": "ADQL", "QUERY": endless, "PHASE": "RUN"})
