@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pytest
@@ -176,6 +177,35 @@ def test_replacing_a_bundle(varstar, surveys, bundle, tmp_path):
     result = varstar(*words, "--replace", "--seed", 7)
     assert result.code == 0, result
     assert read_bundle(out).hash != before
+
+
+def test_stars_are_asked_for_labelled_and_learned_from(varstar, surveys, bundle, tmp_path):
+    catalog, asked = tmp_path / "catalog", tmp_path / "asked.csv"
+    assert varstar("classify", surveys[1], catalog, "--model", bundle, "--workers", 0).code == 0
+    assert varstar("ask", catalog, "--n", 60, "--out", asked).code == 0
+    table = pa_csv.read_csv(asked)
+    assert table.column_names[:6] == ["object_id", "ra", "dec", "period", "amplitude", "class"]
+    assert len(set(table["object_id"].to_pylist())) == 60
+    out = tmp_path / "tuned"
+    words = ("train", surveys[1], "--from", bundle, "--labels", asked, "--out", out)
+    refused(varstar(*words), 2, "stars with a label")
+    survey = labelled_sines(120, seed=4, survey="two")
+    class_of = {name: survey.classes[code] for name, code in zip(survey.object_id, survey.class_code, strict=True)}
+    labels = pa.array([class_of[name] for name in table["object_id"].to_pylist()])
+    pa_csv.write_csv(table.set_column(5, "class", labels), asked)
+    result = varstar(*words, "--name", "tuned")
+    assert result.code == 0, result
+    assert "Bundle tuned-" in result.out
+    contract = read_bundle(out).contract
+    assert contract.training["n_objects"] == 60
+    assert contract.training["from"]["hash"] == read_bundle(bundle).hash
+    assert varstar("ask", catalog, "--n", 100, "--labels", asked, "--out", tmp_path / "next.csv").code == 0
+    again = pa_csv.read_csv(tmp_path / "next.csv")["object_id"].to_pylist()
+    assert len(again) == 60
+    assert not set(again) & set(table["object_id"].to_pylist())
+    refused(varstar(*words, "--replace", "--epochs", 3), 2, "--epochs 3", "leave them out")
+    refused(varstar("train", surveys[1], "--from", tmp_path / "none", "--out", tmp_path / "x"), 2, "a bundle")
+    refused(varstar("ask", catalog, "--n", 0), 2, "--n")
 
 
 KILLED = """

@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "cone": (CATALOGS, "queries"),
         "show": (CATALOGS, "queries"),
         "validate": (CATALOGS, "known"),
+        "ask": (CATALOGS, "known"),
         "path": (CATALOGS, "runs"),
         "diff": (CATALOGS, "queries"),
         "tap": (SERVICES, "tap"),

@@ -1,4 +1,4 @@
-"""Commands about stars whose class a person knows: `validate`."""
+"""Commands about stars whose class a person knows: `validate` them with a catalog, `ask` which to label."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from varstar_batch.catalog.ask import stars_to_label
 from varstar_batch.catalog.reader import open_catalog
 from varstar_batch.catalog.validate import Matching
 from varstar_batch.catalog.validate import validate as validate_run
@@ -15,6 +16,7 @@ from varstar_batch.cli.options import CatalogArgument, ConfigOption, JsonOption,
 from varstar_batch.cli.output import give_answer, print_left_out
 from varstar_batch.errors import InputError
 from varstar_batch.runs.config import load_config
+from varstar_batch.training.label_table import read_given
 
 
 @takes(Matching, leave_out=("labels",))
@@ -59,3 +61,23 @@ def validate(
             say(f"Kept in {kept}; `varstar report` shows it")
     if out_file is not None:
         give_answer(validation.stars.schema, validation.stars.to_batches(), None, out_file, 0)
+
+
+def ask(
+    catalog: CatalogArgument,
+    n: Annotated[int, typer.Option("--n", min=1, max=10_000, help="How many stars.")] = 50,
+    labelled: Annotated[
+        list[str] | None, typer.Option("--labels", help="Table of labels that are there already; may be repeated.")
+    ] = None,
+    run: RunOption = None,
+    out_file: Annotated[
+        str | None, typer.Option("--out", help="Table to fill in: a name that ends in .csv, .ecsv or .parquet.")
+    ] = None,
+) -> None:
+    """Name the stars of CATALOG whose labels would teach a model most, as a table with a column class to fill in.
+
+    Example: varstar ask CATALOG --n 200 --out labels.csv; then varstar train SURVEY --from BUNDLE --labels labels.csv
+    """
+    known = {name for table in labelled or () for name in read_given(table)}
+    stars = stars_to_label(open_catalog(catalog, run), n, known)
+    give_answer(stars.schema, stars.to_batches(), None, out_file, n)

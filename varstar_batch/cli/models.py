@@ -11,13 +11,11 @@ from varstar_batch import api
 from varstar_batch.cli.console import note, print_counts, print_json, print_table, say, warning_line
 from varstar_batch.cli.options import ConfigOption, JsonOption, takes
 from varstar_batch.cli.output import print_left_out
+from varstar_batch.model.bundle_files import SHIPPED
 from varstar_batch.progress import progress
 from varstar_batch.runs.config import RunConfig, load_config
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.training.options import TrainingRequest, survey_names
-
-SHIPPED = "-"
-"""Instead of a bundle's folder."""
 
 SurveySet = Annotated[
     list[str] | None,

@@ -35,6 +35,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
+        "from_bundle": ("--from",),
+        "label_table": ("--labels",),
         "insecure": ("--insecure-scheduler",),
         "column_names": ("--columns",),
         "band": ("--band", "--bands"),

@@ -12,6 +12,9 @@ from varstar_batch.model.bundle import Bundle, parse_bundle
 CONTRACT_FILE = "bundle.json"
 KERAS_FILE = "model.keras"
 CARD_FILE = "card.md"
+SHIPPED = "-"
+"""Instead of a bundle's folder: the one that ships with the package."""
+
 REPORT_FOLDER = "report"
 """What `varstar train` leaves beside the three files: measures and figures. No reader of a bundle needs it."""
 

@@ -38,7 +38,7 @@ def write_card(contract: BundleContract) -> str:
         f"# Bundle {contract.model_version}",
         _purpose(contract),
         "## Data",
-        f"Trained on {training['n_objects']:,} labelled light curves of {len(training['surveys'])} survey(s):",
+        _beginning(training),
         survey_table(training["surveys"]),
         _left_out(training),
         _bands(training),
@@ -144,6 +144,17 @@ def _left_out(training: Mapping[str, Any]) -> str:
     told = [f"{count:,} {label.replace('_', ' ')}" for label, count in training["unusable"].items()]
     told += [f"{count:,} labelled {label}" for label, count in training.get("labels_left_out", {}).items()]
     return f"Left out of the labelled light curves read: {', '.join(told)}." if told else ""
+
+
+def _beginning(training: Mapping[str, Any]) -> str:
+    count = f"{training['n_objects']:,} labelled light curves of {len(training['surveys'])} survey(s):"
+    start = training.get("from")
+    if start is None:
+        return f"Trained on {count}"
+    return (
+        f"**Fine-tuned** from the network of {start['model_version']}, which was trained on {start['n_objects']:,} "
+        f"light curves of {', '.join(start['surveys'])} (its card says how good it is on those), on {count}"
+    )
 
 
 def _judges(training: Mapping[str, Any]) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from varstar_batch.model.bundle_files import SHIPPED, read_bundle
 from varstar_batch.progress import ShowProgress
 from varstar_batch.survey.labels import LabelReader
 from varstar_batch.training.checkpoints import check_output, open_work
+from varstar_batch.training.label_table import read_given
 from varstar_batch.training.options import TrainingRequest
 from varstar_batch.training.plan import plan_training
 from varstar_batch.training.read_labelled import Selection, read_labelled
 from varstar_batch.training.results import write_trained
+from varstar_batch.training.start import tuned_recipe
 from varstar_batch.training.train import Trained, train
 
 
@@ -33,26 +36,34 @@ def make_bundle(request: TrainingRequest, progress: ShowProgress, tell: Callable
         Unfinished work of another training is in the way.
     """
     options = request.options()
-    options.recipe()
+    start = None
+    if request.from_bundle is None:
+        options.recipe()
+    else:
+        start = read_bundle(None if request.from_bundle == SHIPPED else request.from_bundle)
+        tuned_recipe(start, options)
+    classes = request.classes if start is None else start.contract.classes
+    given = None if request.label_table is None else read_given(request.label_table)
     check_output(request.out, replace=request.replace)
     selection = Selection(
         max_per_class=options.max_per_class,
         seed=options.seed,
         others=True,
-        classes=request.classes,
+        classes=classes,
         labels=request.labels,
+        given=given,
     )
     with progress("Reading", None, "light curves") as advance:
         data = read_labelled(request.surveys, request.configs(), selection, advance)
-    for line in LabelReader(request.classes, request.labels).left_out(data.left_out).values():
+    for line in LabelReader(classes, request.labels).left_out(data.left_out).values():
         tell(line)
-    plan = plan_training(data, options)
+    plan = plan_training(data, options, start)
     work = open_work(request.out, plan.fingerprint, plan.describe(), fresh=request.fresh)
     counts = ", ".join(f"{label} {count:,}" for label, count in plan.counts.items() if count)
     beginning = "Going on" if work.resumed else "Training"
     tell(f"{beginning}: {len(plan.fits)} networks of {plan.recipe.epochs} passes; {counts}")
     with progress("Training", plan.passes, "passes") as advance:
-        trained = train(plan, request.name or options.architecture, work, advance)
+        trained = train(plan, request.name or plan.recipe.architecture, work, advance)
     write_trained(trained, request.out, replace=request.replace or work.resumed)
     work.remove()
     return trained

@@ -55,9 +55,21 @@ class TrainingOptions(Request):
 
 
 class _Places(Request):
-    surveys: tuple[str, ...] = Field(min_length=1, description="Folders or URLs of surveys with labels (column class)")
+    surveys: tuple[str, ...] = Field(
+        min_length=1, description="Folders or URLs of surveys with labels (column class, or --labels)"
+    )
     out: str = Field(min_length=1, description="Folder or URL of the bundle; must not hold anything yet")
     name: str = Field("", description="Of the model; by default the architecture's")
+    from_bundle: str | None = Field(
+        None,
+        description="Bundle whose network goes on learning, with its classes and preprocessing, from few labels of new "
+        "surveys; - is the one that ships",
+    )
+    label_table: str | None = Field(
+        None,
+        description="Table of labels by object_id, such as `varstar ask` gives to fill in: learn from these stars "
+        "only, whatever else the surveys say",
+    )
 
 
 class TrainingRequest(TrainingOptions, _Places):

@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from varstar_batch._version import __version__
 from varstar_batch.errors import InputError
 from varstar_batch.light_curves.status import Status, count_statuses
+from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.family import Outputs
 from varstar_batch.model.keras_runtime import load_keras
 from varstar_batch.training.fit import TrainingSet
@@ -24,6 +25,7 @@ from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves, count
 from varstar_batch.training.options import TrainingOptions
 from varstar_batch.training.ranges import mira_lines, ranges_of
 from varstar_batch.training.recipes import Recipe
+from varstar_batch.training.start import check_labels, outputs_of, tuned_recipe
 from varstar_batch.training.subclasses import find_family
 
 FEWEST_CLASSES = 2
@@ -54,6 +56,8 @@ class TrainingPlan:
     """See `varstar_batch.training.ranges`."""
     fingerprint: str
     """SHA-256 over all that the result depends on."""
+    start: Bundle | None = None
+    """Whose network goes on learning; None where a new one begins."""
 
     @property
     def fits(self) -> tuple[Split, ...]:
@@ -82,7 +86,7 @@ class TrainingPlan:
         return {**options, "light_curves": len(self.data.objects), "versions": dict(_versions())}
 
 
-def plan_training(data: LabelledLightCurves, options: TrainingOptions) -> TrainingPlan:
+def plan_training(data: LabelledLightCurves, options: TrainingOptions, start: Bundle | None = None) -> TrainingPlan:
     """Fold everything, check it, and divide it into folds.
 
     Parameters
@@ -90,33 +94,41 @@ def plan_training(data: LabelledLightCurves, options: TrainingOptions) -> Traini
     data : LabelledLightCurves
         Objects without a class are kept to measure the out-of-distribution score on, if they are of other kinds.
     options : TrainingOptions
+    start : Bundle, optional
+        Whose network goes on learning: then no class is too rare. The data must have its classes.
 
     Raises
     ------
     InputError
         One class only, a rare class, inputs that are not finite, fewer stars of a class than folds.
     """
-    recipe = options.recipe()
+    recipe = options.recipe() if start is None else tuned_recipe(start, options)
     where = ", ".join(sorted(set(data.survey)))
     threads = len(os.sched_getaffinity(0))
     folded = fold_light_curves(data.light_curves, data.period, recipe, n_threads=threads)
     status, inputs = folded.status, inputs_of(folded, recipe.features)
     labelled, usable = data.class_code != NO_CLASS, status == Status.OK
-    rare = _rare_classes(count_classes(data.class_code[labelled & usable], data.classes), options, where)
+    rare = []
+    if start is None:
+        rare = _rare_classes(count_classes(data.class_code[labelled & usable], data.classes), options, where)
     kept = labelled & usable & ~np.isin(data.class_code, [data.classes.index(label) for label in rare])
     others = np.flatnonzero(data.other_kinds() & usable)
     rows = np.flatnonzero(kept)
     objects = data.take(rows)
+    outputs = Outputs(data.classes, find_family(objects, subclasses=recipe.subclasses))
     training_set = TrainingSet(
         objects=objects,
         inputs=inputs.take(rows),
         others=inputs.take(others),
-        outputs=Outputs(data.classes, find_family(objects, subclasses=recipe.subclasses)),
+        outputs=outputs if start is None else outputs_of(start, outputs),
         n_threads=threads,
     )
     check_finite(training_set.inputs, recipe, where)
     check_finite(training_set.others, recipe, where)
-    _check_stars(training_set.objects, options, where)
+    if start is None:
+        _check_stars(training_set.objects, options, where)
+    else:
+        check_labels(training_set.objects, options.folds, where)
     return TrainingPlan(
         options=options,
         recipe=recipe,
@@ -129,7 +141,8 @@ def plan_training(data: LabelledLightCurves, options: TrainingOptions) -> Traini
         dropped_classes=tuple(rare),
         ranges=ranges_of(objects, folded.amplitude[rows], folded.n_used[rows]),
         mira_lines=mira_lines(objects, folded.amplitude[rows]),
-        fingerprint=_fingerprint(training_set, recipe, options),
+        fingerprint=_fingerprint(training_set, recipe, options, start),
+        start=start,
     )
 
 
@@ -194,8 +207,9 @@ def _recipe_record(recipe: Recipe) -> dict[str, JsonValue]:
     return record
 
 
-def _fingerprint(data: TrainingSet, recipe: Recipe, options: TrainingOptions) -> str:
-    parts = [data.objects.classes, data.objects.fingerprint, _recipe_record(recipe), options.model_dump(), _versions()]
+def _fingerprint(data: TrainingSet, recipe: Recipe, options: TrainingOptions, start: Bundle | None) -> str:
+    parts: list[Any] = [] if start is None else [start.hash]
+    parts += [data.objects.classes, data.objects.fingerprint, _recipe_record(recipe), options.model_dump(), _versions()]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
     digest.update(data.inputs.curves.tobytes())
     digest.update(b"" if data.inputs.features is None else data.inputs.features.tobytes())

@@ -24,6 +24,7 @@ from varstar_batch.survey.decode import optional_column, to_float64
 from varstar_batch.survey.labels import LabelReader
 from varstar_batch.survey.open import Partition, Survey, open_survey
 from varstar_batch.survey.read import partition_shape, read_batches
+from varstar_batch.training.label_table import given_labels
 from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves, Rows
 from varstar_batch.training.options import survey_names
 
@@ -47,6 +48,8 @@ class Selection:
     """What labels are read as."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Meanings of labels, before those of all known catalogs; see `LabelReader`."""
+    given: Mapping[str, str] | None = None
+    """Labels by object_id, as text, in the place of those that the surveys have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +106,7 @@ def read_labelled(
             )
     try:
         labels = [
-            _read_labels(number, survey, partition, reader)
+            _read_labels(number, survey, partition, reader, selection.given)
             for number, survey in enumerate(surveys)
             for partition in survey.partitions
         ]
@@ -122,16 +125,20 @@ def read_labelled(
     return replace(LabelledLightCurves.concat(parts), left_out=dict(left_out))
 
 
-def _read_labels(number: int, survey: Survey, partition: Partition, reader: LabelReader) -> _Labels:
+def _read_labels(
+    number: int, survey: Survey, partition: Partition, reader: LabelReader, given: Mapping[str, str] | None
+) -> _Labels:
     source = survey.source
     columns = source.columns
     labels: list[pa.Array] = []
+    ids: list[pa.Array] = []
     periods: list[npt.NDArray[np.float64]] = []
     texts: dict[str, list[Any]] = {name: [] for name in DESCRIPTIONS}
     if source.form == "long":
         # One object is many rows there, so that only reading tells the objects apart.
         for batch in read_batches(source, partition, None, BATCH_OBSERVATIONS):
             labels += batch.objects["class"].chunks
+            ids += batch.objects["object_id"].chunks
             periods.append(batch.period)
         texts = {name: [""] * sum(map(len, labels)) for name in DESCRIPTIONS}
     else:
@@ -139,14 +146,22 @@ def _read_labels(number: int, survey: Survey, partition: Partition, reader: Labe
             there = parquet.schema_arrow.names
             wanted = [name for name in (columns.period, columns.class_) if name is not None]
             wanted += [name for name in DESCRIPTIONS if name in there and name not in wanted]
+            wanted += [columns.object_id] * (given is not None and columns.object_id not in wanted)
             for record in parquet.iter_batches(columns=wanted):
                 labels.append(optional_column(record, columns.class_, pa.large_string()))
+                ids += [] if given is None else [record.column(columns.object_id)]
                 none = np.full(len(record), np.nan)
                 periods.append(to_float64(record.column(columns.period)) if columns.period else none)
                 for name, values in texts.items():
                     found = record.column(name).to_pylist() if name in there else [None] * len(record)
                     values += ["" if value is None else str(value) for value in found]
     label = pa.chunked_array(labels, pa.large_string())
+    period = np.concatenate([np.zeros(0), *periods])
+    if given is not None:
+        label = given_labels(ids, given)
+        texts["class_original"] = [""] * len(label)
+        # Nobody asks for light curves that the table does not have.
+        period = np.where(label.is_valid().to_numpy(), period, np.nan)
     codes = reader.codes(label)
     known = {name: np.array(values, np.object_) for name, values in texts.items()}
     known["label"] = np.array(label.fill_null("").to_pylist(), np.object_)
@@ -156,7 +171,7 @@ def _read_labels(number: int, survey: Survey, partition: Partition, reader: Labe
         partition,
         reader.classes,
         codes,
-        np.concatenate([np.zeros(0), *periods]),
+        period,
         known,
         Counter(text for text in known["label"][codes == NO_CLASS] if text.strip()),
     )

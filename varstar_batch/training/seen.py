@@ -42,7 +42,11 @@ def write_marks(marks: Marks) -> str:
     return base64.b64encode(np.sort(marks).astype("<u4").tobytes()).decode()
 
 
+def read_marks(training: Mapping[str, Any]) -> Marks:
+    """Return the marks in a bundle's record of its training; none if it has none."""
+    return np.frombuffer(base64.b64decode(training.get("marks", "")), "<u4")
+
+
 def count_seen(training: Mapping[str, Any], objects: LabelledLightCurves) -> int:
     """Return how many of these objects' light curves a bundle's record of its training has; 0 if it has no marks."""
-    marks = np.frombuffer(base64.b64decode(training.get("marks", "")), "<u4")
-    return int(np.isin(marks_of(objects.light_curves), marks).sum())
+    return int(np.isin(marks_of(objects.light_curves), read_marks(training)).sum())

@@ -20,6 +20,8 @@ from varstar_batch.training.labelled import count_classes
 from varstar_batch.training.measures import Evidence, judge
 from varstar_batch.training.plan import TrainingPlan, _recipe_record, _versions
 from varstar_batch.training.seen import marks_of, write_marks
+from varstar_batch.training.start import record_from
+from varstar_batch.training.tune import PENALTY, calibrated_from, tune
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +52,13 @@ def train(
     """
     checkpoints = NoCheckpoints() if checkpoints is None else checkpoints
     seeds = np.random.SeedSequence(plan.options.seed).generate_state(len(plan.fits), np.uint32) >> 1
-    fitted = [
-        fit(plan.data, split, plan.recipe_of(split), int(seed), checkpoints, progress)
-        for split, seed in zip(plan.fits, seeds, strict=True)
-    ]
+    if plan.start is None:
+        fitted = [
+            fit(plan.data, split, plan.recipe_of(split), int(seed), checkpoints, progress)
+            for split, seed in zip(plan.fits, seeds, strict=True)
+        ]
+    else:
+        fitted = tune(plan.data, plan.fits, plan.start, progress)
     evidence, classes = split_evidence(plan, fitted), plan.data.objects.classes
     metrics = {"held_out": judge(evidence, classes)}
     keras_file = fitted[-1].keras_file
@@ -63,6 +68,10 @@ def train(
         unseen, of_surveys = replace(plan, splits=plan.unseen, unseen=()), fitted[len(plan.splits) : -1]
         metrics[UNSEEN] = judge(split_evidence(unseen, of_surveys), classes)
         calibrated = calibrate(unseen, of_surveys)
+    record = _training_record(plan)
+    if plan.start is not None:
+        calibrated = calibrated_from(plan.start, calibrated)
+        record = record_from(plan.start, record, plan.data.objects, PENALTY)
     contract = BundleContract(
         name=name,
         model_version=f"{name}-{hashlib.sha256(keras_file).hexdigest()[:8]}",
@@ -75,7 +84,7 @@ def train(
         parent_sets=calibrated.parent_sets,
         ood=calibrated.ood,
         precision={},
-        training=_training_record(plan),
+        training=record,
         metrics=metrics,
         versions=_versions(),
         weights_sha256=hashlib.sha256(keras_file).hexdigest(),
