@@ -239,3 +239,22 @@ def test_an_amplitude_divides_what_m_and_sr_have_and_nothing_else():
     np.testing.assert_array_equal(told.parent_prob, plain.parent_prob)
     np.testing.assert_array_equal(told.parent_sets, plain.parent_sets)
     np.testing.assert_allclose(told.probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+def test_a_band_weighs_by_the_square_of_its_observations_and_one_without_a_curve_not_at_all():
+    logits = np.log(
+        [[0.7, 0.1, 0.05, 0.05, 0.05, 0.05], [0.1, 0.7, 0.05, 0.05, 0.05, 0.05], [0.2, 0.4, 0.1, 0.1, 0.1, 0.1]]
+    )
+    ok, none = Status.OK, Status.TOO_FEW_OBSERVATIONS
+    folded = replace(
+        make_folded([ok, ok, none, ok, none]),
+        n_used=np.array([90, 30, 500, 60, 7], np.int32),
+        objects=np.array([0, 2, 4, 5]),
+    )
+    bundle = Bundle(contract=make_contract(b"", calibration=Calibration(temperature=1.0)), keras_file=b"", card="")
+    result = classify(bundle, FixedEngine(logits), folded)
+    expected = np.exp(0.9 * logits[0] + 0.1 * logits[1])
+    np.testing.assert_allclose(result.probabilities[0], expected / expected.sum(), rtol=1e-6)
+    np.testing.assert_allclose(result.probabilities[1], np.exp(logits[2]), rtol=1e-6)
+    assert result.status.tolist() == [ok, ok, none]
+    assert np.isnan(result.probabilities[2]).all()
