@@ -121,6 +121,9 @@ def test_show_and_diff_tell_of_parents_and_subclasses(survey, tmp_path, varstar)
     }
     assert told["families"] == expected
     assert expected["parent"] > 0
+    sql = "SELECT count(*) AS n FROM catalog WHERE list_contains(string_split(parents_99, '|'), 'LPV')"
+    (counted,) = json.loads(varstar("query", catalog, sql, "--format", "json").out)
+    assert counted["n"] == sum("LPV" in (row["parents_99"] or "") for row in after) > 0
     change = told["changes"][0]
     assert {"parent_a", "parent_b", "subclass_a", "subclass_b"} <= set(change)
 

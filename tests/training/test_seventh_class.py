@@ -46,6 +46,9 @@ def test_a_seventh_class_is_trained_evaluated_classified_published_and_found(var
     assert rows["class"].to_pylist() == np.array(SEVEN)[probabilities.argmax(axis=1)].tolist()
     found = pc.sum(pc.equal(rows["class"], "ACV")).as_py()
     assert found > 20
+    # Its parent is itself, as the bundle says, and so are those of the others but for M and SR.
+    assert set(pc.unique(rows["parent"]).to_pylist()) == {"ACV", "CEP", "DSCUT", "ECL", "LPV", "RR"}
+    assert set(pc.unique(rows["subclass"]).to_pylist()) == {None}
     counted = varstar("query", catalog, "SELECT count(*) AS n FROM catalog WHERE class = 'ACV'", "--format", "json")
     assert (counted.code, json.loads(counted.out)) == (0, [{"n": found}]), counted
     assert varstar("verify", catalog).code == 0
