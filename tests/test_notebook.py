@@ -193,6 +193,14 @@ def test_bands_are_chosen_or_fused() -> None:
     assert one["prob_RR"] == vb.classify(TIME[100:], MAG[100:], ERROR[100:], PERIOD)["prob_RR"]
 
 
+def test_a_period_that_is_wrong_is_told_and_may_be_put_right() -> None:
+    wrong = vb.classify(TIME, MAG, ERROR, 2 * PERIOD)
+    right = vb.classify(TIME, MAG, ERROR, 2 * PERIOD, use_best_period=True)
+    assert (wrong["period_flag"][0], wrong["best_period"][0]) == ("P/2", pytest.approx(PERIOD))
+    assert right["period"][0] == pytest.approx(PERIOD)
+    assert right["prob_RR"][0] == pytest.approx(vb.classify(TIME, MAG, ERROR, PERIOD)["prob_RR"][0], abs=1e-6)
+
+
 def test_rows_are_shown_and_handed_on() -> None:
     rows = vb.classify([TIME] * 12, [MAG] * 12, [ERROR] * 12, np.full(12, PERIOD))
     assert repr(rows).splitlines()[0].split()[:2] == ["object_id", "period"]

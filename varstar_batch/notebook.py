@@ -66,6 +66,8 @@ def classify(
     bands: str | None = None,
     columns: Columns = None,
     model: Bundle | str | os.PathLike[str] | None = None,
+    use_best_period: bool = False,
+    mira_amplitude: float | None = None,
 ) -> Rows:
     """Classify light curves that are in memory: one star, many, or a table of them.
 
@@ -91,6 +93,10 @@ def classify(
         Names and units of a table's columns, such as ``{"mag": "Vmag", "flux_unit": "nJy"}``, or a preset's name.
     model : Bundle, str or path, optional
         The bundle that ships by default.
+    use_best_period : bool
+        Classify with `best_period` where `period_flag` says that another one fits better.
+    mira_amplitude : float, optional
+        Magnitudes: from here on a long-period variable is M, below it SR.
 
     Returns
     -------
@@ -105,7 +111,8 @@ def classify(
     """
     config = config_of(columns, bands)
     held = hold((time, mag, mag_err), period, object_id=object_id, band=band, config=config)
-    return Classifier.of(model).classify(held)
+    classifier = Classifier.of(model)
+    return classifier.classify(held, mira_amplitude=mira_amplitude, use_best_period=use_best_period)
 
 
 def fold(

@@ -16,6 +16,7 @@ from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.model.engines.engine import Engine, EngineName, Precision
 from varstar_batch.model.engines.open import open_engine
+from varstar_batch.runs.plan import check_line
 from varstar_batch.runs.questioned import classify_questioned, fold_questioned, rows_of
 from varstar_batch.survey.fold_batch import fold_batch
 from varstar_batch.survey.folded import folded_rows, folded_schema
@@ -48,25 +49,27 @@ class Classifier:
         bundle = model if isinstance(model, Bundle) else read_bundle(model)
         return _opened(_Key(bundle), engine, precision)
 
-    def classify(self, light_curves: InMemory, labels: dict[str, str] | None = None) -> Rows:
-        """Return the catalog's row of every object, in their order.
+    def classify(
+        self, light_curves: InMemory, *, mira_amplitude: float | None = None, use_best_period: bool = False
+    ) -> Rows:
+        """Return the catalog's row of every object, in their order; the other two are as `RunConfig` has them.
 
         Raises
         ------
         InputError
-            They cannot be read as they are.
+            They cannot be read as they are, or the model has no classes that `mira_amplitude` divides.
         """
         contract, source = self.bundle.contract, light_curves.source
-        provenance = Provenance(
-            outputs=contract.outputs, model_version=contract.model_version, run_id="", labels=labels or {}
-        )
+        check_line(contract, mira_amplitude)
+        provenance = Provenance(outputs=contract.outputs, model_version=contract.model_version, run_id="", labels={})
         schema = catalog_schema(
             pa.type_for_alias(source.object_id_type), contract.classes, healpix=source.columns.healpix is not None
         )
         tables = [schema.empty_table()]
         for batch in light_curves.batches(batch_observations(BATCH_MEMORY)):
             folded = fold_questioned(batch, self.bundle, source.limits, self.threads)
-            tables.append(rows_of(classify_questioned(self.bundle, self.engine, folded), provenance))
+            classified = classify_questioned(self.bundle, self.engine, folded, mira_amplitude)
+            tables.append(rows_of(classified, provenance, use_best_period=use_best_period))
         return Rows(pa.concat_tables(tables).combine_chunks().drop_columns(list(OF_RUNS)))
 
 

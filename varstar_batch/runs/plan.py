@@ -161,7 +161,7 @@ def make_plan(survey: Survey, bundle: Bundle, config: RunConfig) -> RunPlan:
     config.check_preprocessing(bundle.contract)
     contract = bundle.contract
     LabelReader(contract.classes, config.labels)
-    _check_line(contract, config.mira_amplitude)
+    check_line(contract, config.mira_amplitude)
     model = {
         "name": contract.name,
         "version": contract.model_version,
@@ -172,7 +172,8 @@ def make_plan(survey: Survey, bundle: Bundle, config: RunConfig) -> RunPlan:
     return RunPlan(survey=survey, config=config, model=model, code=code_digests())
 
 
-def _check_line(contract: BundleContract, amplitude: float | None) -> None:
+def check_line(contract: BundleContract, amplitude: float | None) -> None:
+    """Refuse an amplitude that divides Miras from semi-regulars for a model without the two. Raises InputError."""
     if amplitude is not None and not {MIRA, SEMIREGULAR} <= set(contract.classes):
         raise InputError(
             expected=f"a model with the classes {MIRA} and {SEMIREGULAR}, which the amplitude divides",
