@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -107,6 +108,21 @@ def test_pyvo_searches_a_cone(service: str, place: Path, session: requests.Sessi
         told = parse(io.BytesIO(httpx.get(f"{service}/scs/stars", params=wrong).content))
         assert [info.name for info in told.resources[0].infos] == ["Error"]
     assert b"name one" in httpx.get(f"{service}/scs", params={"RA": "1", "DEC": "2", "SR": "1"}).content
+
+
+def test_the_snippet_of_the_page_runs(service: str, session: requests.Session) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/tap.md").read_text()
+    text = page.split("```python\n")[1].split("```")[0].replace("http://127.0.0.1:8080", service)
+    text = (
+        text.replace("varstar.catalog", "varstar.stars")
+        .replace("/scs", "/scs/stars")
+        .replace("80.9, -69.8, 1.0", "80, -69, 90")
+    )
+    found: dict[str, Any] = {}
+    exec(text, found)
+    assert len(found["stars"]) > 10
+    assert found["stars"]["class_prob"].min() > 0.9
+    found["job"].delete()
 
 
 def test_a_cone_in_adql_is_the_cone_of_the_catalog(service: str, place: Path) -> None:
