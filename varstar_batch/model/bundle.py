@@ -109,6 +109,13 @@ class PrecisionChange(Frozen):
     n_objects: int = Field(ge=0)
 
 
+class ChannelRanges(Frozen):
+    """What the inputs of a convolution ranged over in calibration, by channel; see `varstar_batch.model.engines.int8`."""
+
+    low: tuple[float, ...] = Field(min_length=1)
+    high: tuple[float, ...] = Field(min_length=1)
+
+
 class BundleContract(Frozen):
     """The contents of ``bundle.json``.
 
@@ -130,6 +137,7 @@ class BundleContract(Frozen):
     parent_sets: ParentSets | None = None
     ood: OutOfDistribution | None
     precision: dict[str, PrecisionChange]
+    int8_ranges: dict[str, ChannelRanges] = {}
     training: dict[str, JsonValue]
     metrics: dict[str, JsonValue]
     versions: dict[str, str]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 EngineName = Literal["auto", "openvino", "keras"]
 
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "int8", "auto"]
 
 
 Float32 = npt.NDArray[np.float32]
@@ -25,7 +25,7 @@ class Engine(Protocol):
 
     @property
     def precision(self) -> str:
-        """The arithmetic that was asked for: ``"float32"`` or ``"bfloat16"``."""
+        """The arithmetic that it computes in: ``"float32"``, ``"bfloat16"`` or ``"int8"``."""
 
     def logits(self, curves: Float32, features: Float32 | None = None) -> Float32:
         """Return the network's outputs before temperature and softmax.

@@ -7,14 +7,16 @@ tensors of rank 2, (n, width), are the same in both.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from types import ModuleType
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.errors import RefusedError
+from varstar_batch.model.bundle import ChannelRanges
+from varstar_batch.model.engines.int8 import LEVELS, WEIGHT_LEVELS, steps_of
 from varstar_batch.model.keras_file import Layer, Network
 
 _OPTIONS: dict[str, dict[str, tuple[object, ...]]] = {
@@ -45,7 +47,9 @@ class _UnsupportedError(Exception):
     """A layer, or an option of one, that this translation does not know."""
 
 
-def build_graph(network: Network, batch: int, *, where: str) -> Any:
+def build_graph(
+    network: Network, batch: int, *, where: str, int8_ranges: Mapping[str, ChannelRanges] = MappingProxyType({})
+) -> Any:
     """Build the graph that computes a network's logits for a fixed batch.
 
     Parameters
@@ -55,6 +59,8 @@ def build_graph(network: Network, batch: int, *, where: str) -> Any:
         Rows of every input and of the output.
     where : str
         Where the network came from, for the message.
+    int8_ranges : mapping of str to ChannelRanges
+        Layers to compute in 8 bits, with what their inputs range over.
 
     Returns
     -------
@@ -66,9 +72,28 @@ def build_graph(network: Network, batch: int, *, where: str) -> Any:
     RefusedError
         If a layer has an option that is not supported.
     """
-    openvino = load_openvino()
-    graph = _Graph(network, batch)
-    last = network.logits_layer.name
+    graph = _translate(network, batch, where, int8_ranges)
+    inputs = [graph.outputs[name].get_node() for name in network.inputs]
+    return load_openvino().Model([graph.outputs[network.logits_layer.name]], inputs, "network")
+
+
+def build_inputs_graph(network: Network, batch: int, *, where: str) -> tuple[Any, list[str]]:
+    """Build the graph whose outputs are the inputs of the convolutions that may be computed in 8 bits.
+
+    Returns
+    -------
+    openvino.Model
+        Outputs (batch, channels, length).
+    list of str
+        The layers that take them, in the same order.
+    """
+    graph = _translate(network, batch, where, {})
+    inputs = [graph.outputs[name].get_node() for name in network.inputs]
+    return load_openvino().Model(list(graph.taken.values()), inputs, "inputs"), list(graph.taken)
+
+
+def _translate(network: Network, batch: int, where: str, int8_ranges: Mapping[str, ChannelRanges]) -> _Graph:
+    graph = _Graph(network, batch, int8_ranges)
     for layer in network.layers:
         if layer.name not in graph.outputs and layer.name != network.output:
             try:
@@ -80,8 +105,7 @@ def build_graph(network: Network, batch: int, *, where: str) -> Any:
                     where=where,
                     fix="use --engine keras for this bundle",
                 ) from None
-    inputs = [graph.outputs[name].get_node() for name in network.inputs]
-    return openvino.Model([graph.outputs[last]], inputs, "network")
+    return graph
 
 
 def largest_tensor(model: Any) -> int:
@@ -93,7 +117,10 @@ def largest_tensor(model: Any) -> int:
 class _Graph:
     """The translation under way: the OpenVINO output of each layer that is done."""
 
-    def __init__(self, network: Network, batch: int) -> None:
+    def __init__(self, network: Network, batch: int, int8_ranges: Mapping[str, ChannelRanges]) -> None:
+        self.int8_ranges = int8_ranges
+        self.taken: dict[str, Any] = {}
+        """Inputs of the convolutions of many channels, by layer."""
         self.op = load_openvino().opset13
         self.batch = batch
         self.network = network
@@ -166,9 +193,32 @@ class _Graph:
         return result
 
     def _convolve(self, layer: Layer, kernel: npt.NDArray[np.float64], stride: int) -> Any:
+        source, before_and_after = self._source(layer), [[each] for each in _padding(layer)]
+        if self._shape(layer)[0] > FEW_CHANNELS:
+            self.taken[layer.name] = source
+            if layer.name in self.int8_ranges:
+                source, weights = self._on_steps(layer, kernel)
+                return self.op.convolution(source, weights, [stride], *before_and_after, [1]).output(0)
         weights = np.ascontiguousarray(kernel.transpose(2, 1, 0), dtype=np.float32)
-        before, after = _padding(layer)
-        return self.op.convolution(self._source(layer), weights, [stride], [before], [after], [1]).output(0)
+        return self.op.convolution(source, weights, [stride], *before_and_after, [1]).output(0)
+
+    def _on_steps(self, layer: Layer, kernel: npt.NDArray[np.float64]) -> tuple[Any, Any]:
+        """Return a convolution's input and weights on steps of 8 bits, which OpenVINO makes integers of."""
+        steps, step = steps_of(self.int8_ranges[layer.name]), self.op.fake_quantize
+        low, high = _channels(steps.least * steps.scale), _channels(steps.scale)
+
+        def quantize(value: Any) -> Any:
+            return step(value, low, high, np.float32(steps.least), np.float32(1), LEVELS).output(0)
+
+        pool = next(other for other in self.network.layers if other.name == layer.inputs[0])
+        if pool.kind == "MaxPooling1D" and pool.inputs[0] in self.outputs and self._pools_nothing_fused(pool):
+            # The largest of some steps is the step of the largest: a quarter of the bytes go through the pooling.
+            source = self._pool(quantize(self.outputs[pool.inputs[0]]), pool)
+        else:
+            source = quantize(self._source(layer))
+        weights = np.ascontiguousarray((kernel * steps.scale[:, None]).transpose(2, 1, 0), dtype=np.float32)
+        most = np.maximum(np.abs(weights).max(axis=(1, 2), keepdims=True), np.float32(1e-30))
+        return source, step(weights, -most, most, -most, most, WEIGHT_LEVELS).output(0)
 
     def _pools_pairs(self, layer: Layer, pool: Layer) -> bool:
         """Tell whether a convolution and the max-pooling after it are better computed as two convolutions."""
@@ -212,8 +262,15 @@ class _Graph:
             return self._activate(self._source(layer), "relu")
         return self.op.clamp(self._source(layer), 0.0, float(highest)).output(0)
 
+    def _pools_nothing_fused(self, pool: Layer) -> bool:
+        """Tell whether a pooling was translated by itself, not within the convolution before it."""
+        return self.outputs[pool.name] is not self.outputs[pool.inputs[0]]
+
     def _pooling(self, layer: Layer) -> Any:
-        source, (width,), (stride,) = self._source(layer), layer.config["pool_size"], layer.config["strides"]
+        return self._pool(self._source(layer), layer)
+
+    def _pool(self, source: Any, layer: Layer) -> Any:
+        (width,), (stride,) = layer.config["pool_size"], layer.config["strides"]
         if layer.kind == "MaxPooling1D":
             return self.op.max_pool(source, [stride], [1], [0], [0], [width]).output(0)
         return self.op.avg_pool(source, [stride], [0], [0], [width], True).output(0)
