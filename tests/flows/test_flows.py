@@ -111,7 +111,7 @@ def test_every_field_of_the_form_says_what_it_is_with_its_default_and_choices(mo
     if module == "reclassify":
         assert choices["mode"] == ["incremental", "full"]
         assert set(choices["preset"]) == set(PRESETS)
-        assert choices["config.precision"] == ["float32", "bfloat16"]
+        assert choices["config.precision"] == ["float32", "bfloat16", "int8", "auto"]
         assert {"config.engine", "config.lost_gpus"} <= set(choices)
         assert {"config.survey.time_system", "cluster.tls_ca"} <= set(fields)
 

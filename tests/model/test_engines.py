@@ -202,7 +202,7 @@ def test_auto_is_openvino_unless_keras_sees_a_gpu(bundle, monkeypatch):
     ("options", "part"),
     [
         ({"name": "onnx"}, "one of auto, openvino, keras, got 'onnx'"),
-        ({"precision": "float16"}, "one of float32, bfloat16, got 'float16'"),
+        ({"precision": "float16"}, "one of float32, bfloat16, int8, auto, got 'float16'"),
         ({"threads": 0}, "threads >= 1, got 0"),
     ],
 )

@@ -28,8 +28,9 @@ from varstar_batch.training.inputs import Inputs, check_finite
 from varstar_batch.training.labelled import LabelledLightCurves
 from varstar_batch.training.options import TrainingOptions
 from varstar_batch.training.plan import plan_training
+from varstar_batch.training.precision import measure_precision
 from varstar_batch.training.recipes import PAPER
-from varstar_batch.training.train import measure_precision, train
+from varstar_batch.training.train import train
 
 OPTIONS = TrainingOptions(architecture="tiny", folds=2, min_per_class=5)
 

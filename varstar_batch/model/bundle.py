@@ -110,7 +110,7 @@ class PrecisionChange(Frozen):
 
 
 class ChannelRanges(Frozen):
-    """What the inputs of a convolution ranged over in calibration, by channel; see `varstar_batch.model.engines.int8`."""
+    """What the inputs of a convolution ranged over in calibration, by channel (`varstar_batch.model.engines.int8`)."""
 
     low: tuple[float, ...] = Field(min_length=1)
     high: tuple[float, ...] = Field(min_length=1)
@@ -137,7 +137,7 @@ class BundleContract(Frozen):
     parent_sets: ParentSets | None = None
     ood: OutOfDistribution | None
     precision: dict[str, PrecisionChange]
-    int8_ranges: dict[str, ChannelRanges] = {}
+    int8_ranges: dict[str, ChannelRanges] = Field(default_factory=dict)
     training: dict[str, JsonValue]
     metrics: dict[str, JsonValue]
     versions: dict[str, str]

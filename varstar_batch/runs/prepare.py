@@ -28,6 +28,7 @@ from varstar_batch.files.location import Location, writable, write_json
 from varstar_batch.files.parquet import read_table, write_table
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle, write_bundle
+from varstar_batch.model.engines.open import fastest_precision
 from varstar_batch.runs.chunks import RunContext, this_worker
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.execute import steadfast
@@ -106,6 +107,9 @@ def plan_run(survey_url: str, model_url: str | None, config: RunConfig) -> tuple
         The survey, the bundle or the configuration does not fit.
     """
     bundle = read_bundle(model_url)
+    if config.precision == "auto":
+        # Once for the whole run, whoever works for it, and by name in its record.
+        config = config.model_copy(update={"precision": fastest_precision(bundle)})
     read_anchors(config.gate)
     survey = open_survey(survey_url, config.survey)
     check_bands(survey)

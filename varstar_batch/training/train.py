@@ -7,21 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import JsonValue
 
-from varstar_batch.model.answers import answers_of
-from varstar_batch.model.bundle import Bundle, BundleContract, PrecisionChange
-from varstar_batch.model.engines.engine import Engine, Precision
-from varstar_batch.model.engines.int8 import measure_ranges
-from varstar_batch.model.engines.open import open_engine
+from varstar_batch.model.bundle import Bundle, BundleContract
 from varstar_batch.training.card import UNSEEN, write_card
 from varstar_batch.training.cross_validation import calibrate, split_evidence
 from varstar_batch.training.fit import Checkpoints, NoCheckpoints, fit
-from varstar_batch.training.inputs import Inputs
 from varstar_batch.training.labelled import count_classes
 from varstar_batch.training.measures import Evidence, judge
 from varstar_batch.training.plan import TrainingPlan, _recipe_record, _versions
+from varstar_batch.training.precision import with_precisions
 from varstar_batch.training.seen import marks_of, write_marks
 from varstar_batch.training.start import record_from
 from varstar_batch.training.tune import PENALTY, calibrated_from, tune
@@ -94,41 +89,6 @@ def train(
     )
     contract = with_precisions(Bundle(contract, keras_file, ""), plan.data.inputs)
     return Trained(Bundle(contract, keras_file, write_card(contract)), evidence)
-
-
-CALIBRATED_ON = 4096
-"""Light curves at most, spread over the training's, on which 8 bits are calibrated."""
-
-
-def with_precisions(bundle: Bundle, inputs: Inputs) -> BundleContract:
-    """Return a bundle's contract with ranges for 8 bits, and with what each lower precision changes on some inputs."""
-    some = inputs.take(np.linspace(0, len(inputs) - 1, min(CALIBRATED_ON, len(inputs))).astype(np.int64))
-    ranges = measure_ranges(bundle, some.curves, some.features)
-    contract = bundle.contract.model_copy(update={"int8_ranges": ranges})
-    precision = measure_precision(replace(bundle, contract=contract), inputs)
-    return contract.model_copy(update={"precision": precision})
-
-
-def measure_precision(bundle: Bundle, inputs: Inputs) -> dict[str, PrecisionChange]:
-    """Return what lower precisions change on some inputs; without those that the processor or the bundle cannot have."""
-    outputs, calibration = bundle.contract.outputs, bundle.contract.calibration
-
-    def classes(engine: Engine) -> npt.NDArray[np.float64]:
-        return answers_of(outputs, calibration, engine.logits(inputs.curves, inputs.features).astype(np.float64)).classes
-
-    exact, found = classes(open_engine(bundle, "openvino", "float32")), {}
-    lower: tuple[Precision, ...] = ("bfloat16", "int8") if bundle.contract.int8_ranges else ("bfloat16",)
-    for name in lower:
-        engine = open_engine(bundle, "openvino", name)
-        if engine.precision != name:
-            continue
-        changed = classes(engine)
-        found[name] = PrecisionChange(
-            max_probability_change=round(float(np.abs(exact - changed).max()), 6),
-            changed_classes=round(float(np.mean(exact.argmax(axis=1) != changed.argmax(axis=1))), 6),
-            n_objects=len(inputs),
-        )
-    return found
 
 
 def _training_record(plan: TrainingPlan) -> dict[str, JsonValue]:

@@ -15,18 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.model.bundle import Bundle, ChannelRanges
-
-Float32 = npt.NDArray[np.float32]
+from varstar_batch.model.bundle import ChannelRanges
 
 LEVELS = 256
 """Of an activation, 8 bits without sign."""
 
 WEIGHT_LEVELS = 255
 """Of a weight, symmetric about 0."""
-
-BATCH = 64
-"""Light curves at a time in calibration."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,45 +43,3 @@ def steps_of(ranges: ChannelRanges) -> Steps:
     ratio = min(float((-low / high).max()), 1.0)
     scale = np.maximum(high, -low / ratio) if ratio > 0 else high
     return Steps(scale, -ratio)
-
-
-def measure_ranges(bundle: Bundle, curves: Float32, features: Float32 | None) -> dict[str, ChannelRanges]:
-    """Return what the inputs of each convolution that may be quantized range over.
-
-    Parameters
-    ----------
-    bundle : Bundle
-    curves : float32 (n, n_phase)
-        Folded light curves of the training, scaled as the contract says; n >= 1.
-    features : float32 (n, k) or None
-
-    Returns
-    -------
-    dict of str to ChannelRanges
-        By the name of the layer; empty where no layer takes many channels.
-    """
-    from varstar_batch.model.engines.openvino_graph import build_inputs_graph, load_openvino
-
-    batch = min(BATCH, len(curves))
-    model, names = build_inputs_graph(bundle.network(), batch, where=f"bundle {bundle.contract.name}")
-    if not names:
-        return {}
-    compiled = load_openvino().Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    low: dict[str, npt.NDArray[np.float32]] = {}
-    high: dict[str, npt.NDArray[np.float32]] = {}
-    # The last batch overlaps the one before: all have one shape.
-    starts = [*range(0, len(curves) - batch, batch), len(curves) - batch]
-    for start in starts:
-        rows = slice(start, start + batch)
-        inputs = [curves[rows, None, :]] if features is None else [curves[rows, None, :], features[rows]]
-        for name, values in zip(names, compiled(inputs).values(), strict=True):
-            least, most = values.min(axis=(0, 2)), values.max(axis=(0, 2))
-            low[name] = np.minimum(low.get(name, least), least)
-            high[name] = np.maximum(high.get(name, most), most)
-    return {name: ChannelRanges(low=_texts(low[name]), high=_texts(high[name])) for name in names}
-
-
-def _texts(values: Float32) -> tuple[float, ...]:
-    """Return values as the bundle keeps them: five digits say enough of a range."""
-    return tuple(float(f"{value:.5g}") for value in values)
-

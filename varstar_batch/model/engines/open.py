@@ -37,14 +37,15 @@ def open_engine(
     if name == "keras" or (name == "auto" and _gpu_is_visible()):
         from varstar_batch.model.engines.keras_engine import KerasEngine
 
-        if precision == "int8":
+        if precision == "int8" and name == "keras":
             raise InputError(
                 expected="an engine that computes in 8 bits",
                 got="keras",
                 where="--precision int8",
                 fix="--engine openvino, or another --precision",
             )
-        precision = "float32" if precision == "auto" else precision
+        # A graphics card that takes part in a run of 8 bits computes more exactly.
+        precision = "float32" if precision in {"auto", "int8"} else precision
         return KerasEngine(bundle, precision=precision, threads=threads)
     from varstar_batch.model.engines.openvino_engine import OpenVinoEngine
 
@@ -60,7 +61,7 @@ _FLAGS = {"int8": {"avx512_vnni", "avx_vnni"}, "bfloat16": {"avx512_bf16", "amx_
 
 
 def fastest_precision(bundle: Bundle) -> Precision:
-    """Return the fastest arithmetic of this processor that changes next to no class, by the bundle's own measurement."""
+    """Return this processor's fastest arithmetic that changes next to no class, by the bundle's own measurement."""
     flags = _processor_flags()
     for name, needed in _FLAGS.items():
         change = bundle.contract.precision.get(name)
