@@ -153,7 +153,8 @@ def _beginning(training: Mapping[str, Any]) -> str:
         return f"Trained on {count}"
     return (
         f"**Fine-tuned** from the network of {start['model_version']}, which was trained on {start['n_objects']:,} "
-        f"light curves of {', '.join(start['surveys'])} (its card says how good it is on those), on {count}"
+        f"light curves of {', '.join(start['surveys'])} (its card says how good it is on those), on {count} "
+        "**Take it for these surveys only**: on others, classes with few labels here or none are found less often."
     )
 
 
