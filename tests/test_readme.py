@@ -116,7 +116,13 @@ def test_the_figures_of_the_bundle_are_those_of_its_card() -> None:
     assert README.count(f"{contract.training['n_objects']:,}") == 2  # type: ignore[str-format]
     told = re.findall(r"^\| ([\w+-]+) \| ([\d,]+) \| [\d.]+ \| [\d.]+ \| [\d.]+ \|", unseen_table(unseen), flags=re.M)
     worst = told[0][0]
-    assert f"the worst of them {worst}, {100 * unseen['by_survey'][worst]['accuracy']:.1f} %" in README
+    told_of_training = " ".join(README.split())
+    assert f"the worst of them {worst}, {100 * unseen['by_survey'][worst]['accuracy']:.1f} %" in told_of_training
+    assert f"with both as one, {100 * unseen['parents']:.1f} % are right" in told_of_training
+    training: dict[str, Any] = contract.training
+    passes = f"had {training['options']['judge_epochs']} passes, the bundle's {training['recipe']['epochs']}."
+    assert passes in told_of_training
+    assert f"{len(training['surveys'])} surveys and bands" in README
 
 
 def test_the_links_lead_somewhere() -> None:
