@@ -152,9 +152,9 @@ def _beginning(training: Mapping[str, Any]) -> str:
     if start is None:
         return f"Trained on {count}"
     return (
+        "**Take it for these surveys only**: on others, classes with few labels here or none are found less often. "
         f"**Fine-tuned** from the network of {start['model_version']}, which was trained on {start['n_objects']:,} "
-        f"light curves of {', '.join(start['surveys'])} (its card says how good it is on those), on {count} "
-        "**Take it for these surveys only**: on others, classes with few labels here or none are found less often."
+        f"light curves of {', '.join(start['surveys'])} (its card says how good it is on those), on {count}"
     )
 
 
