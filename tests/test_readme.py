@@ -101,6 +101,15 @@ def scheduler() -> Iterator[str]:
         yield cluster.scheduler_address
 
 
+def test_three_arrays_are_a_class_in_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    (text,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    assert len([line for line in text.splitlines() if line]) == 2
+    time = np.sort(np.random.default_rng(5).uniform(0, 300, 200))
+    mag = 15 + 0.4 * np.sin(2 * np.pi * time / 0.55)
+    exec(text, {"time": time, "mag": mag, "mag_err": np.full(200, 0.02)})
+    assert re.search(r"\b(CEP|DSCUT|ECL|M|RR|SR)\b", capsys.readouterr().out)
+
+
 def test_the_configuration_is_valid() -> None:
     (text,) = [block for language, block in BLOCKS if language == "toml"]
     assert validate_config(tomllib.loads(text), "own-survey.md") != RunConfig()
