@@ -1,8 +1,9 @@
-"""Periods that are found beside those of a catalog: ours, and the highest peak of astropy's LombScargle, in turns.
+"""Periods that are found beside those of a catalog: ours, and the highest peaks of astropy and nifty-ls, in turns.
 
-Run ``python -m tests.benchmarks.bench_periods FOLDER [OBJECTS [SEED]]``; FOLDER holds objects.parquet, with periods,
-and observations.parquet in the long form. Both searches see the same observations and the same limits of frequency, one
-object after another, on one core; speeds are by processor time.
+Run ``python -m tests.benchmarks.bench_periods FOLDER [OBJECTS [SEED [JUDGE]]]``; FOLDER holds objects.parquet, with
+periods, and observations.parquet in the long form; JUDGE is a file of ``varstar_batch.training.wrong_periods --write``
+that was fitted without FOLDER's stars, instead of the one that ships. All searches see the same observations and the
+same limits of frequency, one object after another, on one core; speeds are by processor time.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from varstar_batch.ingest import period_search
 from varstar_batch.ingest.period_search import find_period
 from varstar_batch.light_curves.periods import MAX_FREQUENCY, SAMPLES_PER_PEAK
+from varstar_batch.model.periods import PeriodJudge
 
 Array = npt.NDArray[np.float64]
 Curve = tuple[Array, Array, Array]
@@ -33,8 +36,11 @@ _NEARLY = 0.005
 
 def main() -> int:
     """Search the periods of a sample of objects and print how many are the catalog's."""
-    folder, words = Path(sys.argv[1]), [int(word) for word in sys.argv[2:]]
+    folder, words = Path(sys.argv[1]), [int(word) for word in sys.argv[2:4]]
     count, seed = [*words, *(100, 1)[len(words) :]]
+    if len(sys.argv) > 4:
+        judge = PeriodJudge.model_validate_json(Path(sys.argv[4]).read_bytes())
+        period_search.read_judge = lambda: judge  # type: ignore[attr-defined]
     objects = sample(folder, count, seed)
     curves = list(light_curves(folder, objects))
     length = np.mean([len(curve[0]) for curve in curves])
@@ -44,6 +50,7 @@ def main() -> int:
     searches: dict[str, Callable[[Array, Array, Array], float]] = {
         "`--find-periods`": lambda *curve: find_period(*curve).period,
         "astropy LombScargle, highest peak": highest_peak,
+        "nifty-ls, highest peak": highest_peak_nifty,
     }
     found: dict[str, list[float]] = {name: [] for name in searches}
     seconds = dict.fromkeys(searches, 0.0)
@@ -55,8 +62,9 @@ def main() -> int:
             found[name].append(search(*curve))
             seconds[name] += time.process_time() - start
     periods = objects["period"].to_numpy()
+    baselines = [float(np.ptp(curve[0])) for curve in curves]
     for name in searches:
-        kinds = [kind_of(*pair) for pair in zip(found[name], periods, strict=True)]
+        kinds = [kind_of(*three) for three in zip(found[name], periods, baselines, strict=True)]
         print(f"| {name} | {_shares(kinds)} | {len(curves) / seconds[name]:.1f} |")
         for label in sorted(set(objects["class"].to_pylist())):
             some = [kind for kind, c in zip(kinds, objects["class"].to_pylist(), strict=True) if c == label]
@@ -97,10 +105,23 @@ def highest_peak(moment: Array, mag: Array, error: Array) -> float:
     return float(1 / frequency[np.argmax(power)])
 
 
-def kind_of(found: float, catalog: float) -> str:
-    """Say what a period is beside the catalog's."""
+def highest_peak_nifty(moment: Array, mag: Array, error: Array) -> float:
+    """Return the period [d] at the highest peak of nifty-ls's periodogram on the same grid."""
+    import nifty_ls  # type: ignore[import-untyped]
+
+    lowest = 1 / float(np.ptp(moment))
+    count = int((MAX_FREQUENCY - lowest) * np.ptp(moment) * SAMPLES_PER_PEAK) + 1
+    found = nifty_ls.lombscargle(
+        moment, mag, error, fmin=lowest, fmax=MAX_FREQUENCY, Nf=count, backend="finufft", nthreads=1
+    )
+    return float(1 / (found.fmin + found.df * np.argmax(found.power)))
+
+
+def kind_of(found: float, catalog: float, baseline: float = np.inf) -> str:
+    """Say what a period is beside the catalog's, to 0.5 % or a fifth of what the length of the light curve resolves."""
+    nearly = max(_NEARLY, 0.2 * catalog / baseline)
     for kind, factor in (("P", 1.0), ("P/2", 0.5), ("2P", 2.0)):
-        if abs(found / (factor * catalog) - 1) < _NEARLY:
+        if abs(found / (factor * catalog) - 1) < nearly:
             return kind
     if not np.isfinite(found):
         return "none"
