@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.makers.models import make_bundle, paper_model, survey_model
+from tests.makers.models import make_bundle, paper_model, simulated_inputs, survey_model
 from tests.makers.runs import run
 from tests.makers.surveys import write_survey
 from varstar_batch.errors import InputError
 from varstar_batch.light_curves.features import FEATURES
+from varstar_batch.model.answers import temperature_softmax
 from varstar_batch.model.bundle import Bundle, ChannelRanges, PrecisionChange
+from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.model.engines import open as open_module
 from varstar_batch.model.engines.int8 import LEVELS, steps_of
 from varstar_batch.model.engines.open import MOST_CHANGED, fastest_precision, open_engine
@@ -146,3 +148,15 @@ def test_a_run_says_which_precision_auto_was(tmp_path: Path, monkeypatch: pytest
     )
     assert prepared.context.config.precision == "float32"
     assert record["rows"] == 60
+
+
+def test_what_the_shipped_bundle_says_of_8_bits_holds() -> None:
+    shipped = read_bundle()
+    stored = shipped.contract.precision.get("int8")
+    assert stored is not None, "the bundle that ships was calibrated"
+    folded, features = simulated_inputs(shipped, 1_000, seed=79)
+    exact, rounded = (
+        temperature_softmax(open_engine(shipped, "openvino", name).logits(folded, features).astype(np.float64), 1.0)
+        for name in ("float32", "int8")
+    )
+    assert np.mean(exact.argmax(axis=1) != rounded.argmax(axis=1)) <= stored.changed_classes + 0.01
