@@ -115,7 +115,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Peak:
-    """Most bytes that the processes below one have resident."""
+    """Most bytes that the processes below one that answer SQL have resident; others are of other tests."""
 
     def __init__(self, pid: int | None = None) -> None:
         self.bytes = 0
@@ -127,7 +127,8 @@ class Peak:
         while not self._stop.wait(0.02):
             for child in self._parent.children(recursive=True):
                 try:
-                    self.bytes = max(self.bytes, child.memory_info().rss)
+                    if any("sql_child" in word for word in child.cmdline()):
+                        self.bytes = max(self.bytes, child.memory_info().rss)
                 except psutil.NoSuchProcess:
                     continue
 

@@ -236,7 +236,20 @@ def _position(source: Source, record: pa.RecordBatch, axis: str) -> pa.Array:
 
 def optional_column(record: pa.RecordBatch, name: str | None, kind: pa.DataType) -> pa.Array:
     """Return a column as values of a type, nulls where there is no such column."""
-    return pa.nulls(record.num_rows, kind) if name is None else _decoded(record.column(name)).cast(kind, safe=False)
+    if name is None:
+        return pa.nulls(record.num_rows, kind)
+    column = _decoded(record.column(name))
+    is_bytes = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    if any(test(column.type) for test in is_bytes):
+        return _texts_of_bytes(column, kind)
+    return column.cast(kind, safe=False)
+
+
+def _texts_of_bytes(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Return bytes as texts; what is no UTF-8 is written as escapes, so that it is told, not lost."""
+    coded = column.dictionary_encode()
+    texts = pa.array([value.decode("utf-8", "backslashreplace") for value in coded.dictionary.to_pylist()], kind)
+    return texts.take(coded.indices)
 
 
 def _decoded(array: pa.Array) -> pa.Array:

@@ -442,8 +442,8 @@ def _is_time(kind: pa.DataType) -> bool:
 
 
 def _is_label(kind: pa.DataType) -> bool:
-    """Whether values are texts, or numbers and the like that have a text."""
-    return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind))
+    """Whether values are texts, or numbers and bytes, which have a text."""
+    return not types.is_nested(kind)
 
 
 def is_text(kind: pa.DataType) -> bool:
