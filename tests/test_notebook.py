@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy import units
+from astropy.time import TimeDelta
 
 import varstar_batch as vb
 from tests.makers.runs import run
@@ -154,6 +157,31 @@ def test_periods_of_a_table_by_order_and_by_object() -> None:
 
 TIME, MAG, ERROR = star()
 BANDS = np.repeat(["g", "r"], 100)
+FRAME = pd.DataFrame({"time": TIME, "mag": MAG})
+
+
+def test_periods_are_days_in_order_whatever_holds_them() -> None:
+    """An index with gaps, a mask, nulls and units: none moves a period to another star."""
+    given = ([TIME, TIME], [MAG, MAG])
+    for period in (
+        pd.Series([1.5, 2.5], index=[1, 7]),
+        np.array([36, 60]) * units.hour,
+        TimeDelta([1.5 * 86400, 2.5 * 86400], format="sec"),
+        pa.array([1.5, 2.5]),
+    ):
+        assert vb.classify(*given, period=period)["period"].tolist() == [1.5, 2.5]
+    for period in (np.ma.array([1, 2], mask=[True, False]), pa.array([None, 2.0])):
+        assert vb.classify(*given, period=period)["status"].tolist() == ["no_period", "ok"]
+
+
+def test_masked_integers_are_no_observations() -> None:
+    mag = np.ma.array(np.round(MAG).astype(int), mask=np.arange(200) < 20)
+    assert vb.fold(TIME, mag, period=1)["n_used"].tolist() == [180]
+
+
+def test_a_fold_is_scaled_in_known_ways() -> None:
+    with pytest.raises(InputError, match=r"scale.*minmax.*'max'"):
+        vb.fold(TIME, MAG, period=1, scale="max")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -175,6 +203,15 @@ BANDS = np.repeat(["g", "r"], 100)
         ((pa.table({"time": TIME, "mag": MAG}),), {"period": 1, "columns": "sdss"}, ("sdss", "asas-sn")),
         ((pa.table({"time": TIME, "mag": MAG}),), {"period": 1, "columns": {"time_system": "MJD"}}, ("MJD", "2458")),
         ((TIME, MAG), {"period": 1, "model": "/nowhere"}, ("bundle", "/nowhere")),
+        ((TIME, MAG), {"period": "long"}, ("period", "days", "long")),
+        ((TIME, MAG), {"period": 1 / units.d}, ("period", "days", "frequency")),
+        ((TIME, MAG), {"period": {"x": 1}}, ("period", "'x'")),
+        ((TIME, MAG), {"period": 1, "mira_amplitude": float("nan")}, ("mira-amplitude", "nan")),
+        ((TIME, MAG), {"period": 1, "mira_amplitude": "x"}, ("mira-amplitude", "'x'")),
+        ((TIME, MAG), {"period": 1, "columns": 5}, ("columns", "5")),
+        ((TIME, MAG), {"period": 1, "band": BANDS, "bands": ["g", "r"]}, ("bands", "fuse")),
+        (([TIME, TIME], [MAG, MAG]), {"period": 1, "object_id": [1, "a"]}, ("object_id", "texts")),
+        ((pd.concat([FRAME, FRAME[["mag"]]], axis=1),), {"period": 1}, ("one name", "mag")),
     ],
 )
 def test_what_cannot_be_classified_is_one_sentence(given: Any, options: dict[str, Any], words: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import numpy as np
 from pydantic import ValidationError
@@ -151,6 +151,9 @@ def fold(
     """
     config = config_of(columns, bands)
     held = hold((time, mag, mag_err), period, object_id=object_id, band=band, config=config)
+    for name, given, known in (("scale", scale, get_args(Scale)), ("phase_zero", phase_zero, get_args(PhaseZero))):
+        if given not in known:
+            raise InputError(expected=f"one of {', '.join(known)}", got=repr(given), where=name, fix="choose one")
     return fold_in_memory(held, Preprocessing(scale=scale, phase_zero=phase_zero))
 
 
@@ -267,9 +270,10 @@ def _requested(kind: type[R], request: R | None, fields: Mapping[str, Any]) -> R
         return kind.model_validate(paths) if request is None else request.model_copy(update=paths)
     except ValidationError as error:
         problem = error.errors()[0]
+        is_missing = problem["type"] == "missing"
         raise InputError(
-            expected=problem["msg"].removeprefix("Input should be "),
-            got=repr(problem["input"]),
+            expected="a value" if is_missing else problem["msg"].removeprefix("Input should be "),
+            got=", ".join(fields) or "none" if is_missing else repr(problem["input"]),
             where=".".join(map(str, problem["loc"])) or kind.__name__,
             fix=f"known are {', '.join(kind.model_fields)}",
         ) from None

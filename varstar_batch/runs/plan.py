@@ -173,7 +173,14 @@ def make_plan(survey: Survey, bundle: Bundle, config: RunConfig) -> RunPlan:
 
 
 def check_line(contract: BundleContract, amplitude: float | None) -> None:
-    """Refuse an amplitude that divides Miras from semi-regulars for a model without the two. Raises InputError."""
+    """Refuse an amplitude that divides Miras from semi-regulars where it cannot. Raises InputError."""
+    if amplitude is not None and not (isinstance(amplitude, float | int) and amplitude > 0):
+        raise InputError(
+            expected="an amplitude above 0, in magnitudes",
+            got=repr(amplitude),
+            where="--mira-amplitude",
+            fix="leave it out, or give one such as 2.5",
+        )
     if amplitude is not None and not {MIRA, SEMIREGULAR} <= set(contract.classes):
         raise InputError(
             expected=f"a model with the classes {MIRA} and {SEMIREGULAR}, which the amplitude divides",

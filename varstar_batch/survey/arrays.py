@@ -47,11 +47,18 @@ def table_of_arrays(columns: Mapping[str, Any], period: Any, object_id: Any) -> 
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
     made: dict[str, pa.Array] = {"object_id": pa.array(np.arange(number))}
     if object_id is not None:
-        made["object_id"] = pa.array([object_id] if is_single else plain(object_id))
+        try:
+            made["object_id"] = pa.array([object_id] if is_single else plain(object_id))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise InputError(
+                expected="integers or texts", got=one_line(error), where="object_id", fix="make all of them texts"
+            ) from None
         _check_number("object_id", len(made["object_id"]), number)
     for name, parts in arrays.items():
         made[name] = pa.LargeListArray.from_arrays(offsets, _joined(parts))
     table = pa.table(made)
+    # An index of pandas names no star where the stars have no names.
+    period = plain(period) if object_id is None and hasattr(period, "iloc") else period
     return (table if period is None else with_period(table, period, SurveyConfig())), is_single
 
 
@@ -73,9 +80,9 @@ def table_of(source: Any, config: SurveyConfig) -> tuple[pa.Table, SurveyConfig]
     if _is_of(source, "astropy"):
         table = _of_astropy(source)
     elif hasattr(source, "reset_index") and config.object_id == getattr(source.index, "name", None):
-        table = pa.table(source.reset_index())
+        table = _arrow(source.reset_index())
     elif hasattr(source, "__arrow_c_stream__") or hasattr(source, "__arrow_c_array__"):
-        table = pa.table(source)
+        table = _arrow(source)
     else:
         raise InputError(
             expected="arrays, or a table of pandas, polars, Arrow or astropy",
@@ -93,6 +100,18 @@ def table_of(source: Any, config: SurveyConfig) -> tuple[pa.Table, SurveyConfig]
     return _together(table, config), config
 
 
+def _arrow(source: Any) -> pa.Table:
+    try:
+        return pa.table(source)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
+        raise InputError(
+            expected="a table whose columns have one name and one type each",
+            got=one_line(error),
+            where=WHERE,
+            fix="name and convert its columns",
+        ) from None
+
+
 def with_period(table: pa.Table, period: Any, config: SurveyConfig) -> pa.Table:
     """Return a table with other periods.
 
@@ -108,7 +127,7 @@ def with_period(table: pa.Table, period: Any, config: SurveyConfig) -> pa.Table:
     Raises
     ------
     InputError
-        There are more or fewer periods than objects.
+        There are more or fewer periods than objects, or they are no days, or of none of the objects.
     """
     if config.object_id not in table.column_names:
         raise InputError(
@@ -122,17 +141,36 @@ def with_period(table: pa.Table, period: Any, config: SurveyConfig) -> pa.Table:
     number = len(starts)
     if isinstance(period, Mapping) or (hasattr(period, "index") and hasattr(period, "to_dict")):
         of = dict(period.items())
-        values = np.array([of.get(each, np.nan) for each in ids.take(pa.array(starts)).to_pylist()], np.float64)
+        named = ids.take(pa.array(starts)).to_pylist()
+        if named and of and of.keys().isdisjoint(named):
+            raise InputError(
+                expected=f"periods of these objects, such as {named[0]!r}",
+                got=f"those of {', '.join(map(repr, list(of)[:3]))}",
+                where="period",
+                fix="name the objects as the light curves do, or give the periods as an array in their order",
+            )
+        values = days([of.get(each, np.nan) for each in named])
     else:
-        values = np.atleast_1d(np.asarray(plain(period, "d"), np.float64))
-        if values.shape == (1,) and np.ndim(plain(period, "d")) == 0:
-            values = np.full(number, values[0])
+        values = days(period)
+        values = np.full(number, values) if values.ndim == 0 else values
         _check_number("period", len(values), number)
     column = np.repeat(values, np.diff(np.append(starts, len(table))))
     name = config.period or "period"
     if name in table.column_names:
         table = table.drop_columns([name])
     return table.append_column(name, pa.array(column))
+
+
+def days(period: Any) -> npt.NDArray[np.float64]:
+    """Return periods in days, whatever holds them; NaN where there is none. Raises InputError."""
+    # A TimeDelta's own numbers may be seconds.
+    given = period.jd if hasattr(period, "jd1") else period
+    try:
+        return np.asarray(plain(_unmasked(given), "d"), np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            expected="periods in days", got=one_line(error), where="period", fix="give numbers, or a quantity of time"
+        ) from None
 
 
 def plain(values: Any, unit: str = "") -> Any:
@@ -144,7 +182,16 @@ def plain(values: Any, unit: str = "") -> Any:
         values = values.to_value(unit or values.unit)
     if isinstance(values, np.ma.MaskedArray):
         values = values.filled(np.nan) if values.dtype.kind == "f" else values.data
+    if isinstance(values, pa.Array):
+        return values.to_numpy(zero_copy_only=False)
     return values.to_numpy() if hasattr(values, "to_numpy") else values
+
+
+def _unmasked(values: Any) -> Any:
+    """Return integers some of which are masked as floats, NaN there; other things as they are."""
+    if not isinstance(values, np.ma.MaskedArray) or values.dtype.kind not in "iu" or not np.ma.is_masked(values):
+        return values
+    return np.ma.filled(values.astype(np.float64), np.nan)
 
 
 UNITS = {"time": "d", "mag": "mag", "mag_err": "mag", "band": ""}
@@ -152,7 +199,7 @@ UNITS = {"time": "d", "mag": "mag", "mag_err": "mag", "band": ""}
 
 def _in_its_unit(name: str, values: Any) -> Any:
     try:
-        return plain(values, UNITS[name])
+        return plain(_unmasked(values), UNITS[name])
     except ValueError as error:  # astropy's UnitConversionError is one
         raise InputError(
             expected=f"a unit like {UNITS[name]}",

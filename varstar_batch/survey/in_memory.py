@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from varstar_batch.errors import InputError, PartitionError
-from varstar_batch.survey.arrays import OBSERVED, WHERE, table_of, table_of_arrays, with_period
+from varstar_batch.survey.arrays import OBSERVED, WHERE, days, table_of, table_of_arrays, with_period
 from varstar_batch.survey.columns import PRESETS, SurveyConfig
 from varstar_batch.survey.decode import SurveyBatch, decode_lists, split_batch
 from varstar_batch.survey.long_form import decode_long
@@ -113,6 +113,14 @@ def config_of(columns: SurveyConfig | Mapping[str, Any] | str | None, bands: str
                 expected=f"one of {', '.join(PRESETS)}", got=repr(columns), where="columns", fix="or give their names"
             )
         columns = PRESETS[columns]
+    if not isinstance(columns, SurveyConfig | Mapping | None):
+        raise InputError(
+            expected="names of columns", got=repr(columns), where="columns", fix="give a mapping, or a preset's name"
+        )
+    if not isinstance(bands, str | None):
+        raise InputError(
+            expected="one name of a band, or 'fuse'", got=repr(bands), where="bands", fix="'fuse' combines all bands"
+        )
     if not isinstance(columns, SurveyConfig):
         try:
             columns = SurveyConfig.model_validate(dict(columns or {}))
@@ -128,7 +136,7 @@ def config_of(columns: SurveyConfig | Mapping[str, Any] | str | None, bands: str
 
 
 def _check_period(period: Any) -> None:
-    value = np.asarray(period, np.float64)
+    value = np.asarray(np.nan) if period is None else days(period)
     if value.size != 1 or not (np.isfinite(value) & (value > 0)).all():
         raise InputError(
             expected="a period in days, finite and above 0",
