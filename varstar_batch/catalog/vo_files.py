@@ -40,7 +40,7 @@ def vo_content(table: pa.Table, form: VoFormat) -> bytes:
     Raises
     ------
     InputError
-        A column has lists or structs.
+        A column has lists or structs, or values or a name that the format has no way to write.
     """
     nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
     if nested:
@@ -78,6 +78,13 @@ def _ecsv(table: Table) -> bytes:
 def _fits(table: Table) -> bytes:
     from astropy.io.fits import HDUList, PrimaryHDU, table_to_hdu
 
+    if unwritable := [name for name in table.colnames if not (name.isascii() and name.isprintable())]:
+        raise InputError(
+            expected="names of columns in ASCII, all that FITS has",
+            got=", ".join(map(repr, unwritable)),
+            where="--format fits",
+            fix="name them with AS, or take vot or ecsv",
+        )
     said = [(column.meta.get("ucd"), column.description) for column in table.columns.values()]
     for column in list(table.columns.values()):
         # Else astropy writes both as YAML in comments, which nothing but astropy reads.
@@ -115,7 +122,15 @@ def _writable(table: pa.Table) -> pa.Table:
             number += 1
             name = f"{field.name}_{number}"
         names.add(name)
-        columns.append(column.cast(kind))
+        try:
+            columns.append(column.cast(kind))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            raise InputError(
+                expected="numbers, texts, times or truth values",
+                got=f"{field.type} in {field.name}",
+                where="the table's columns",
+                fix=f"make a text or a number of it, such as {field.name}::VARCHAR",
+            ) from None
         fields.append(pa.field(name, kind, metadata=field.metadata))
     return pa.table(columns, schema=pa.schema(fields))
 
