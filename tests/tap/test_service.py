@@ -26,8 +26,10 @@ from astropy.io.votable import parse
 from tests.makers.catalogs import RunSpec, in_pixels, in_slices, run_name, sky_rows, write_run
 from tests.makers.static_server import serving
 from varstar_batch.catalog.reader import open_catalog
+from varstar_batch.catalog.root import open_catalog_root
 from varstar_batch.catalog.sql_process import QueryLimits
 from varstar_batch.errors import InputError
+from varstar_batch.report.star_page import build_star_page
 from varstar_batch.tap.guard import Guard
 from varstar_batch.tap.request import TapRequest
 from varstar_batch.tap.service import make_app
@@ -50,7 +52,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def service(place: Path) -> Iterator[str]:
     catalogs = (str(place / "stars"), f"Second={place / 'others'}")
-    app = make_app(TapRequest(catalogs=catalogs, most_rows=1000, limits=LIMITS), place / "answers")
+    request = TapRequest(catalogs=catalogs, most_rows=1000, limits=LIMITS)
+    app = make_app(request, place / "answers", lambda catalog, star: build_star_page(open_catalog_root(catalog), star))
     with serving(app) as address:
         yield address
 
@@ -312,3 +315,16 @@ def test_stilts_finds_no_error(command: str) -> None:
     )
     assert re.findall(r"^[EW]-.*", done.stdout, flags=re.M) == []
     assert "Totals: Errors: 0" in done.stdout
+
+
+def test_a_star_has_a_page(service: str) -> None:
+    name = ROWS["object_id"][3].as_py()
+    answer = httpx.get(f"{service}/star/{name}", timeout=60)
+    assert answer.status_code == 200
+    assert f"<h1>{name}</h1>" in answer.text
+    gone = httpx.get(f"{service}/star/999999999999", timeout=60)
+    assert gone.status_code == 404
+    assert "object_id 999999999999" in gone.text
+    hostile = httpx.get(f"{service}/star/<script>", timeout=60)
+    assert hostile.status_code == 404
+    assert hostile.headers["content-type"].startswith("text/plain")

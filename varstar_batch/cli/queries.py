@@ -79,8 +79,19 @@ def show(
     out_file: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print one star: its probabilities through all runs of CATALOG; --out writes them, a row for each run."""
+    """Print one star: its probabilities through all runs of CATALOG; --out writes them, or a page (.html).
+
+    A table has a row for each run; a page has the light curve, too, its periods, its neighbours, and links by position.
+    """
     root = open_catalog_root(catalog)
+    if out_file is not None and str(out_file).endswith(".html"):
+        from varstar_batch.files.location import locate, writable
+        from varstar_batch.report.star_page import build_star_page
+
+        page = build_star_page(root, object_id).encode()
+        writable(str(out_file), "page", lambda: locate(str(out_file), what="page").write_bytes(page))
+        say(str(out_file))
+        return
     found = star_history(root, object_id)
     if out_file is not None:
         table = history_table(root, found)

@@ -24,6 +24,8 @@ def tap(request: TapRequest) -> None:
     """
     import uvicorn
 
+    from varstar_batch.catalog.root import open_catalog_root
+    from varstar_batch.report.star_page import build_star_page
     from varstar_batch.tap.guard import Guard, needs_key
     from varstar_batch.tap.service import make_app
 
@@ -33,12 +35,13 @@ def tap(request: TapRequest) -> None:
 
         key = site_key(Path(request.key_file))
     with tempfile.TemporaryDirectory(prefix="varstar-tap-", ignore_cleanup_errors=True) as place:
-        app = make_app(request, Path(place))
+        app = make_app(request, Path(place), lambda catalog, star: build_star_page(open_catalog_root(catalog), star))
         with _listening(request) as listening:
             port = listening.getsockname()[1]
             base = request.url or f"http://{'127.0.0.1' if request.host == '0.0.0.0' else request.host}:{port}"
             say(f"TAP      {base}/tap")
             say(f"Cones    {base}/scs")
+            say(f"Stars    {base}/star/ID")
             if key is not None:
                 say(f"Key      clients give what is in {request.key_file} (user and password)")
             say("Ctrl-C stops it.")

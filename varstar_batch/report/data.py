@@ -124,11 +124,11 @@ def gather(reader: CatalogReader, survey_url: str | None = None) -> ReportData:
     survey_url : str, optional
         Where the survey is now; by default where it was when it was classified.
     """
-    classes, bundle = reader.classes, _bundle(reader)
+    classes, bundle = reader.classes, bundle_of(reader)
     with reader.open_queries() as ask:
         sky = _sky(ask, classes)
         histograms = _histograms(ask, classes)
-        points = _period_amplitude(ask, reader)
+        points = period_amplitude(ask, reader)
         families = {name: _objects_by(ask, reader, name) for name in FAMILY}
         line = _mira_line(ask, reader, bundle)
         stars = _stars(ask)
@@ -190,7 +190,8 @@ def _histograms(ask: Ask, classes: tuple[str, ...]) -> dict[str, dict[str, npt.N
     return counts
 
 
-def _period_amplitude(ask: Ask, reader: CatalogReader) -> dict[str, npt.NDArray[np.float64]]:
+def period_amplitude(ask: Ask, reader: CatalogReader) -> dict[str, npt.NDArray[np.float64]]:
+    """Return log10 period [d] and amplitude [mag] of some stars of each class, float64 (n, 2) by its name."""
     # A hash of the identifier takes the same stars every time, and needs no sorting. With powers of two the least step
     # leaves most rows out before anything else is looked at.
     steps = {
@@ -287,7 +288,8 @@ def _light_curves(
     return found, note.strip()
 
 
-def _bundle(reader: CatalogReader) -> Bundle | None:
+def bundle_of(reader: CatalogReader) -> Bundle | None:
+    """Return the bundle of a run, None where it is not there any more."""
     try:
         return read_bundle(str(reader.run / "model"))
     except VarstarError:

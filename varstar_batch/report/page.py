@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from html import escape
-from importlib.resources import files
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from varstar_batch.report.charts import (
     sky_map,
 )
 from varstar_batch.report.data import NEAR_LINE, ReportData, Star
+from varstar_batch.report.elements import card, document, grid, note, swatch, table
 from varstar_batch.survey.labels import LabelReader, agreement
 
 SECTIONS = (
@@ -72,18 +72,12 @@ def build_page(data: ReportData) -> str:
     sections = "".join(f'<section id="{key}"><h2>{title}</h2>{bodies[key]}</section>' for key, title in SECTIONS)
     links = "".join(f'<a href="#{key}">{title}</a>' for key, title in SECTIONS)
     name = data.catalog.rstrip("/").rsplit("/", 1)[-1]
-    style = files(__package__).joinpath("style.css").read_text()
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        # The browser itself holds the page to its word that it loads nothing.
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
-        'img-src data:">'
-        f"<title>{escape(name)}: run {escape(data.run_id)}</title><style>{style}</style></head><body><main>"
+    body = (
         f"{_header(data, name)}<nav>{links}</nav>{sections}"
         f"<footer>Catalog {escape(data.catalog)}, run {escape(data.run_id)}. "
-        f"Written by varstar-batch {escape(__version__)}.</footer></main></body></html>\n"
+        f"Written by varstar-batch {escape(__version__)}.</footer>"
     )
+    return document(f"{name}: run {data.run_id}", body)
 
 
 def _header(data: ReportData, name: str) -> str:
@@ -119,28 +113,28 @@ def _counts(data: ReportData, colours: dict[str, str]) -> str:
     hues = [GOOD if name == "ok" else WARM for name in record["status"]]
     by_class = bars(_counted(classes), list(colours.values()), total=sum(record["classes"].values()))
     by_status = bars(_counted(record["status"].items()), hues, total=record["rows"])
-    both = _grid(_card(by_class, "By class"), _card(by_status, "By status"), kind="two")
+    both = grid(card(by_class, "By class"), card(by_status, "By status"), kind="two")
     line = periods_line(record)
-    periods = _card(_note(escape(line)), "Periods") if line else ""
+    periods = card(note(escape(line)), "Periods") if line else ""
     return both + _families(data) + periods + _labels(data)
 
 
 def _families(data: ReportData) -> str:
     """Return the objects by parent and subclass, and how many a definition could as well call otherwise."""
     cards = [
-        _card(bars(_counted(counts.items()), COOL), f"By {name}") for name, counts in data.families.items() if counts
+        card(bars(_counted(counts.items()), COOL), f"By {name}") for name, counts in data.families.items() if counts
     ]
-    line, note = data.mira_line, ""
+    line, told = data.mira_line, ""
     if line is not None:
         whose = "as the run was told" if line.chosen else "where the labels of the model’s training have it"
-        note = _card(
-            _note(
+        told = card(
+            note(
                 f"{line.near / line.total:.1%} of {line.total:,} long-period variables have an amplitude within "
                 f"{NEAR_LINE} mag of {line.amplitude:g} mag, the line that divides {MIRA} from {SEMIREGULAR}, {whose}: "
                 "each of them might as well be the other. The parent does not depend on it."
             )
         )
-    return _grid(*cards, kind="two") + note if cards else note
+    return grid(*cards, kind="two") + told if cards else told
 
 
 def _labels(data: ReportData) -> str:
@@ -148,38 +142,38 @@ def _labels(data: ReportData) -> str:
     record = data.record
     reader = LabelReader(data.classes, record["configuration"].get("labels", {}))
     left_out = reader.left_out(record.get("labels_left_out", {})).values()
-    notes = "".join(_note(escape(line)) for line in left_out)
+    notes = "".join(note(escape(line)) for line in left_out)
     pairs = [(pair.rpartition(">"), count) for pair, count in record["labels"].items()]
     matrix = {(label, found): count for (label, _, found), count in pairs if found}
     if not matrix:
-        return _card(notes, "The survey’s own labels") if notes else ""
+        return card(notes, "The survey’s own labels") if notes else ""
     labels = [*data.classes, *sorted({label for label, _ in matrix} - set(data.classes))]
     right, total = agreement(record["labels"])
-    note = _note(
+    told = note(
         f"{right / total:.1%} of {total:,} classified objects whose label names a class. Each row is the class that a "
         "label means, each column a class found."
     )
-    card = _card(note + matrix_table(matrix, labels, "label \\ class") + notes, "Against the survey’s own labels")
+    against = card(told + matrix_table(matrix, labels, "label \\ class") + notes, "Against the survey’s own labels")
     surest = [
         (str(row["object_id"]), row["label"], row["class"], f"{row['class_prob']:.3f}", f"{row['period']:.6g}")
         for row in data.disagreements
     ]
-    listed = _table(surest, ("object_id", "label", "class", "p", "period [d]"), numbers=(3, 4))
-    how = _note("<code>SELECT * FROM catalog WHERE label_class &lt;&gt; class</code> gives all of them.")
-    return card + (_card(listed + how, f"The {len(surest)} surest that disagree") if surest else "")
+    listed = table(surest, ("object_id", "label", "class", "p", "period [d]"), numbers=(3, 4))
+    how = note("<code>SELECT * FROM catalog WHERE label_class &lt;&gt; class</code> gives all of them.")
+    return against + (card(listed + how, f"The {len(surest)} surest that disagree") if surest else "")
 
 
 def _known(data: ReportData) -> str:
     """Return completeness and purity by known stars, where somebody has asked."""
     if data.validation is None:
-        return _card(_note("Nobody has held this run against known stars: <code>varstar validate</code> does."))
-    told = "".join(_note(escape(line)) for line in heading(data.validation))
+        return card(note("Nobody has held this run against known stars: <code>varstar validate</code> does."))
+    told = "".join(note(escape(line)) for line in heading(data.validation))
     left_out = LabelReader(data.validation["classes"], data.validation["labels"]).left_out(
         data.validation["labels_left_out"]
     )
-    told += "".join(_note(escape(line)) for line in left_out.values())
-    return _card(told) + "".join(
-        _card(_table([[str(cell) for cell in row] for row in rows], head, numbers=range(1, len(head))), title)
+    told += "".join(note(escape(line)) for line in left_out.values())
+    return card(told) + "".join(
+        card(table([[str(cell) for cell in row] for row in rows], head, numbers=range(1, len(head))), title)
         for title, head, rows in tables_of(data.validation)
     )
 
@@ -187,15 +181,15 @@ def _known(data: ReportData) -> str:
 def _sky(data: ReportData, colours: dict[str, str]) -> str:
     everything = np.sum(list(data.sky.values()), axis=0)
     if not everything.any():
-        return _card(_note("The survey has no positions."))
+        return card(note("The survey has no positions."))
     small = [
-        _card(sky_map(counts, f"Sky map of {name}", width=360), _class_title(name, int(counts.sum()), colours))
+        card(sky_map(counts, f"Sky map of {name}", width=360), _class_title(name, int(counts.sum()), colours))
         for name, counts in data.sky.items()
         if name and counts.any()
     ]
     return (
         '<p class="lead">Equal-area projection, equatorial coordinates; brighter means more objects, on a logarithmic '
-        f"scale.</p>{_card(sky_map(everything, 'Sky map of all objects'), 'All objects')}{_grid(*small, kind='strip')}"
+        f"scale.</p>{card(sky_map(everything, 'Sky map of all objects'), 'All objects')}{grid(*small, kind='strip')}"
     )
 
 
@@ -209,19 +203,19 @@ def _certainty(data: ReportData, colours: dict[str, str]) -> str:
         drawn += histogram(data.entropy[name], 0, math.log(len(data.classes)), colours[name], "entropy [nat]")
         if data.ood[name].any():
             drawn += histogram(data.ood[name], 0, 1, colours[name], "strangeness (ood_score)")
-        cards.append(_card(drawn, _class_title(name, total, colours)))
+        cards.append(card(drawn, _class_title(name, total, colours)))
     return (
         '<p class="lead">How sure the model was: mass at the right of the probability and at the left of the entropy '
         "is what one hopes for. A strangeness near 1 means stars unlike those that it was trained on.</p>"
-        f"{_grid(*cards, kind='strip')}"
+        f"{grid(*cards, kind='strip')}"
     )
 
 
 def _diagram(data: ReportData, colours: dict[str, str]) -> str:
-    legend = "".join(f"<span>{_swatch(colours[name])}{escape(name)}</span>" for name in data.classes)
+    legend = "".join(f"<span>{swatch(colours[name])}{escape(name)}</span>" for name in data.classes)
     shown = sum(len(points) for points in data.period_amplitude.values())
-    note = _note(f"{shown:,} objects, chosen by a hash of their identifier.")
-    return _card(f'<div class="legend">{legend}</div>{scatter(data.period_amplitude, colours)}{note}')
+    told = note(f"{shown:,} objects, chosen by a hash of their identifier.")
+    return card(f'<div class="legend">{legend}</div>{scatter(data.period_amplitude, colours)}{told}')
 
 
 def _stars(data: ReportData, colours: dict[str, str]) -> str:
@@ -237,7 +231,7 @@ def _stars(data: ReportData, colours: dict[str, str]) -> str:
         for surest, title in ((True, "surest"), (False, "most doubtful")):
             cards = [_star(data, star, colours[name]) for star in drawn if (star.class_, star.surest) == (name, surest)]
             if cards:
-                parts.append(f'<h3 class="row">{escape(name)}: {title}</h3>{_grid(*cards, kind="strip")}')
+                parts.append(f'<h3 class="row">{escape(name)}: {title}</h3>{grid(*cards, kind="strip")}')
     return "".join(parts)
 
 
@@ -249,23 +243,23 @@ def _star(data: ReportData, star: Star, colour: str) -> str:
     )
     used = np.flatnonzero(curve.used)
     if len(used) < 2:
-        return _card(title + _note("No usable observations."))
+        return card(title + note("No usable observations."))
     brightest = curve.time[used[int(np.argmin(curve.mag[used]))]]
     phase = ((curve.time - brightest) / star.period) % 1.0
     shown, dropped = used[:: -(-len(used) // MOST_DOTS)], np.flatnonzero(~curve.used)[:MOST_DOTS]
     figure = folded_light_curve(phase[shown], curve.mag[shown], colour, (phase[dropped], curve.mag[dropped]))
-    return _card(title + figure)
+    return card(title + figure)
 
 
 def _changes(data: ReportData) -> str:
     """Return what changed since the run that was published before."""
     difference = data.previous
     if difference is None:
-        return _card(_note("There is no earlier run to compare with."))
+        return card(note("There is no earlier run to compare with."))
     labels = sorted({label for pair in difference.matrix for label in pair}, key=lambda name: (name.islower(), name))
     changed = _counted((KINDS[name], n) for name, n in difference.changed.items())
     causes = _counted((name.replace("+", " and "), n) for name, n in difference.causes.items())
-    why = bars(causes, WARM) if causes else _note("Nothing changed.")
+    why = bars(causes, WARM) if causes else note("Nothing changed.")
     settings = "".join(f"<li><code>{escape(_shortened(line))}</code></li>" for line in difference.settings)
     surest = [
         (
@@ -276,13 +270,13 @@ def _changes(data: ReportData) -> str:
         )
         for row in data.changes
     ]
-    listed = _table(surest, ("object_id", "was → is", "p then", "p now", "cause"), numbers=(2, 3))
+    listed = table(surest, ("object_id", "was → is", "p then", "p now", "cause"), numbers=(2, 3))
     return (
         f'<p class="lead">Since run {escape(difference.run_a)} ({difference.rows_a:,} objects).</p>'
-        + _grid(_card(bars(changed, COOL), "What happened"), _card(why, "Why"), kind="two")
-        + (_card(f"<ul>{settings}</ul>", "Settings that differ") if settings else "")
-        + _card(matrix_table(difference.matrix, labels, "was \\ is"), "From class to class")
-        + (_card(listed, f"The {len(surest)} surest of them") if surest else "")
+        + grid(card(bars(changed, COOL), "What happened"), card(why, "Why"), kind="two")
+        + (card(f"<ul>{settings}</ul>", "Settings that differ") if settings else "")
+        + card(matrix_table(difference.matrix, labels, "was \\ is"), "From class to class")
+        + (card(listed, f"The {len(surest)} surest of them") if surest else "")
     )
 
 
@@ -307,20 +301,20 @@ def _run(data: ReportData) -> str:
         f'<tr><th class="text">{key}</th><td class="text wrap">{escape(value)}</td></tr>'
         for key, value in facts.items()
     )
-    drops = bars(dropped, WARM, total=record["observations"]) if dropped else _note("None.")
+    drops = bars(dropped, WARM, total=record["observations"]) if dropped else note("None.")
     work = f'{bars(stages, COOL)}<h3 class="row">Observations dropped</h3>{drops}'
     failures = [(row["partition"], row["kind"], row["message"]) for row in data.failures]
     more = len(failures) - MOST_FAILURES
-    rest = _note(f"and {more:,} more, in failures.parquet") if more > 0 else ""
+    rest = note(f"and {more:,} more, in failures.parquet") if more > 0 else ""
     checks = [("passed" if check["passed"] else "not passed", check["text"]) for check in data.gate]
-    gate = _card(_table(checks), "Gate") if checks else ""
+    gate = card(table(checks), "Gate") if checks else ""
     return (
-        _grid(_card(f"<table>{rows}</table>"), _card(work, "Worker time by stage"), kind="two")
+        grid(card(f"<table>{rows}</table>"), card(work, "Worker time by stage"), kind="two")
         + gate
         + (
-            _card(_table(failures[:MOST_FAILURES]) + rest, f"Failures ({len(failures):,})")
+            card(table(failures[:MOST_FAILURES]) + rest, f"Failures ({len(failures):,})")
             if failures
-            else _card(_note("No partition failed."), "Failures")
+            else card(note("No partition failed."), "Failures")
         )
     )
 
@@ -328,7 +322,7 @@ def _run(data: ReportData) -> str:
 def _model(data: ReportData) -> str:
     """Return the model's card."""
     if data.bundle is None:
-        return _card(_note("The run’s model is not there any more."))
+        return card(note("The run’s model is not there any more."))
     from markdown_it import MarkdownIt
 
     # No raw HTML and no pictures: a card may come from anywhere, and the page must load nothing.
@@ -336,41 +330,13 @@ def _model(data: ReportData) -> str:
     return f'<div class="card prose">{markdown.render(data.bundle.card)}</div>'
 
 
-def _card(content: str, title: str = "") -> str:
-    return f'<div class="card">{f"<h3>{title}</h3>" if title else ""}{content}</div>'
-
-
-def _grid(*cards: str, kind: str) -> str:
-    return f'<div class="grid {kind}">{"".join(cards)}</div>'
-
-
-def _note(text: str) -> str:
-    return f'<p class="note">{text}</p>'
-
-
-def _swatch(colour: str) -> str:
-    return f'<span class="swatch" style="background:{colour}"></span>'
-
-
 def _class_title(name: str, count: int, colours: dict[str, str]) -> str:
-    return f'{_swatch(colours[name])}{escape(name)} <span class="count">{count:,}</span>'
+    return f'{swatch(colours[name])}{escape(name)} <span class="count">{count:,}</span>'
 
 
 def _counted(counts: Iterable[tuple[str, int]]) -> list[tuple[str, float, str]]:
     """Return counts as rows of `bars`."""
     return [(name, n, f"{n:,}") for name, n in counts]
-
-
-def _table(rows: Sequence[Sequence[str]], head: Sequence[str] = (), numbers: Sequence[int] = ()) -> str:
-    """Return a table of texts; the columns of numbers are set to the right."""
-    kinds = ["" if k in numbers else ' class="text"' for k in range(max(map(len, [head, *rows])))]
-    names = "".join(f"<th{kind}>{name}</th>" for kind, name in zip(kinds, head, strict=bool(head)))
-    body = "".join(
-        f"<tr>{''.join(f'<td{kind}>{escape(text)}</td>' for kind, text in zip(kinds, row, strict=True))}</tr>"
-        for row in rows
-    )
-    thead = f"<thead><tr>{names}</tr></thead>" if head else ""
-    return f'<div class="scroll"><table class="list">{thead}<tbody>{body}</tbody></table></div>'
 
 
 def _shortened(line: str) -> str:

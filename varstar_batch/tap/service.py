@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,33 @@ LONGEST_WAIT = 60.0
 """Seconds that a request may ask to wait for a job's phase to change."""
 
 
-def make_app(request: TapRequest, folder: Path) -> Starlette:
-    """Return the application, which keeps answers in a folder. Raises InputError where a catalog cannot be opened."""
-    service = _Service(request, folder)
+StarPage = Callable[[str, str], str]
+"""Takes the address of a catalog and an identifier, and returns the star's page as HTML; raises InputError."""
+
+
+def make_app(request: TapRequest, folder: Path, star_page: StarPage | None = None) -> Starlette:
+    """Return the application, which keeps answers in a folder.
+
+    Parameters
+    ----------
+    request : TapRequest
+    folder : Path
+    star_page : callable, optional
+        What makes the page at ``/star/ID``; without it there is none.
+
+    Raises
+    ------
+    InputError
+        A catalog cannot be opened.
+    """
+    service = _Service(request, folder, star_page)
     return Starlette(routes=service.routes(), lifespan=service.lifespan)
 
 
 class _Service:
-    def __init__(self, request: TapRequest, folder: Path) -> None:
+    def __init__(self, request: TapRequest, folder: Path, star_page: StarPage | None) -> None:
         self.request = request
+        self.star_page = star_page
         self.folder = folder
         self.published = Published(request.catalogs, folder)
         self.engine = Engine(self.published, request.limits)
@@ -76,6 +95,7 @@ class _Service:
             ("/tap/availability", self.availability, ["GET"]),
             ("/tap/capabilities", self.capabilities, ["GET"]),
             ("/tap/tables", self.tables, ["GET"]),
+            *([] if self.star_page is None else [("/star/{star}", self.star, ["GET"])]),
             ("/scs", self.cone, both),
             ("/scs/{table}", self.cone, both),
         ]
@@ -182,6 +202,20 @@ class _Service:
     async def work(self, function: Callable[[], Any]) -> Any:
         """Call a function in a thread."""
         return await anyio.to_thread.run_sync(function)
+
+    async def star(self, request: HttpRequest) -> Response:
+        """Show a star of the first catalog that has it."""
+        assert self.star_page is not None
+        star, missed = request.path_params["star"], "it is in none of the catalogs"
+        for catalog in self.request.catalogs:
+            url = catalog.partition("=")[2] or catalog if "=" in catalog.partition("://")[0] else catalog
+            try:
+                page = await self.work(partial(self.star_page, url, star))
+            except InputError as error:
+                missed = str(error)
+                continue
+            return HTMLResponse(page)
+        return PlainTextResponse(missed, 404)
 
     async def job_list(self, request: HttpRequest) -> Response:
         """List jobs, or make one."""
