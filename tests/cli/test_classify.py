@@ -198,7 +198,11 @@ def test_bundles_that_do_not_fit(varstar, survey: Path, tmp_path: Path) -> None:
     contract = tmp_path / "bundle" / "bundle.json"
     document = json.loads(contract.read_text())
     # Which classes there are, and their order, is the bundle's to say; not that there are fewer than its network knows.
-    contract.write_text(json.dumps(document | {"classes": document["classes"][:-1]}))
+    fewer = document | {"classes": document["classes"][:-1]}
+    contract.write_text(json.dumps(fewer))
+    refused(varstar(*words, tmp_path / "bundle"), 2, "family")
+    plain = {"temperature": document["calibration"]["temperature"]}
+    contract.write_text(json.dumps(fewer | {"family": None, "parent_sets": None, "calibration": plain}))
     refused(varstar(*words, tmp_path / "bundle"), 3, "classes")
     assert not (tmp_path / "catalog").exists()
 
