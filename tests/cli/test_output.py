@@ -128,3 +128,13 @@ def test_an_interrupt_at_any_moment_is_one_line(tmp_path: Path, module: str) -> 
 
 def test_a_label_may_have_any_letter() -> None:
     assert agreement({"RR>RR": 3, "A>B>ECL": 1, "x>": 5}) == (3, 4)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_column_that_a_format_does_not_have_is_one_line(root: Path, tmp_path: Path, form: str) -> None:
+    target = tmp_path / f"answer.{form}"
+    done = run("query", root, "SELECT INTERVAL 1 day AS gap FROM catalog", "--out", target)
+    assert done.returncode == 2
+    assert f"expected columns that {form} has, got intervals in gap" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -135,6 +135,11 @@ def write_answer(schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: For
         memory, as a whole.
     sink : binary file
         Stays open.
+
+    Raises
+    ------
+    InputError
+        The format has no such columns.
     """
     if form == "json":
         return write_json_rows(batches, sink)
@@ -144,6 +149,14 @@ def write_answer(schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: For
         table = pa.Table.from_batches(batches).cast(schema) if (batches := list(batches)) else schema.empty_table()
         sink.write(vo_content(table, form))
         return int(table.num_rows)
+    intervals = [field.name for field in schema if pa.types.is_interval(field.type)]
+    if intervals:
+        raise InputError(
+            expected=f"columns that {form} has",
+            got=f"intervals in {', '.join(intervals)}",
+            where="the query",
+            fix=f'turn them into texts, as CAST("{intervals[0]}" AS VARCHAR), or write JSON',
+        )
     # The writers close what they are given, and a standard output must stay open.
     keeper = pa.PythonFile(_Unclosed(sink), mode="w")
     writer = pq.ParquetWriter(keeper, schema, compression="zstd") if form == "parquet" else _csv(keeper, schema)
