@@ -171,7 +171,7 @@ def fold(
 
 
 def compile_kernels() -> None:
-    """Have the kernel for float32 magnitudes compiled and on disk: some ten seconds, half a one where it is already."""
+    """Have the kernel for float32 magnitudes compiled and on disk: some 20 seconds, half a one where it is already."""
     time = np.arange(2.0)
     curve = LightCurves(np.array([0, 2]), time, time.astype(np.float32), time.astype(np.float32))
     fold(curve, [1.0], Preprocessing(), Limits())

@@ -23,9 +23,15 @@ from varstar_batch.survey.labels import LabelReader
 from varstar_batch.survey.open import Partition, Survey
 from varstar_batch.survey.read import BYTES_PER_CURVE, BYTES_PER_OBSERVATION, COPIES, CURVES, PartitionShape
 
-WORKER_MEMORY = 480 * 2**20
-"""Bytes of a worker process before any light curve: interpreter, kernels, engine. Source: 377 to 451 MiB resident; most
-where the libraries were installed just now, whose pages are mapped in larger pieces."""
+LIBRARY_MEMORY = 224 * 2**20
+"""Bytes of a worker's libraries that are read from their files. Workers of one host share them and the system takes
+them back when it needs them, so how many are resident is the system's choice: 198 MiB, and 280 where the libraries were
+installed just now and are mapped in larger pieces."""
+
+WORKER_MEMORY = LIBRARY_MEMORY + 256 * 2**20
+"""Bytes of a worker process before any light curve: interpreter, kernels, engine. Source: beside its libraries it holds
+180 to 211 MiB of its own (tests/runs/test_bounded_memory.py). One that compiles the kernels itself, as the first on a
+machine may, holds 160 MiB more."""
 
 CHUNK_OVERHEAD = 24 * 2**20
 """Bytes of a chunk whatever its size: of Arrow and of the engine. Source: up to 16 MiB
