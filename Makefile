@@ -61,7 +61,7 @@ surveys: $(STAMP)
 
 # The small network that questions periods; the small surveys are held out together.
 periods: surveys
-	$(BIN)/python -m varstar_batch.training.wrong_periods $(addprefix build/surveys/,$(TRAINED_ON)) --together \
+	$(BIN)/python -m varstar_batch.training.fitting.wrong_periods $(addprefix build/surveys/,$(TRAINED_ON)) --together \
 	  ogle-lmc+ogle4-lmc-v+ogle4-lmc-i-overtones,eros2-b+eros2-r+sculptor-b+sculptor-v+field-rrl-b+field-rrl-i+field-rrl-v+gaia-cbm+sdss-s82 \
 	  --write varstar_batch/model/periods.json
 

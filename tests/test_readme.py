@@ -20,7 +20,7 @@ from varstar_batch.cli import main
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.runs.config import RunConfig, validate_config
 from varstar_batch.simulation.survey import write_simulated_survey
-from varstar_batch.training.card import UNSEEN, unseen_table
+from varstar_batch.training.judging.card import UNSEEN, unseen_table
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

@@ -23,17 +23,17 @@ from varstar_batch.files.location import locate
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.light_curves.rules import Limits
-from varstar_batch.training.card import unseen_table
-from varstar_batch.training.checkpoints import WorkFolder
 from varstar_batch.training.cross_validation import split_evidence
-from varstar_batch.training.fit import fit
-from varstar_batch.training.folds import Split, fold_splits, survey_splits
-from varstar_batch.training.labelled import LabelledLightCurves
-from varstar_batch.training.measures import Evidence, judge
+from varstar_batch.training.fitting.checkpoints import WorkFolder
+from varstar_batch.training.fitting.fit import fit
+from varstar_batch.training.fitting.recipes import RECIPES
+from varstar_batch.training.judging.card import unseen_table
+from varstar_batch.training.judging.measures import Evidence, judge
 from varstar_batch.training.options import TrainingOptions
 from varstar_batch.training.plan import TrainingPlan, plan_training
-from varstar_batch.training.read_labelled import Selection, read_labelled
-from varstar_batch.training.recipes import RECIPES
+from varstar_batch.training.stars.folds import Split, fold_splits, survey_splits
+from varstar_batch.training.stars.labelled import LabelledLightCurves
+from varstar_batch.training.stars.read_labelled import Selection, read_labelled
 
 TREES = 500
 """Of the forest."""

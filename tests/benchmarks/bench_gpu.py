@@ -39,8 +39,8 @@ from varstar_batch.model.keras_runtime import keras_sees_gpu, load_keras, nvidia
 from varstar_batch.model.networks import build_paper_network, from_keras_file, logits_model
 from varstar_batch.survey.open import Survey, open_survey
 from varstar_batch.survey.read import read_batches
-from varstar_batch.training.fit import compile_options, passes_of
-from varstar_batch.training.inputs import Float32, Inputs
+from varstar_batch.training.fitting.fit import compile_options, passes_of
+from varstar_batch.training.fitting.inputs import Float32, Inputs
 
 AIMS = {"CNN in bfloat16": 1_500_000, "end to end on 16 cores": 100_000, "seconds a pass of 17,000": 1}
 TRAINING_BATCH = 16

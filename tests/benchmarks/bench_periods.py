@@ -1,9 +1,10 @@
 """Periods that are found beside those of a catalog: ours, and the highest peaks of astropy and nifty-ls, in turns.
 
 Run ``python -m tests.benchmarks.bench_periods FOLDER [OBJECTS [SEED [JUDGE]]]``; FOLDER holds objects.parquet, with
-periods, and observations.parquet in the long form; JUDGE is a file of ``varstar_batch.training.wrong_periods --write``
-that was fitted without FOLDER's stars, instead of the one that ships. All searches see the same observations and the
-same limits of frequency, one object after another, on one core; speeds are by processor time.
+periods, and observations.parquet in the long form; JUDGE is a file of
+``varstar_batch.training.fitting.wrong_periods --write`` that was fitted without FOLDER's stars, instead of the one that
+ships. All searches see the same observations and the same limits of frequency, one object after another, on one
+core; speeds are by processor time.
 """
 
 from __future__ import annotations

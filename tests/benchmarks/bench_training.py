@@ -21,11 +21,11 @@ from varstar_batch.light_curves.rules import Limits
 from varstar_batch.model.keras_runtime import keras_sees_gpu, load_keras
 from varstar_batch.model.networks import build_paper_network
 from varstar_batch.simulation.objects import simulate_objects
-from varstar_batch.training.fit import TrainingSet, _Network
-from varstar_batch.training.folds import Split
-from varstar_batch.training.inputs import Inputs
-from varstar_batch.training.labelled import LabelledLightCurves
-from varstar_batch.training.recipes import PAPER
+from varstar_batch.training.fitting.fit import TrainingSet, _Network
+from varstar_batch.training.fitting.inputs import Inputs
+from varstar_batch.training.fitting.recipes import PAPER
+from varstar_batch.training.stars.folds import Split
+from varstar_batch.training.stars.labelled import LabelledLightCurves
 
 PAPER_OBJECTS = 17_000
 

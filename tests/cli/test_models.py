@@ -19,7 +19,7 @@ from tests.makers.command_line import refused
 from tests.makers.labelled import TINY, labelled_sines, texts, write_labelled
 from varstar_batch.cli import main
 from varstar_batch.model.bundle_files import read_bundle
-from varstar_batch.training import recipes
+from varstar_batch.training.fitting import recipes
 
 WORDS = ("--architecture", "tiny", "--folds", 2, "--min-per-class", 10)
 
@@ -213,8 +213,8 @@ import os
 import signal
 import sys
 from tests.makers.labelled import TINY
-from varstar_batch.training import recipes
-from varstar_batch.training.checkpoints import WorkFolder
+from varstar_batch.training.fitting import recipes
+from varstar_batch.training.fitting.checkpoints import WorkFolder
 recipes.RECIPES = {"tiny": TINY}
 write = WorkFolder.write
 def die_after_the_third(self, name, content):

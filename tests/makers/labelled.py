@@ -13,8 +13,8 @@ from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model.keras_runtime import load_keras
 from varstar_batch.survey.write import nested_light_curves
-from varstar_batch.training.labelled import LabelledLightCurves
-from varstar_batch.training.recipes import Recipe
+from varstar_batch.training.fitting.recipes import Recipe
+from varstar_batch.training.stars.labelled import LabelledLightCurves
 
 N_OBS = 60
 

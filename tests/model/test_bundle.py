@@ -22,7 +22,7 @@ from varstar_batch.model.bundle import Bundle, parse_bundle
 from varstar_batch.model.bundle_files import CARD_FILE, CONTRACT_FILE, KERAS_FILE, read_bundle, write_bundle
 from varstar_batch.model.engines.open import open_engine
 from varstar_batch.model.family import Calibration
-from varstar_batch.training.recipes import find_recipe
+from varstar_batch.training.fitting.recipes import find_recipe
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from varstar_batch.model.engines.int8 import LEVELS, steps_of
 from varstar_batch.model.engines.open import MOST_CHANGED, fastest_precision, open_engine
 from varstar_batch.model.engines.openvino_graph import build_graph, load_openvino
 from varstar_batch.runs.config import RunConfig
-from varstar_batch.training.inputs import Inputs
+from varstar_batch.training.fitting.inputs import Inputs
 from varstar_batch.training.precision import measure_ranges, with_precisions
 
 

@@ -21,7 +21,7 @@ from varstar_batch.survey.columns import PRESETS, SurveyConfig
 from varstar_batch.survey.fold_batch import fold_batch
 from varstar_batch.survey.open import open_survey
 from varstar_batch.survey.read import check_bands
-from varstar_batch.training.read_labelled import read_labelled
+from varstar_batch.training.stars.read_labelled import read_labelled
 
 RULES = Preprocessing(min_observations=20)
 

@@ -14,15 +14,16 @@ from varstar_batch.model.answers import answers_of, parent_probabilities, sets_o
 from varstar_batch.model.bundle import parse_bundle
 from varstar_batch.model.family import Calibration, Family, Outputs, check_family
 from varstar_batch.survey.labels import kinds_of, parent_of
-from varstar_batch.training import recipes, subclasses
-from varstar_batch.training.calibration import fit_calibration, fit_parent_sets, fit_temperature
 from varstar_batch.training.evaluate import gather_evidence
-from varstar_batch.training.family_measures import set_measures, subclass_measures
-from varstar_batch.training.measures import judge
+from varstar_batch.training.fitting import recipes
+from varstar_batch.training.fitting.calibration import fit_calibration, fit_parent_sets, fit_temperature
+from varstar_batch.training.judging.family_measures import set_measures, subclass_measures
+from varstar_batch.training.judging.measures import judge
 from varstar_batch.training.options import TrainingOptions
 from varstar_batch.training.plan import plan_training
-from varstar_batch.training.ranges import mira_lines, ranges_of
-from varstar_batch.training.subclasses import allowed_leaves, find_family, set_loss
+from varstar_batch.training.stars import subclasses
+from varstar_batch.training.stars.ranges import mira_lines, ranges_of
+from varstar_batch.training.stars.subclasses import allowed_leaves, find_family, set_loss
 from varstar_batch.training.train import train
 
 FAMILY = Family(

@@ -12,7 +12,7 @@ from tests.makers.labelled import TINY, labelled_sines, write_labelled
 from tests.makers.runs import read_rows
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.model.bundle_files import read_bundle
-from varstar_batch.training import recipes
+from varstar_batch.training.fitting import recipes
 
 SEVEN = ("ACV", *CLASSES)
 

@@ -20,16 +20,16 @@ from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.model.answers import answers_of
 from varstar_batch.model.bundle import parse_bundle
 from varstar_batch.model.engines.open import open_engine
-from varstar_batch.training import recipes
-from varstar_batch.training.calibration import fit_calibration
-from varstar_batch.training.card import UNSEEN, write_card
-from varstar_batch.training.fit import compile_options, fit, shift_phases
-from varstar_batch.training.inputs import Inputs, check_finite
-from varstar_batch.training.labelled import LabelledLightCurves
+from varstar_batch.training.fitting import recipes
+from varstar_batch.training.fitting.calibration import fit_calibration
+from varstar_batch.training.fitting.fit import compile_options, fit, shift_phases
+from varstar_batch.training.fitting.inputs import Inputs, check_finite
+from varstar_batch.training.fitting.recipes import PAPER
+from varstar_batch.training.judging.card import UNSEEN, write_card
 from varstar_batch.training.options import TrainingOptions
 from varstar_batch.training.plan import plan_training
 from varstar_batch.training.precision import measure_precision
-from varstar_batch.training.recipes import PAPER
+from varstar_batch.training.stars.labelled import LabelledLightCurves
 from varstar_batch.training.train import train
 
 OPTIONS = TrainingOptions(architecture="tiny", folds=2, min_per_class=5)
@@ -330,9 +330,9 @@ def test_a_pass_that_jax_does_in_one_call_is_that_of_fit() -> None:
         pytest.skip("jax is not installed: its loop over a pass cannot be run")
     code = """
 import json, numpy as np, keras
-from varstar_batch.training.fit import passes_of
-from varstar_batch.training.fit_jax import JaxPasses
-from varstar_batch.training.inputs import Inputs
+from varstar_batch.training.fitting.fit import passes_of
+from varstar_batch.training.fitting.fit_jax import JaxPasses
+from varstar_batch.training.fitting.inputs import Inputs
 random = np.random.default_rng(0)
 inputs = Inputs(random.random((37, 512), dtype=np.float32))
 labels, weights = random.integers(0, 6, 37).astype(np.int32), random.random(37).astype(np.float32)

@@ -15,13 +15,13 @@ from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.model.answers import log_softmax
 from varstar_batch.model.bundle import parse_bundle
 from varstar_batch.model.engines.open import open_engine
-from varstar_batch.training import recipes
 from varstar_batch.training.evaluate import gather_evidence
-from varstar_batch.training.label_table import read_given
+from varstar_batch.training.fitting import recipes
 from varstar_batch.training.options import TrainingOptions
 from varstar_batch.training.plan import plan_training
-from varstar_batch.training.read_labelled import Selection, read_labelled
-from varstar_batch.training.seen import count_seen
+from varstar_batch.training.stars.label_table import read_given
+from varstar_batch.training.stars.read_labelled import Selection, read_labelled
+from varstar_batch.training.stars.seen import count_seen
 from varstar_batch.training.train import train
 from varstar_batch.training.tune import fit_head
 

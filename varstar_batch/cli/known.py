@@ -16,7 +16,7 @@ from varstar_batch.cli.options import CatalogArgument, ConfigOption, JsonOption,
 from varstar_batch.cli.output import give_answer, print_left_out
 from varstar_batch.errors import InputError
 from varstar_batch.runs.config import load_config
-from varstar_batch.training.label_table import read_given
+from varstar_batch.training.stars.label_table import read_given
 
 
 @takes(Matching, leave_out=("labels",))

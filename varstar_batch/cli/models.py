@@ -15,7 +15,8 @@ from varstar_batch.model.bundle_files import SHIPPED
 from varstar_batch.progress import progress
 from varstar_batch.runs.config import RunConfig, load_config
 from varstar_batch.survey.columns import SurveyConfig
-from varstar_batch.training.options import TrainingRequest, survey_names
+from varstar_batch.training.options import TrainingRequest
+from varstar_batch.training.stars.labelled import survey_names
 
 SurveySet = Annotated[
     list[str] | None,
@@ -38,7 +39,7 @@ def train(
 
     A training that was cut off goes on where it stopped when the same command is given again.
     """
-    from varstar_batch.training.card import UNSEEN
+    from varstar_batch.training.judging.card import UNSEEN
     from varstar_batch.training.results import training_measures
 
     common, own_columns = configs_of(request.surveys, config, set_ or [])
@@ -82,10 +83,10 @@ def evaluate(
     from varstar_batch.model.bundle_files import read_bundle
     from varstar_batch.survey.labels import LabelReader
     from varstar_batch.training.evaluate import gather_evidence
-    from varstar_batch.training.measures import judge
-    from varstar_batch.training.read_labelled import Selection, read_labelled
+    from varstar_batch.training.judging.measures import judge
     from varstar_batch.training.results import write_report_of, write_stars
-    from varstar_batch.training.seen import count_seen
+    from varstar_batch.training.stars.read_labelled import Selection, read_labelled
+    from varstar_batch.training.stars.seen import count_seen
 
     model = read_bundle(None if bundle == SHIPPED else bundle)
     folder = None if out is None else locate(out, what="report")
@@ -125,7 +126,7 @@ def evaluate(
 
 
 def print_measures(measures: dict[str, Any]) -> None:
-    """Print what `varstar_batch.training.measures.judge` found, for people."""
+    """Print what `varstar_batch.training.judging.measures.judge` found, for people."""
     names = ("precision", "recall", "f1")
     rows: list[tuple[object, ...]] = [
         (label, values["n_objects"], *(values[name] for name in names))

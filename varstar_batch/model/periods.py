@@ -4,7 +4,7 @@ How well it repeats with each of the rivals, its features and its number of obse
 has seen right and wrong periods of labelled stars. The classes and their network have no say: with its probabilities
 and `ood_score` among what it is told, a tree ensemble finds 0.907 of the wrong periods of three surveys held out, and
 0.905 without; and a period has to be doubted before anything can be folded again. Fitted and measured by
-`varstar_batch.training.wrong_periods`: docs/periods.md.
+`varstar_batch.training.fitting.wrong_periods`: docs/periods.md.
 """
 
 from __future__ import annotations

@@ -13,13 +13,13 @@ from varstar_batch.model.answers import Float64, answers_of, most_probable_leaf,
 from varstar_batch.model.bundle import ClassDensity, OutOfDistribution
 from varstar_batch.model.family import Calibration, Outputs, ParentSets
 from varstar_batch.model.novelty import distance, entropy_of, fit_density, fit_novelty, novelty
-from varstar_batch.training.calibration import Allowed, fit_calibration, fit_parent_sets
-from varstar_batch.training.fit import Fitted
-from varstar_batch.training.folds import Split
-from varstar_batch.training.inputs import Inputs
-from varstar_batch.training.labelled import Rows
-from varstar_batch.training.measures import Evidence
-from varstar_batch.training.subclasses import allowed_leaves
+from varstar_batch.training.fitting.calibration import Allowed, fit_calibration, fit_parent_sets
+from varstar_batch.training.fitting.fit import Fitted
+from varstar_batch.training.fitting.inputs import Inputs
+from varstar_batch.training.judging.measures import Evidence
+from varstar_batch.training.stars.folds import Split
+from varstar_batch.training.stars.labelled import Rows
+from varstar_batch.training.stars.subclasses import allowed_leaves
 
 if TYPE_CHECKING:
     from varstar_batch.training.plan import TrainingPlan

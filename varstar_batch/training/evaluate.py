@@ -17,8 +17,8 @@ from varstar_batch.light_curves.status import STATUS_LABELS, Status, count_statu
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.classify import Classification, classify
 from varstar_batch.model.engines.open import open_engine
-from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves
-from varstar_batch.training.measures import Evidence
+from varstar_batch.training.judging.measures import Evidence
+from varstar_batch.training.stars.labelled import NO_CLASS, LabelledLightCurves
 
 
 def gather_evidence(bundle: Bundle, data: LabelledLightCurves) -> tuple[Evidence, dict[str, int], pa.Table]:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from varstar_batch.model.bundle_files import SHIPPED, read_bundle
 from varstar_batch.progress import ShowProgress
 from varstar_batch.survey.labels import LabelReader
-from varstar_batch.training.checkpoints import check_output, open_work
-from varstar_batch.training.label_table import read_given
+from varstar_batch.training.fitting.checkpoints import check_output, open_work
 from varstar_batch.training.options import TrainingRequest
 from varstar_batch.training.plan import plan_training
-from varstar_batch.training.read_labelled import Selection, read_labelled
 from varstar_batch.training.results import write_trained
+from varstar_batch.training.stars.label_table import read_given
+from varstar_batch.training.stars.read_labelled import Selection, read_labelled
 from varstar_batch.training.start import tuned_recipe
 from varstar_batch.training.train import Trained, train
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import replace
 
 from pydantic import Field
@@ -11,7 +9,8 @@ from pydantic import Field
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.requests import Request
 from varstar_batch.survey.columns import SurveyConfig
-from varstar_batch.training.recipes import Recipe, find_recipe
+from varstar_batch.training.fitting.recipes import Recipe, find_recipe
+from varstar_batch.training.stars.labelled import survey_names
 
 
 class TrainingOptions(Request):
@@ -93,9 +92,3 @@ class TrainingRequest(TrainingOptions, _Places):
     def configs(self) -> tuple[SurveyConfig, ...]:
         """Return the column names of each survey."""
         return tuple(self.own_columns.get(name, self.columns) for name in survey_names(self.surveys))
-
-
-def survey_names(urls: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Return short, different names of surveys: the last parts of their URLs."""
-    names = [os.fspath(url).rstrip("/").rsplit("/", 1)[-1] for url in urls]
-    return [name if names.count(name) == 1 else f"{name} ({k + 1})" for k, name in enumerate(names)]

@@ -18,15 +18,15 @@ from varstar_batch.light_curves.status import Status, count_statuses
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.family import Outputs
 from varstar_batch.model.keras_runtime import load_keras
-from varstar_batch.training.fit import TrainingSet
-from varstar_batch.training.folds import Split, fold_splits, star_groups, survey_splits
-from varstar_batch.training.inputs import check_finite, fold_light_curves, inputs_of
-from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves, count_classes
+from varstar_batch.training.fitting.fit import TrainingSet
+from varstar_batch.training.fitting.inputs import check_finite, fold_light_curves, inputs_of
+from varstar_batch.training.fitting.recipes import Recipe
 from varstar_batch.training.options import TrainingOptions
-from varstar_batch.training.ranges import mira_lines, ranges_of
-from varstar_batch.training.recipes import Recipe
+from varstar_batch.training.stars.folds import Split, fold_splits, star_groups, survey_splits
+from varstar_batch.training.stars.labelled import NO_CLASS, LabelledLightCurves, count_classes
+from varstar_batch.training.stars.ranges import mira_lines, ranges_of
+from varstar_batch.training.stars.subclasses import find_family
 from varstar_batch.training.start import check_labels, outputs_of, tuned_recipe
-from varstar_batch.training.subclasses import find_family
 
 FEWEST_CLASSES = 2
 
@@ -53,7 +53,7 @@ class TrainingPlan:
     """Rare ones."""
     ranges: dict[str, JsonValue]
     mira_lines: list[JsonValue]
-    """See `varstar_batch.training.ranges`."""
+    """See `varstar_batch.training.stars.ranges`."""
     fingerprint: str
     """SHA-256 over all that the result depends on."""
     start: Bundle | None = None

@@ -12,7 +12,7 @@ from varstar_batch.model.bundle import Bundle, BundleContract, ChannelRanges, Pr
 from varstar_batch.model.engines.engine import Engine, Float32, Precision
 from varstar_batch.model.engines.open import open_engine
 from varstar_batch.model.engines.openvino_graph import build_inputs_graph, load_openvino
-from varstar_batch.training.inputs import Inputs
+from varstar_batch.training.fitting.inputs import Inputs
 
 BATCH = 64
 """Light curves at a time in calibration."""

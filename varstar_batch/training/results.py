@@ -13,10 +13,17 @@ import pyarrow.csv as pa_csv
 from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.model.bundle import BundleContract
 from varstar_batch.model.bundle_files import REPORT_FOLDER, write_bundle
-from varstar_batch.training.card import ACCURACIES, UNSEEN, measure_table, part_table, summarise_measures, unseen_table
-from varstar_batch.training.family_card import family_tables
-from varstar_batch.training.figures import draw_figures
-from varstar_batch.training.measures import Evidence
+from varstar_batch.training.judging.card import (
+    ACCURACIES,
+    UNSEEN,
+    measure_table,
+    part_table,
+    summarise_measures,
+    unseen_table,
+)
+from varstar_batch.training.judging.family_card import family_tables
+from varstar_batch.training.judging.figures import draw_figures
+from varstar_batch.training.judging.measures import Evidence
 from varstar_batch.training.train import Trained
 
 METRICS_JSON = "metrics.json"

@@ -12,10 +12,10 @@ from pydantic import JsonValue
 from varstar_batch.errors import InputError
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.family import Family, Outputs
-from varstar_batch.training.labelled import LabelledLightCurves
+from varstar_batch.training.fitting.recipes import Recipe, find_recipe
 from varstar_batch.training.options import TrainingOptions
-from varstar_batch.training.recipes import Recipe, find_recipe
-from varstar_batch.training.seen import marks_of, read_marks, write_marks
+from varstar_batch.training.stars.labelled import LabelledLightCurves
+from varstar_batch.training.stars.seen import marks_of, read_marks, write_marks
 
 FEWEST_LABELS = 10
 """To learn from and to judge by."""

@@ -10,14 +10,14 @@ import numpy as np
 from pydantic import JsonValue
 
 from varstar_batch.model.bundle import Bundle, BundleContract
-from varstar_batch.training.card import UNSEEN, write_card
 from varstar_batch.training.cross_validation import calibrate, split_evidence
-from varstar_batch.training.fit import Checkpoints, NoCheckpoints, fit
-from varstar_batch.training.labelled import count_classes
-from varstar_batch.training.measures import Evidence, judge
+from varstar_batch.training.fitting.fit import Checkpoints, NoCheckpoints, fit
+from varstar_batch.training.judging.card import UNSEEN, write_card
+from varstar_batch.training.judging.measures import Evidence, judge
 from varstar_batch.training.plan import TrainingPlan, _recipe_record, _versions
 from varstar_batch.training.precision import with_precisions
-from varstar_batch.training.seen import marks_of, write_marks
+from varstar_batch.training.stars.labelled import count_classes
+from varstar_batch.training.stars.seen import marks_of, write_marks
 from varstar_batch.training.start import record_from
 from varstar_batch.training.tune import PENALTY, calibrated_from, tune
 

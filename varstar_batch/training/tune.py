@@ -18,9 +18,9 @@ from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.keras_runtime import load_keras, numpy_copies_allowed
 from varstar_batch.model.networks import from_keras_file, to_keras_file
 from varstar_batch.training.cross_validation import Calibrated
-from varstar_batch.training.fit import Fitted, TrainingSet
-from varstar_batch.training.folds import Split
-from varstar_batch.training.inputs import Inputs
+from varstar_batch.training.fitting.fit import Fitted, TrainingSet
+from varstar_batch.training.fitting.inputs import Inputs
+from varstar_batch.training.stars.folds import Split
 
 PENALTY = 0.03
 """Of the squares of what is learned. Labels held out would choose a smaller one, since those that are asked for are the

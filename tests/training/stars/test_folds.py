@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.makers.labelled import labelled_sines, texts
 from varstar_batch.light_curves.light_curves import LightCurves
-from varstar_batch.training.folds import fold_splits, star_groups
-from varstar_batch.training.labelled import LabelledLightCurves
+from varstar_batch.training.stars.folds import fold_splits, star_groups
+from varstar_batch.training.stars.labelled import LabelledLightCurves
 
 ARCSEC = 1 / 3600
 

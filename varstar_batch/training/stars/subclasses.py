@@ -11,7 +11,7 @@ import numpy.typing as npt
 from varstar_batch.model.family import Family, Outputs
 from varstar_batch.model.keras_runtime import load_keras
 from varstar_batch.survey.labels import kinds_of, kinds_within, parent_of
-from varstar_batch.training.labelled import LabelledLightCurves
+from varstar_batch.training.stars.labelled import LabelledLightCurves
 
 FEWEST_OF_SUBCLASS = 100
 """Light curves whose label names one subclass alone, below which the network does not learn that."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.sky import unit_vectors
-from varstar_batch.training.labelled import LabelledLightCurves, Rows
+from varstar_batch.training.stars.labelled import LabelledLightCurves, Rows
 
 SAME_STAR_ARCSEC = 2.0
 """Two positions nearer than this are one star."""

@@ -13,9 +13,9 @@ from pydantic import JsonValue
 from varstar_batch.model.answers import Float64, parent_probabilities
 from varstar_batch.model.family import Family, Outputs
 from varstar_batch.survey.labels import parent_of
-from varstar_batch.training.family_measures import set_measures, subclass_measures
-from varstar_batch.training.labelled import LabelledLightCurves
-from varstar_batch.training.subclasses import allowed_leaves
+from varstar_batch.training.judging.family_measures import set_measures, subclass_measures
+from varstar_batch.training.stars.labelled import LabelledLightCurves
+from varstar_batch.training.stars.subclasses import allowed_leaves
 
 MEASURES = ("accuracy", "precision", "recall", "f1")
 """By class, in the order of the paper's table; `accuracy` is that of its equation 1."""
@@ -54,7 +54,7 @@ class Evidence:
     other_score: Float64 = field(default_factory=lambda: np.zeros((1, 0)))
     """Float64 (folds, m). Their out-of-distribution scores."""
     histories: Mapping[str, Mapping[str, list[float]]] = field(default_factory=dict)
-    """Of each fit, by name; see `varstar_batch.training.fit.History`."""
+    """Of each fit, by name; see `varstar_batch.training.fitting.fit.History`."""
 
     @property
     def truth(self) -> Codes:

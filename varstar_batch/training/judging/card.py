@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from varstar_batch.model.bundle import BundleContract
-from varstar_batch.training.family_card import family_parts, ranges_line
-from varstar_batch.training.measures import MEASURES
+from varstar_batch.training.judging.family_card import family_parts, ranges_line
+from varstar_batch.training.judging.measures import MEASURES
 
 SIMULATED = "simulated"
 """Begins the names of surveys that hold no real star."""
@@ -67,7 +67,7 @@ def write_card(contract: BundleContract) -> str:
 
 
 def measure_table(measures: Mapping[str, Any]) -> str:
-    """Return the paper's table of what `varstar_batch.training.measures.judge` found, by class and average."""
+    """Return the paper's table of what `varstar_batch.training.judging.measures.judge` found, by class and average."""
     folds = measures["folds"]
     rows = [
         f"| class | light curves | {' | '.join(_TITLES.get(name, name) for name in MEASURES)} |",

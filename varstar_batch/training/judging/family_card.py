@@ -22,7 +22,7 @@ def family_parts(contract: BundleContract, measures: Mapping[str, Any]) -> list[
     ----------
     contract : BundleContract
     measures : mapping
-        What `varstar_batch.training.measures.judge` found, of surveys that were left out where there are such.
+        What `varstar_batch.training.judging.measures.judge` found, of surveys that were left out where there are such.
     """
     if contract.family is None:
         return []

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.light_curves.rules import Limits, Preprocessing, good_observations
-from varstar_batch.training.measures import Evidence, confusion_matrix, reliability
+from varstar_batch.training.judging.measures import Evidence, confusion_matrix, reliability
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

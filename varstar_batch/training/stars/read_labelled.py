@@ -24,9 +24,8 @@ from varstar_batch.survey.decode import optional_column, to_float64
 from varstar_batch.survey.labels import LabelReader
 from varstar_batch.survey.open import Partition, Survey, open_survey
 from varstar_batch.survey.read import partition_shape, read_batches
-from varstar_batch.training.label_table import given_labels
-from varstar_batch.training.labelled import NO_CLASS, LabelledLightCurves, Rows
-from varstar_batch.training.options import survey_names
+from varstar_batch.training.stars.label_table import given_labels
+from varstar_batch.training.stars.labelled import NO_CLASS, LabelledLightCurves, Rows, survey_names
 
 BATCH_OBSERVATIONS = 2**20
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from pydantic import JsonValue
 
 from varstar_batch.light_curves.classes import MIRA, SEMIREGULAR
-from varstar_batch.training.labelled import LabelledLightCurves
+from varstar_batch.training.stars.labelled import LabelledLightCurves
 
 MIDDLE = (0.005, 0.995)
 """Quantiles between which the training is said to lie: single wrong labels or periods are no experience."""

@@ -11,7 +11,7 @@ from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.features import FEATURES
 from varstar_batch.light_curves.fold import fold
 from varstar_batch.light_curves.rules import Limits, Preprocessing
-from varstar_batch.training import augment
+from varstar_batch.training.stars import augment
 
 MIRA, SEMIREGULAR = CLASSES.index("M"), CLASSES.index("SR")
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.light_curves.light_curves import LightCurves
-from varstar_batch.training.labelled import LabelledLightCurves
+from varstar_batch.training.stars.labelled import LabelledLightCurves
 
 THINNED = 0.7
 """Share of the light curves that lose observations."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -121,3 +122,9 @@ class LabelledLightCurves:
 def count_classes(class_code: npt.NDArray[np.int8], classes: Sequence[str]) -> dict[str, int]:
     """Return the number of objects of each class; all have one."""
     return dict(zip(classes, np.bincount(class_code, minlength=len(classes)).tolist(), strict=True))
+
+
+def survey_names(urls: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Return short, different names of surveys: the last parts of their URLs."""
+    names = [os.fspath(url).rstrip("/").rsplit("/", 1)[-1] for url in urls]
+    return [name if names.count(name) == 1 else f"{name} ({k + 1})" for k, name in enumerate(names)]

@@ -17,11 +17,11 @@ from varstar_batch.model.answers import Float64, class_logits, temperature_softm
 from varstar_batch.model.family import Outputs
 from varstar_batch.model.keras_runtime import keras_sees_gpu, load_keras, numpy_copies_allowed
 from varstar_batch.model.networks import logits_model, to_keras_file
-from varstar_batch.training.folds import Split
-from varstar_batch.training.inputs import Float32, Inputs, fold_inputs
-from varstar_batch.training.labelled import LabelledLightCurves, Texts
-from varstar_batch.training.recipes import Recipe
-from varstar_batch.training.subclasses import accuracy, allowed_leaves, set_loss
+from varstar_batch.training.fitting.inputs import Float32, Inputs, fold_inputs
+from varstar_batch.training.fitting.recipes import Recipe
+from varstar_batch.training.stars.folds import Split
+from varstar_batch.training.stars.labelled import LabelledLightCurves, Texts
+from varstar_batch.training.stars.subclasses import accuracy, allowed_leaves, set_loss
 
 GPU_STEPS = 64
 """Steps that a GPU takes on its own between two words with Python."""
@@ -252,7 +252,7 @@ def passes_of(model: Any, batch_size: int, *, gpu: bool) -> Passes:
     On a CPU JAX runs convolutions inside of a loop seven times slower than outside.
     """
     if gpu and load_keras().backend.backend() == "jax":
-        from varstar_batch.training.fit_jax import JaxPasses
+        from varstar_batch.training.fitting.fit_jax import JaxPasses
 
         return JaxPasses(model, batch_size)
 

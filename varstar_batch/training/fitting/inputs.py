@@ -13,8 +13,8 @@ from varstar_batch.light_curves.features import choose_features
 from varstar_batch.light_curves.fold import Folded, fold
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.light_curves.rules import Limits
-from varstar_batch.training.labelled import Rows
-from varstar_batch.training.recipes import Recipe
+from varstar_batch.training.fitting.recipes import Recipe
+from varstar_batch.training.stars.labelled import Rows
 
 Float32 = npt.NDArray[np.float32]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from tests.makers.labelled import labelled_sines
-from varstar_batch.training.seen import count_seen, marks_of, write_marks
+from varstar_batch.training.stars.seen import count_seen, marks_of, write_marks
 
 
 def test_a_light_curve_is_known_by_its_magnitudes_alone():

@@ -1,7 +1,8 @@
 """The small network that questions periods: fitted on labelled stars folded with right and with wrong periods.
 
-Run ``python -m varstar_batch.training.wrong_periods SURVEY... [--together A+B,...] [--write FILE]``; ``make periods``
-does it for the network that ships. What it prints is measured on stars of surveys that the network has not seen.
+Run ``python -m varstar_batch.training.fitting.wrong_periods SURVEY... [--together A+B,...] [--write FILE]``;
+``make periods`` does it for the network that ships. What it prints is measured on stars of surveys that the network has
+not seen.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from varstar_batch.light_curves.rivals import SIDEREAL_DAY, rival_periods
 from varstar_batch.light_curves.rules import Limits
 from varstar_batch.model.bundle_files import read_bundle
 from varstar_batch.model.periods import BOUND, VERDICTS, PeriodJudge, judge_inputs
-from varstar_batch.training.labelled import LabelledLightCurves
-from varstar_batch.training.read_labelled import read_labelled
+from varstar_batch.training.stars.labelled import LabelledLightCurves
+from varstar_batch.training.stars.read_labelled import read_labelled
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from varstar_batch.training.inputs import Float32, Inputs
+from varstar_batch.training.fitting.inputs import Float32, Inputs
 
 State = tuple[list[Any], list[Any], list[Any], list[Any]]
 """Values of the variables that a step takes and gives: trainable, others, the optimizer's and the metrics'."""

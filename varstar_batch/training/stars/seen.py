@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.light_curves.light_curves import LightCurves
-from varstar_batch.training.labelled import LabelledLightCurves
+from varstar_batch.training.stars.labelled import LabelledLightCurves
 
 Marks = npt.NDArray[np.uint32]
 

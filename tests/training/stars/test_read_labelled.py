@@ -19,8 +19,8 @@ from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.light_curves.rules import Limits, Preprocessing
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.read import read_batches
-from varstar_batch.training.labelled import LabelledLightCurves
-from varstar_batch.training.read_labelled import Selection, read_labelled, within_limits
+from varstar_batch.training.stars.labelled import LabelledLightCurves
+from varstar_batch.training.stars.read_labelled import Selection, read_labelled, within_limits
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_what_was_written_is_read(made, survey):
 
 
 def test_batches_and_row_groups_change_nothing(made, survey, tmp_path, monkeypatch):
-    monkeypatch.setattr("varstar_batch.training.read_labelled.BATCH_OBSERVATIONS", 400)
+    monkeypatch.setattr("varstar_batch.training.stars.read_labelled.BATCH_OBSERVATIONS", 400)
     assert_same(read_labelled([survey], None, Selection(others=True)), made)
     other = write_labelled(tmp_path / "one", made, row_group_rows=1000)
     assert_same(read_labelled([other], None, Selection(others=True)), made)
@@ -65,7 +65,7 @@ def test_only_row_groups_with_chosen_objects_are_read(made, survey, monkeypatch)
         read.append(list(row_groups))
         return original(source, partition, row_groups, most)
 
-    monkeypatch.setattr("varstar_batch.training.read_labelled.read_batches", spy)
+    monkeypatch.setattr("varstar_batch.training.stars.read_labelled.read_batches", spy)
     got = read_labelled([survey], None, Selection(max_per_class=1, seed=3))
     assert len(got) == 6
     rows = [made.object_id.tolist().index(name) for name in got.object_id]

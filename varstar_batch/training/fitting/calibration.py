@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from varstar_batch.model.answers import Float64, class_logits, parent_logits
 from varstar_batch.model.family import LEVELS, Calibration, Outputs, ParentSets, SubclassHead
-from varstar_batch.training.subclass_head import FEWEST_TO_FIT, fit_head
+from varstar_batch.training.fitting.subclass_head import FEWEST_TO_FIT, fit_head
 
 STRICTER = 0.8 ** np.arange(16)
 """Factors of the share of stars whose parent may be missed, tried one after the other; the last is a thirtieth."""

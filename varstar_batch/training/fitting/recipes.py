@@ -14,8 +14,8 @@ from varstar_batch.errors import InputError
 from varstar_batch.light_curves.features import FEATURES
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model.networks import build_paper_network, build_survey_network, set_standard
-from varstar_batch.training.augment import observe_elsewhere
-from varstar_batch.training.labelled import LabelledLightCurves
+from varstar_batch.training.stars.augment import observe_elsewhere
+from varstar_batch.training.stars.labelled import LabelledLightCurves
 
 Augment = Callable[[LabelledLightCurves, np.random.Generator], LabelledLightCurves]
 """Gives other raw light curves, periods and classes before each pass; what then cannot be folded is taken unchanged."""

@@ -10,8 +10,8 @@ import pytest
 from tests.makers.labelled import labelled_sines
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.model.answers import temperature_softmax
-from varstar_batch.training.calibration import fit_temperature
-from varstar_batch.training.measures import (
+from varstar_batch.training.fitting.calibration import fit_temperature
+from varstar_batch.training.judging.measures import (
     Evidence,
     auroc,
     calibration_error,
