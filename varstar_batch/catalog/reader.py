@@ -26,7 +26,7 @@ from varstar_batch.catalog.history import list_runs, published_runs, resolve_run
 from varstar_batch.catalog.index import INDEX_NAME, READERS, RowGroupIndex
 from varstar_batch.catalog.root import Catalog, open_catalog_root
 from varstar_batch.catalog.rows import Rows, polars_frame
-from varstar_batch.catalog.sql import Answer, open_duckdb, open_session, run_select, scan
+from varstar_batch.catalog.sql import Answer, open_duckdb, open_session, paths_for, run_select, scan
 from varstar_batch.catalog.sql_process import Parameters, QueryLimits, open_process
 from varstar_batch.catalog.tables import RUN_RECORD, objects_line
 from varstar_batch.catalog.vo_files import with_meanings
@@ -444,18 +444,25 @@ def _rows_in(owners: Sequence[tuple[Location, CatalogReader]], value: int | str)
     if not owners:
         return {}
     with open_duckdb() as connection:
-        # Runs of another model have other columns.
-        scan(connection, "rows", [file for file, _ in owners], filename=True, union_by_name=True)
-        found = connection.execute("SELECT * FROM rows WHERE object_id = ?", [value])
+        # Runs of another model have other columns. In a view, every footer would be read once more.
+        options = "filename = true, union_by_name = true, hive_partitioning = false"
+        found = connection.execute(
+            f"SELECT * FROM read_parquet(?, {options}) WHERE object_id = ?",
+            [paths_for(connection, [file for file, _ in owners]), value],
+        )
         names = [column[0] for column in found.description]
-        rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
-    run_of = {str(file): reader for file, reader in owners}
-    found_in = [(run_of[row.pop("filename")], row) for row in rows]
-    schemas = in_order(lambda pair: pair[0].schema, found_in, READERS)
+        rows = {row[names.index("filename")]: dict(zip(names, row, strict=True)) for row in found.fetchall()}
+    held = [(file, reader) for file, reader in owners if str(file) in rows]
+    columns = in_order(lambda pair: _columns(pair[0]), held, READERS)
     return {
-        reader.run_id: {name: row[name] for name in schema.names}
-        for (reader, row), schema in zip(found_in, schemas, strict=True)
+        reader.run_id: {name: rows[str(file)][name] for name in mine}
+        for (file, reader), mine in zip(held, columns, strict=True)
     }
+
+
+def _columns(file: Location) -> list[str]:
+    with file.open_input() as stream:
+        return list(pq.read_schema(stream).names)
 
 
 def star_history(catalog: Catalog, object_id: int | str) -> list[tuple[str, dict[str, Any] | None]]:

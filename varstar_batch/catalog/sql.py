@@ -102,14 +102,9 @@ def _remove_left_folders() -> None:
 
 
 def scan(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    files: Sequence[Location],
-    *,
-    filename: bool = False,
-    union_by_name: bool = False,
+    connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Location], *, filename: bool = False
 ) -> None:
-    """Make a view over one or more Parquet files, local or on an object store; of one schema, or `union_by_name`.
+    """Make a view over one or more Parquet files of one schema, local or on an object store.
 
     With `filename` the view has a column of that name, with the file that a row comes from.
 
@@ -118,14 +113,18 @@ def scan(
     duckdb.Error
         The first file is missing or damaged.
     """
+    rows = connection.read_parquet(paths_for(connection, files), hive_partitioning=False, filename=filename)
+    rows.create_view(name)
+
+
+def paths_for(connection: duckdb.DuckDBPyConnection, files: Sequence[Location]) -> list[str]:
+    """Return what a connection calls one or more files of the same storage; it can open them from now on."""
     if not files[0].is_local:
         protocol = files[0].fs.protocol
         if not connection.filesystem_is_registered(protocol if isinstance(protocol, str) else protocol[0]):
             fs = files[0].fs
             connection.register_filesystem(fs if isinstance(fs, ServedFileSystem) else NamedFileSystem(fs))
-    paths = [str(file) for file in files]
-    rows = connection.read_parquet(paths, hive_partitioning=False, filename=filename, union_by_name=union_by_name)
-    rows.create_view(name)
+    return [str(file) for file in files]
 
 
 @contextmanager
