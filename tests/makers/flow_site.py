@@ -7,15 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 
 from tests.makers.clusters import free_port
-from varstar_batch.cli.serve import KEY_FILE
+from tests.makers.postgres import running_postgres
+from varstar_batch.cli.serve import DATABASE_VARIABLE, KEY_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0
@@ -23,6 +24,9 @@ PATIENCE = 120.0
 
 T = TypeVar("T")
 
+
+DATABASE = os.environ.get("VARSTAR_TEST_DATABASE", "sqlite")
+"""What sites keep their server's data in: ``postgresql`` runs the same tests on a real one."""
 
 SECONDS_TO_ANSWER = 150
 """SQLite lets a writer wait for another for 60 s, twice in some of Prefect's requests, before the server says 503."""
@@ -94,6 +98,17 @@ class Site:
         """From now on ask as somebody who knows the key."""
         self.http.auth = tuple(self.key.split(":"))
         self.environment["PREFECT_API_AUTH_STRING"] = self.key
+
+    def part(self, name: str) -> int | None:
+        """Identifier of the process that is a part of the site, the server or the worker."""
+        words = {"server": b"site_server\0server", "worker": b"site_server\0prefect"}[name]
+        for pid in processes_with(str(self.folder)):
+            try:
+                if words in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return pid
+            except OSError:
+                continue
+        return None
 
     def post(self, path: str, content: Any = None) -> Any:
         answer = self.http.post(path, json={} if content is None else content)
@@ -168,25 +183,46 @@ class Site:
 
 @contextmanager
 def running_site(
-    folder: Path, python: str = sys.executable, workplace: Path = ROOT, sites: Path | None = None
+    folder: Path,
+    python: str = sys.executable,
+    workplace: Path = ROOT,
+    sites: Path | None = None,
+    limit: int = 2,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Site]:
     """Start a site for the survey in `folder`/survey, or for those of a file; afterwards nothing of it runs.
 
-    `python` is of the environment in which the package is installed, `workplace` the folder that all is started in.
+    `python` is of the environment in which the package is installed, `workplace` the folder that all is started in,
+    `limit` how many runs go on at once, `settings` further variables of `varstar serve`.
     """
+    with ExitStack() as database:
+        if DATABASE == "postgresql" and DATABASE_VARIABLE not in (settings or {}):
+            settings = {**(settings or {}), DATABASE_VARIABLE: database.enter_context(running_postgres())}
+        with _running_site(folder, python, workplace, sites, limit, settings or {}) as site:
+            yield site
+
+
+@contextmanager
+def _running_site(
+    folder: Path, python: str, workplace: Path, sites: Path | None, limit: int, settings: Mapping[str, str]
+) -> Iterator[Site]:
     port = free_port()
     site = Site(folder, port, python, workplace)
     one: list[object] = ["--survey", site.survey, "--catalog", site.catalog, "--models", folder / "models"]
     words = ["serve", *(one if sites is None else ["--sites", sites])]
-    words += ["--folder", folder / "site", "--port", port]
-    environment = site.environment | {
-        # Everything as it is for an operator, but sooner.
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
-        "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
-        "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "5",
-        "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "1",
-    }
+    words += ["--folder", folder / "site", "--port", port, "--limit", limit]
+    environment = (
+        site.environment
+        | dict(settings)
+        | {
+            # Everything as it is for an operator, but sooner.
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+            "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
+            "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "5",
+            "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "1",
+        }
+    )
     with (folder / "serve.log").open("w") as log:
         process = subprocess.Popen(
             [python, "-m", "varstar_batch", *map(str, words)],

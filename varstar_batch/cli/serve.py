@@ -7,11 +7,10 @@ import secrets
 import signal
 import socket
 import stat
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from varstar_batch.cli.console import note, say, warning_line
+from varstar_batch.cli.parts import POLL_SECONDS, Part, keep_running, running
 from varstar_batch.cli.prefect_server import prefect_client
 from varstar_batch.cli.site_server import ENTRANCE, HOST
 from varstar_batch.errors import InputError
@@ -33,10 +33,13 @@ KEY_FILE = "prefect-key"
 SERVER_SECONDS = 180
 """In which the server answers; with a new database it takes ten on an idle machine."""
 
-STOP_SECONDS = 30
-"""In which a worker lets its runs end, after a first signal."""
+KEY_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
+"""Where a site's key may stand instead, USER:PASSWORD: in the environment file of its unit."""
 
-POLL_SECONDS = 0.2
+DATABASE_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+"""PostgreSQL instead of SQLite, as postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE. Only the server sees it."""
+
+DATABASES = ("postgresql+asyncpg", "sqlite+aiosqlite")
 
 
 class StoppedError(Exception):
@@ -83,29 +86,38 @@ class Service:
         others = {name: value for name, value in os.environ.items() if name not in OTHER_SERVERS}
         return tunable | others | fixed
 
+    def of_worker(self, key: str) -> dict[str, str]:
+        """Return what the worker and its runs are told: the database is none of their business."""
+        return {
+            name: value
+            for name, value in self.environment(key).items()
+            if not name.startswith("PREFECT_SERVER_DATABASE_")
+        }
+
 
 OTHER_SERVERS = {"PREFECT_PROFILE", "PREFECT_API_KEY", "PREFECT_API_DATABASE_CONNECTION_URL"}
 """Variables that would lead to another server, or to its database."""
 
 
 def serve_site(service: Service) -> None:
-    """Start everything, say where it is, and stay until a signal comes or a part of it ends.
+    """Start everything, say where it is, and stay until a signal comes; a part that ends is started again.
 
     Raises
     ------
     InputError
-        The port is taken, the folder cannot be written, or a part did not start.
+        The port is taken, the folder cannot be written, the database is none, or the server did not start at first.
     """
     from prefect.context import refresh_global_settings_context
 
     _check_port(service.port)
+    database = database_of(os.environ)
     logs = service.folder / "logs"
     try:
         for folder in (logs, service.folder / "prefect"):
             folder.mkdir(parents=True, exist_ok=True)
             # The database and the logs of runs are nobody else's business.
             folder.chmod(0o700)
-        key = site_key(service.folder / KEY_FILE)
+        key = site_key(service.folder / KEY_FILE, os.environ.get(KEY_VARIABLE, ""))
     except OSError as error:
         raise InputError(
             expected="a folder that can be written",
@@ -119,30 +131,61 @@ def serve_site(service: Service) -> None:
         os.environ.pop(name, None)
     # Prefect may have read its settings by now: a schedule of sites.toml is checked by it.
     refresh_global_settings_context()
-    server_words = ["server", str(service.port)]
+    server = Part("server", ["server", str(service.port)], environment, logs)
     worker_words = ["prefect", "worker", "start", "--pool", "varstar-local", "--limit", str(service.limit)]
+    worker = Part("worker", worker_words, service.of_worker(key), logs)
     try:
-        with (
-            _signals_raise(),
-            _running("server", server_words, environment, logs) as server,
-        ):
+        with _signals_raise(), running(server):
             _wait_for_server(server, service, logs)
             _deploy(service)
-            with _running("worker", worker_words, environment, logs) as worker:
-                _tell(service, logs)
-                _stay({"server": server, "worker": worker}, logs)
+            with running(worker):
+                _tell(service, logs, database)
+                keep_running(server, worker)
     except StoppedError:
         note("Stopped; what runs had finished stays, and `varstar serve` goes on from there.")
 
 
-def site_key(file: Path) -> str:
-    """Return a site's key, made where there is none.
+def database_of(environment: Mapping[str, str]) -> str:
+    """Return what a person may read of the server's database: no password.
 
     Raises
     ------
     InputError
-        Others may read it.
+        The environment names one that Prefect cannot use.
     """
+    url = environment.get(DATABASE_VARIABLE, "")
+    if not url:
+        return "SQLite in the site's folder"
+    scheme, _, rest = url.partition("://")
+    if scheme not in DATABASES:
+        # Nothing of it is shown but its beginning: a password may stand in the rest.
+        raise InputError(
+            expected="postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE",
+            got=f"{scheme}://..." if rest else "something else",
+            where=DATABASE_VARIABLE,
+            fix="correct it, or leave it out: the database is SQLite then, in the site's folder",
+        )
+    return f"{scheme.partition('+')[0]} at {rest.rpartition('@')[2].partition('?')[0]}"
+
+
+def site_key(file: Path, given: str = "") -> str:
+    """Return a site's key: the one that is given, which is left in the file, or the file's, made where there is none.
+
+    Raises
+    ------
+    InputError
+        Others may read it, or it is none.
+    """
+    if given:
+        if not all(given.partition(":")[::2]):
+            raise InputError(
+                expected="USER:PASSWORD", got="something else", where=KEY_VARIABLE, fix="correct it, or leave it out"
+            )
+        beside = file.with_name(f".{file.name}.{os.getpid()}")
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+            stream.write(given + "\n")
+        beside.replace(file)
+        return given
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -172,7 +215,7 @@ def _deploy(service: Service) -> None:
         )
 
 
-def _tell(service: Service, logs: Path) -> None:
+def _tell(service: Service, logs: Path, database: str) -> None:
     file = service.folder / KEY_FILE
     # The link has the key in it, so it is for a person's terminal, not for a log.
     if sys.stdout.isatty():
@@ -180,6 +223,7 @@ def _tell(service: Service, logs: Path) -> None:
     else:
         say(f"UI       {service.address}    (it asks for what is in {file})")
     say(f"API      {service.address}/api")
+    say(f"Database {database}")
     say(f'Commands export PREFECT_API_URL={service.address}/api PREFECT_API_AUTH_STRING="$(cat {file})"')
     for name, survey, catalog in service.deployed.catalogs():
         say(f"Survey   {survey}")
@@ -190,14 +234,6 @@ def _tell(service: Service, logs: Path) -> None:
     say(f"Start a run with `prefect deployment run reclassify/{nightly}`, or `varstar release SURVEY --name NAME`")
     say("Ctrl-C stops server and worker.")
     sys.stdout.flush()
-
-
-def _stay(processes: Mapping[str, subprocess.Popen[bytes]], logs: Path) -> None:
-    while True:
-        for name, process in processes.items():
-            if process.poll() is not None:
-                raise _ended(name, process, logs)
-        time.sleep(POLL_SECONDS)
 
 
 def _check_port(port: int) -> None:
@@ -214,11 +250,10 @@ def _check_port(port: int) -> None:
             ) from None
 
 
-def _wait_for_server(server: subprocess.Popen[bytes], service: Service, logs: Path) -> None:
+def _wait_for_server(server: Part, service: Service, logs: Path) -> None:
     deadline = time.monotonic() + SERVER_SECONDS
     while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise _ended("server", server, logs)
+        server.check()
         try:
             if httpx.get(f"{service.address}/api/health", timeout=5).is_success:
                 return
@@ -231,50 +266,6 @@ def _wait_for_server(server: subprocess.Popen[bytes], service: Service, logs: Pa
         where=f"--port {service.port}",
         fix=f"see {logs / 'server.log'}",
     )
-
-
-def _ended(name: str, process: subprocess.Popen[bytes], logs: Path) -> InputError:
-    log = logs / f"{name}.log"
-    last = next((line for line in reversed(log.read_text(errors="replace").splitlines()) if line.strip()), "nothing")
-    return InputError(
-        expected=f"a {name} that goes on running",
-        got=f"exit code {process.returncode}, and as its last words: {last}",
-        where="varstar serve",
-        fix=f"see {log}",
-    )
-
-
-@contextmanager
-def _running(
-    name: str, words: list[str], environment: Mapping[str, str], logs: Path
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a part in a session of its own while the context is open; nothing of it is left afterwards."""
-    with (logs / f"{name}.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "varstar_batch.cli.site_server", *words],
-            env=dict(environment),
-            stdout=log,
-            stderr=log,
-            # It ends when nobody holds the other end any more, however this process ends.
-            stdin=subprocess.PIPE,
-            # A Ctrl-C in the terminal goes to the whole group: it must not reach the parts before their turn.
-            start_new_session=True,
-        )
-        try:
-            yield process
-        finally:
-            _stop(process)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_SECONDS)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
 
 
 @contextmanager
