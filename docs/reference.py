@@ -38,7 +38,7 @@ def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def columns_page() -> str:
     """Return the columns of a catalog, from its schema."""
-    from varstar_batch.catalog.schema import catalog_schema
+    from varstar_batch.catalog.columns.schema import catalog_schema
     from varstar_batch.light_curves.status import STATUS_LABELS
     from varstar_batch.model.bundle_files import read_bundle
 

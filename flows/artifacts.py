@@ -20,7 +20,7 @@ from prefect.artifacts import (
 )
 
 from varstar_batch.catalog.compare import Difference
-from varstar_batch.catalog.tables import objects_line, speed_line
+from varstar_batch.catalog.run_files.tables import objects_line, speed_line
 from varstar_batch.progress import Advance, ShowProgress, progress
 from varstar_batch.survey.open import Failure
 

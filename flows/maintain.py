@@ -8,10 +8,10 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from pydantic import Field
 
-from varstar_batch.catalog.checks import Finding, VerificationError
-from varstar_batch.catalog.history import prunable, prune
 from varstar_batch.catalog.reader import open_catalog
-from varstar_batch.catalog.root import open_catalog_root
+from varstar_batch.catalog.run_files.checks import Finding, VerificationError
+from varstar_batch.catalog.run_files.history import prunable, prune
+from varstar_batch.catalog.run_files.root import open_catalog_root
 from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.flows.artifacts import key_of
 from varstar_batch.flows.common import (

@@ -15,7 +15,7 @@ from pydantic import Field
 from varstar_batch.api import ClassifiedSurvey, ClassifyRequest, classify_survey
 from varstar_batch.catalog.compare import Difference, open_comparison
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
-from varstar_batch.catalog.tables import objects_line
+from varstar_batch.catalog.run_files.tables import objects_line
 from varstar_batch.errors import ExitCode, VarstarError
 from varstar_batch.flows.artifacts import Links, in_log_and_ui, show_counts, show_dashboard, show_summary
 from varstar_batch.flows.common import (

@@ -50,8 +50,8 @@ def test_every_file_and_function_that_a_page_names_is_there(page: Path) -> None:
 
 
 def test_a_name_that_is_gone_is_found() -> None:
-    text = "`catalog/schema.py:catalog_rows`, `catalog/schema.py:gone`, `flows/gone.py`, [gone](x.md)"
-    assert missing(text) == ["catalog/schema.py:gone", "flows/gone.py", "x.md"]
+    text = "`catalog/columns/schema.py:catalog_rows`, `catalog/columns/schema.py:gone`, `flows/gone.py`, [gone](x.md)"
+    assert missing(text) == ["catalog/columns/schema.py:gone", "flows/gone.py", "x.md"]
 
 
 def test_the_picture_of_the_layers_is_current() -> None:

@@ -20,7 +20,7 @@ from astropy.time import TimeDelta
 import varstar_batch as vb
 from tests.makers.runs import run
 from tests.makers.surveys import write_survey
-from varstar_batch.catalog.rows import Rows
+from varstar_batch.catalog.columns.rows import Rows
 from varstar_batch.errors import InputError
 from varstar_batch.runs.in_memory import OF_RUNS
 

@@ -18,8 +18,8 @@ from pydantic import ValidationError
 
 from varstar_batch import api
 from varstar_batch.api import ClassifiedSurvey, ClassifyRequest
+from varstar_batch.catalog.columns.rows import Rows
 from varstar_batch.catalog.reader import open_catalog
-from varstar_batch.catalog.rows import Rows
 from varstar_batch.errors import InputError
 from varstar_batch.light_curves.rules import PhaseZero, Preprocessing, Scale
 from varstar_batch.model.bundle import Bundle

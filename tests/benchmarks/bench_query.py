@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from tests.makers.catalogs import RunSpec, run_name, sky_rows, write_run
 from varstar_batch import open_catalog
-from varstar_batch.catalog.schema import ROW_GROUP_ROWS
+from varstar_batch.catalog.columns.schema import ROW_GROUP_ROWS
 
 LIMITS = {"point look-up": 0.2, "1-degree cone": 0.5, "GROUP BY class": 1.0}
 ROUNDS = 7

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tests.makers.catalogs import RunSpec, in_pixels, in_slices, run_name, sky_rows, write_run
 from varstar_batch.catalog import cone as cone_module
 from varstar_batch.catalog.cone import Cone
-from varstar_batch.catalog.index import RowGroupIndex
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
+from varstar_batch.catalog.run_files.index import RowGroupIndex
 from varstar_batch.errors import InputError
 from varstar_batch.sky import LARGEST_CONE, cells_of, cone_ranges
 

@@ -13,9 +13,9 @@ import pytest
 
 from tests.makers.catalogs import RunSpec, in_pixels, in_slices, run_name, sky_rows, survey_of, write_run
 from tests.makers.surveys import write_survey
-from varstar_batch.catalog.checks import VerificationError, content_problems, verify_run_files
 from varstar_batch.catalog.reader import open_catalog
-from varstar_batch.catalog.root import Catalog
+from varstar_batch.catalog.run_files.checks import VerificationError, content_problems, verify_run_files
+from varstar_batch.catalog.run_files.root import Catalog
 from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.files.location import locate
 from varstar_batch.light_curves.classes import CLASSES
@@ -136,7 +136,7 @@ def with_column(table: pa.Table, name: str, values: list[object]) -> pa.Table:
 
 def approve(run: Path) -> None:
     """Write the checksums of what is there now, as an attacker, or a bug in the writer, would have it."""
-    from varstar_batch.catalog.finish import fingerprint_file, manifest
+    from varstar_batch.catalog.run_files.finish import fingerprint_file, manifest
 
     table = pq.read_table(run / "partitions.parquet")
     rows = [
@@ -272,8 +272,8 @@ def test_the_survey_s_objects_are_compared(tmp_path: Path) -> None:
 
 
 def planned_as(catalog: Catalog, survey: Survey) -> None:
-    from varstar_batch.catalog.finish import manifest
-    from varstar_batch.catalog.tables import PLAN_SCHEMA
+    from varstar_batch.catalog.run_files.finish import manifest
+    from varstar_batch.catalog.run_files.tables import PLAN_SCHEMA
     from varstar_batch.files.location import write_json
     from varstar_batch.files.parquet import write_table
 

@@ -26,7 +26,7 @@ from tests.makers import s3_server
 from tests.makers.clusters import ROOT, Cluster, cluster, family, wait_until
 from tests.makers.runs import Hooks, at_the_first, read_rows, run, without_run
 from tests.makers.surveys import write_survey
-from varstar_batch.catalog.root import open_catalog_root
+from varstar_batch.catalog.run_files.root import open_catalog_root
 from varstar_batch.cluster.dask_runner import DaskRunner
 from varstar_batch.errors import WorkersLostError
 from varstar_batch.runs.config import RunConfig

@@ -24,7 +24,7 @@ from tests.makers.clusters import family
 from tests.makers.runs import read_rows, run, without_run
 from tests.makers.surveys import write_survey
 from varstar_batch.catalog.reader import open_catalog
-from varstar_batch.catalog.root import open_catalog_root
+from varstar_batch.catalog.run_files.root import open_catalog_root
 from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.errors import InputError
 

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varstar_batch.catalog.finish import finish_run_files
-from varstar_batch.catalog.root import Catalog, make_catalog_root, output_key
-from varstar_batch.catalog.schema import catalog_schema, sort_rows, write_options
-from varstar_batch.catalog.tables import FAILURES_SCHEMA, PARTITIONS_SCHEMA, PLAN_SCHEMA, add_counts
+from varstar_batch.catalog.columns.schema import catalog_schema, sort_rows, write_options
+from varstar_batch.catalog.run_files.finish import finish_run_files
+from varstar_batch.catalog.run_files.root import Catalog, make_catalog_root, output_key
+from varstar_batch.catalog.run_files.tables import FAILURES_SCHEMA, PARTITIONS_SCHEMA, PLAN_SCHEMA, add_counts
 from varstar_batch.files.location import write_json
 from varstar_batch.files.parquet import write_table
 from varstar_batch.light_curves.classes import CLASSES, PARENTS

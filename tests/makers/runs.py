@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from varstar_batch.api import ClassifyRequest, classify_survey
-from varstar_batch.catalog.root import open_catalog_root
+from varstar_batch.catalog.run_files.root import open_catalog_root
 from varstar_batch.runs.config import GateConfig, RunConfig
 from varstar_batch.runs.prepare import Prepared, plan_run, prepare
 from varstar_batch.runs.stages import RunObserver

@@ -11,9 +11,9 @@ import pytest
 from tests.makers.catalogs import RunSpec, in_slices, run_name, sky_rows, write_run
 from tests.makers.runs import run
 from tests.makers.surveys import write_survey
-from varstar_batch.catalog.history import published_runs
 from varstar_batch.catalog.reader import open_catalog
-from varstar_batch.catalog.root import Catalog, open_catalog_root
+from varstar_batch.catalog.run_files.history import published_runs
+from varstar_batch.catalog.run_files.root import Catalog, open_catalog_root
 from varstar_batch.cli import main
 from varstar_batch.errors import InputError
 from varstar_batch.report.star_page import build_star_page

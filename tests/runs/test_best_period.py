@@ -9,7 +9,7 @@ import pytest
 
 from tests.makers.runs import read_rows, run
 from tests.makers.surveys import simulated_table
-from varstar_batch.catalog.tables import periods_line
+from varstar_batch.catalog.run_files.tables import periods_line
 from varstar_batch.runs.config import RunConfig
 
 ASKED = ("period_flag", "best_period", "best_class")

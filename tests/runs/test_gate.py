@@ -22,9 +22,9 @@ from tests.makers.catalogs import RunSpec, in_slices, run_name, sky_rows, write_
 from tests.makers.runs import read_rows, run
 from tests.makers.surveys import simulated_table, write_partition, write_survey
 from varstar_batch.api import ClassifyRequest, classify_survey
-from varstar_batch.catalog.history import list_runs, release_held, resolve_run, rollback
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
-from varstar_batch.catalog.root import open_catalog_root
+from varstar_batch.catalog.run_files.history import list_runs, release_held, resolve_run, rollback
+from varstar_batch.catalog.run_files.root import open_catalog_root
 from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.errors import InputError, PartitionError, RefusedError
 from varstar_batch.model.bundle import parse_bundle

@@ -13,7 +13,7 @@ import pytest
 from tests.makers.runs import Hooks, at_the_first, read_rows, run, start, without_run
 from tests.makers.surveys import write_partition, write_survey
 from varstar_batch.catalog.reader import open_catalog
-from varstar_batch.catalog.root import open_catalog_root
+from varstar_batch.catalog.run_files.root import open_catalog_root
 from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.errors import RefusedError
 from varstar_batch.runs import plan as runs_plan

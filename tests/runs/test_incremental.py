@@ -17,7 +17,7 @@ from tests.makers.runs import OPEN_GATE, Hooks, read_rows, run, start, without_r
 from tests.makers.surveys import simulated_table, write_partition, write_survey
 from varstar_batch.catalog.compare import open_comparison
 from varstar_batch.catalog.reader import open_catalog
-from varstar_batch.catalog.root import open_catalog_root
+from varstar_batch.catalog.run_files.root import open_catalog_root
 from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.errors import RefusedError
 from varstar_batch.model.bundle import Bundle

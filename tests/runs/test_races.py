@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from varstar_batch.catalog.root import MARKER, check_catalog_root
+from varstar_batch.catalog.run_files.root import MARKER, check_catalog_root
 from varstar_batch.cluster.dask_runner import DaskRunner
 from varstar_batch.errors import InputError, WorkersLostError
 from varstar_batch.files.location import Location, locate

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from varstar_batch.catalog.tables import PARTITIONS_SCHEMA
+from varstar_batch.catalog.run_files.tables import PARTITIONS_SCHEMA
 from varstar_batch.files.location import locate
 from varstar_batch.files.parquet import ROWS_AT_ONCE, write_table
 from varstar_batch.runs.records import (

@@ -20,10 +20,10 @@ from tests.makers import s3_server
 from tests.makers.catalogs import RunSpec, in_pixels, in_slices, run_name, sky_rows, write_run
 from tests.makers.runs import Hooks, read_rows, run, without_run
 from tests.makers.surveys import write_survey
-from varstar_batch.catalog.checks import verify_run_files
-from varstar_batch.catalog.finish import finish_run_files, lost_files
 from varstar_batch.catalog.reader import open_catalog
-from varstar_batch.catalog.root import open_catalog_root, output_key
+from varstar_batch.catalog.run_files.checks import verify_run_files
+from varstar_batch.catalog.run_files.finish import finish_run_files, lost_files
+from varstar_batch.catalog.run_files.root import open_catalog_root, output_key
 from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.cli import main
 from varstar_batch.errors import InputError, RefusedError

@@ -16,9 +16,9 @@ import pytest
 
 from tests.makers.runs import Hooks, read_rows, run, without_run
 from tests.makers.surveys import simulated_table, write_partition, write_survey
-from varstar_batch.catalog.checks import VerificationError
 from varstar_batch.catalog.reader import open_catalog
-from varstar_batch.catalog.root import open_catalog_root
+from varstar_batch.catalog.run_files.checks import VerificationError
+from varstar_batch.catalog.run_files.root import open_catalog_root
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.fold import fold

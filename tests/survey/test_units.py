@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from tests.makers.survey_files import FORMS, fault, make_objects, make_table, read_all, write
-from varstar_batch.catalog.voparquet import voparquet_metadata
+from varstar_batch.catalog.columns.voparquet import voparquet_metadata
 from varstar_batch.errors import InputError
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.declared_units import declared_units

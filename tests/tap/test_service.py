@@ -26,8 +26,8 @@ from astropy.io.votable import parse
 from tests.makers.catalogs import RunSpec, in_pixels, in_slices, run_name, sky_rows, write_run
 from tests.makers.static_server import serving
 from varstar_batch.catalog.reader import open_catalog
-from varstar_batch.catalog.root import open_catalog_root
-from varstar_batch.catalog.sql_process import QueryLimits
+from varstar_batch.catalog.run_files.root import open_catalog_root
+from varstar_batch.catalog.sql.process import QueryLimits
 from varstar_batch.errors import InputError
 from varstar_batch.report.star_page import build_star_page
 from varstar_batch.tap.guard import Guard

@@ -12,8 +12,8 @@ import duckdb
 import pyarrow as pa
 
 from varstar_batch.catalog.reader import CatalogReader
-from varstar_batch.catalog.root import output_key
-from varstar_batch.catalog.sql import BATCH_ROWS, open_duckdb, quoted, scan
+from varstar_batch.catalog.run_files.root import output_key
+from varstar_batch.catalog.sql.session import BATCH_ROWS, open_duckdb, quoted, scan
 from varstar_batch.errors import InputError, differences, one_line
 from varstar_batch.files.parquet import read_table
 

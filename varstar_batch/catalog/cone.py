@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varstar_batch.catalog.index import RowGroupIndex
+from varstar_batch.catalog.run_files.index import RowGroupIndex
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
 

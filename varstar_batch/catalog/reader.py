@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from varstar_batch.catalog.columns.rows import Rows, polars_frame
+from varstar_batch.catalog.columns.vo_files import with_meanings
+from varstar_batch.catalog.columns.voparquet import astropy_table
 from varstar_batch.catalog.cone import cone_of, cone_schema, cone_tables
-from varstar_batch.catalog.finish import run_files
-from varstar_batch.catalog.history import list_runs, published_runs, resolve_run
-from varstar_batch.catalog.index import INDEX_NAME, READERS, RowGroupIndex
-from varstar_batch.catalog.root import Catalog, open_catalog_root
-from varstar_batch.catalog.rows import Rows, polars_frame
-from varstar_batch.catalog.sql import Answer, open_duckdb, open_session, paths_for, run_select, scan
-from varstar_batch.catalog.sql_process import Parameters, QueryLimits, open_process
-from varstar_batch.catalog.tables import RUN_RECORD, objects_line
-from varstar_batch.catalog.vo_files import with_meanings
-from varstar_batch.catalog.voparquet import astropy_table
+from varstar_batch.catalog.run_files.finish import run_files
+from varstar_batch.catalog.run_files.history import list_runs, published_runs, resolve_run
+from varstar_batch.catalog.run_files.index import INDEX_NAME, READERS, RowGroupIndex
+from varstar_batch.catalog.run_files.root import Catalog, open_catalog_root
+from varstar_batch.catalog.run_files.tables import RUN_RECORD, objects_line
+from varstar_batch.catalog.sql.process import Parameters, QueryLimits, open_process
+from varstar_batch.catalog.sql.session import Answer, open_duckdb, open_session, paths_for, run_select, scan
 from varstar_batch.errors import InputError
 from varstar_batch.files.hats_relations import COLLECTION
 from varstar_batch.files.location import Location
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from dask.dataframe import DataFrame as DaskFrame
     from lsdb import Catalog as LsdbCatalog
 
-    from varstar_batch.catalog.validate import Validation
+    from varstar_batch.catalog.known_stars.validate import Validation
 
 
 RUNS_SCHEMA = pa.schema(
@@ -375,7 +375,7 @@ class CatalogReader:
         InputError
             The table cannot be read or matched, or catalog and table have no star in common.
         """
-        from varstar_batch.catalog.validate import Matching, validate
+        from varstar_batch.catalog.known_stars.validate import Matching, validate
 
         return validate(self, reference, Matching(radius=radius, columns=tuple(columns), labels=dict(labels or {})))
 

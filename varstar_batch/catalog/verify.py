@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.catalog.checks import Finding, dataset_findings
-from varstar_batch.catalog.finish import MANIFEST, fingerprint_file
-from varstar_batch.catalog.identity import with_known_versions
 from varstar_batch.catalog.reader import CatalogReader
-from varstar_batch.catalog.root import output_key
-from varstar_batch.catalog.tables import RUN_RECORD, add_counts
+from varstar_batch.catalog.run_files.checks import Finding, dataset_findings
+from varstar_batch.catalog.run_files.finish import MANIFEST, fingerprint_file
+from varstar_batch.catalog.run_files.identity import with_known_versions
+from varstar_batch.catalog.run_files.root import output_key
+from varstar_batch.catalog.run_files.tables import RUN_RECORD, add_counts
 from varstar_batch.errors import PartitionError, one_line
 from varstar_batch.files.location import Location
 from varstar_batch.files.parquet import opened_parquet, read_table

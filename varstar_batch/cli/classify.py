@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from varstar_batch.api import ClassifyRequest, classify_survey
-from varstar_batch.catalog.tables import objects_line, periods_line, speed_line
+from varstar_batch.catalog.run_files.tables import objects_line, periods_line, speed_line
 from varstar_batch.cli.console import (
     note,
     print_counts,

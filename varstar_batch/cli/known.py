@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from varstar_batch.catalog.ask import stars_to_label
+from varstar_batch.catalog.known_stars.tables import heading, tables_of
+from varstar_batch.catalog.known_stars.validate import Matching
+from varstar_batch.catalog.known_stars.validate import validate as validate_run
 from varstar_batch.catalog.reader import open_catalog
-from varstar_batch.catalog.validate import Matching
-from varstar_batch.catalog.validate import validate as validate_run
-from varstar_batch.catalog.validation_tables import heading, tables_of
 from varstar_batch.cli.console import print_json, print_table, say, warning_line
 from varstar_batch.cli.options import CatalogArgument, ConfigOption, JsonOption, RunOption, SetOption, takes
 from varstar_batch.cli.output import give_answer, print_left_out

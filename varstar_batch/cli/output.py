@@ -144,7 +144,7 @@ def write_answer(schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: For
     if form == "json":
         return write_json_rows(batches, sink)
     if form in ("vot", "fits", "ecsv"):
-        from varstar_batch.catalog.vo_files import vo_content
+        from varstar_batch.catalog.columns.vo_files import vo_content
 
         table = pa.Table.from_batches(batches).cast(schema) if (batches := list(batches)) else schema.empty_table()
         sink.write(vo_content(table, form))

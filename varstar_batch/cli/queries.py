@@ -9,10 +9,10 @@ import typer
 
 from varstar_batch.catalog.compare import MOVED, Comparison, Difference, open_comparison
 from varstar_batch.catalog.cone import cone_of, cone_schema, cone_tables
-from varstar_batch.catalog.history import list_runs
 from varstar_batch.catalog.reader import history_table, open_catalog, star_history
-from varstar_batch.catalog.root import open_catalog_root
-from varstar_batch.catalog.sql_process import QueryLimits
+from varstar_batch.catalog.run_files.history import list_runs
+from varstar_batch.catalog.run_files.root import open_catalog_root
+from varstar_batch.catalog.sql.process import QueryLimits
 from varstar_batch.cli.console import print_json, print_table, say
 from varstar_batch.cli.options import CatalogArgument, JsonOption, RunOption, takes
 from varstar_batch.cli.output import OutputFormat, give_answer, json_ready
@@ -147,7 +147,7 @@ def _print_star(heading: str, row: dict[str, Any] | None) -> None:
     say(f"  margin {row['margin']:.4f} before {row['second_class']}, entropy {row['entropy']:.4f} nat{ood}")
     if row.get("parent") is not None:
         # A question to a catalog does not need what it brings with it.
-        from varstar_batch.catalog.schema import BETWEEN, PARENT_SETS
+        from varstar_batch.catalog.columns.schema import BETWEEN, PARENT_SETS
 
         within = [f"parent {row['parent']} {row['parent_prob']:.4f}"]
         within += [f"subclass {row['subclass']} {row['subclass_prob']:.4f}"] if row["subclass"] else []

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from varstar_batch.catalog import history
-from varstar_batch.catalog.checks import VerificationError
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
-from varstar_batch.catalog.root import open_catalog_root
-from varstar_batch.catalog.tables import objects_line
+from varstar_batch.catalog.run_files import history
+from varstar_batch.catalog.run_files.checks import VerificationError
+from varstar_batch.catalog.run_files.root import open_catalog_root
+from varstar_batch.catalog.run_files.tables import objects_line
 from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.cli.console import note, print_json, print_table, say
 from varstar_batch.cli.options import CatalogArgument, JsonOption, RunOption

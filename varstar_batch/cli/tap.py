@@ -24,7 +24,7 @@ def tap(request: TapRequest) -> None:
     """
     import uvicorn
 
-    from varstar_batch.catalog.root import open_catalog_root
+    from varstar_batch.catalog.run_files.root import open_catalog_root
     from varstar_batch.report.star_page import build_star_page
     from varstar_batch.tap.guard import Guard, needs_key
     from varstar_batch.tap.service import make_app

@@ -13,8 +13,8 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 
-from varstar_batch.catalog.finish import load_ahead
-from varstar_batch.catalog.schema import Provenance, sort_rows, write_options
+from varstar_batch.catalog.columns.schema import Provenance, sort_rows, write_options
+from varstar_batch.catalog.run_files.finish import load_ahead
 from varstar_batch.cluster.client import default_workers, open_client
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.model.bundle import Bundle

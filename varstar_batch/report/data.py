@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.catalog.compare import FAMILY, Difference, open_comparison
-from varstar_batch.catalog.history import published_runs
 from varstar_batch.catalog.reader import CatalogReader
-from varstar_batch.catalog.sql import Answer, quoted
+from varstar_batch.catalog.run_files.history import published_runs
+from varstar_batch.catalog.sql.session import Answer, quoted
 from varstar_batch.errors import InputError, PartitionError, VarstarError, one_line
 from varstar_batch.files.parquet import read_table
 from varstar_batch.light_curves.classes import MIRA, SEMIREGULAR
@@ -111,7 +111,7 @@ class ReportData:
     """Why it is not published."""
     bundle: Bundle | None = None
     validation: dict[str, Any] | None = None
-    """How right the run is by known stars, where somebody has asked; see `varstar_batch.catalog.validate`."""
+    """How right the run is by known stars, where somebody has asked; see `catalog.known_stars.validate`."""
 
 
 def gather(reader: CatalogReader, survey_url: str | None = None) -> ReportData:

@@ -10,8 +10,8 @@ import numpy as np
 
 from varstar_batch._version import __version__
 from varstar_batch.catalog.compare import MOVED
-from varstar_batch.catalog.tables import objects_line, periods_line, speed_line
-from varstar_batch.catalog.validation_tables import heading, tables_of
+from varstar_batch.catalog.known_stars.tables import heading, tables_of
+from varstar_batch.catalog.run_files.tables import objects_line, periods_line, speed_line
 from varstar_batch.light_curves.classes import MIRA, SEMIREGULAR
 from varstar_batch.report.charts import (
     PALETTE,

@@ -21,14 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from varstar_batch.catalog.root import output_key
-from varstar_batch.catalog.schema import (
+from varstar_batch.catalog.columns.schema import (
     ROW_GROUP_ROWS,
     Provenance,
     catalog_schema,
     sort_rows,
     write_options,
 )
+from varstar_batch.catalog.run_files.root import output_key
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.digests import digest_of
 from varstar_batch.files.location import Location

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from varstar_batch.archives.known_stars import KnownStars, read_known_stars
-from varstar_batch.catalog.validate import Validation, compare_known
+from varstar_batch.catalog.known_stars.validate import Validation, compare_known
 from varstar_batch.errors import InputError
 from varstar_batch.runs.config import GateConfig, RunConfig
 

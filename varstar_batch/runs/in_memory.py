@@ -9,8 +9,8 @@ from typing import cast
 
 import pyarrow as pa
 
-from varstar_batch.catalog.rows import Rows
-from varstar_batch.catalog.schema import Provenance, catalog_schema
+from varstar_batch.catalog.columns.rows import Rows
+from varstar_batch.catalog.columns.schema import Provenance, catalog_schema
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varstar_batch.catalog.checks import repeated_ids
-from varstar_batch.catalog.finish import fingerprint_file
-from varstar_batch.catalog.root import output_key
-from varstar_batch.catalog.schema import ROW_GROUP_ROWS, catalog_schema, write_options
+from varstar_batch.catalog.columns.schema import ROW_GROUP_ROWS, catalog_schema, write_options
+from varstar_batch.catalog.run_files.checks import repeated_ids
+from varstar_batch.catalog.run_files.finish import fingerprint_file
+from varstar_batch.catalog.run_files.root import output_key
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.location import Location, same_place, write_json
 from varstar_batch.files.parquet import read_table

@@ -41,7 +41,7 @@ CODE = (
     "light_curves",
     "survey",
     "model",
-    "catalog/schema.py",
+    "catalog/columns/schema.py",
     "runs/chunks.py",
     "runs/tasks.py",
     "runs/gpu_tasks.py",

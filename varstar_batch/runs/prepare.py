@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from varstar_batch.catalog.identity import changed_files, with_known_versions
-from varstar_batch.catalog.root import (
+from varstar_batch.catalog.run_files.identity import changed_files, with_known_versions
+from varstar_batch.catalog.run_files.root import (
     Catalog,
     Pointer,
     check_catalog_root,
@@ -22,7 +22,7 @@ from varstar_batch.catalog.root import (
     new_run_id,
     output_key,
 )
-from varstar_batch.catalog.tables import ACCOUNT, CLAIM, PLAN_SCHEMA
+from varstar_batch.catalog.run_files.tables import ACCOUNT, CLAIM, PLAN_SCHEMA
 from varstar_batch.errors import PartitionError, RefusedError
 from varstar_batch.files.location import Location, writable, write_json
 from varstar_batch.files.parquet import read_table, write_table

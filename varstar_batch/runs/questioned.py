@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.catalog.schema import PeriodColumns, Provenance, catalog_rows
+from varstar_batch.catalog.columns.schema import PeriodColumns, Provenance, catalog_rows
 from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.rules import Limits
 from varstar_batch.model.bundle import Bundle

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.catalog.tables import COUNTS, add_counts
+from varstar_batch.catalog.run_files.tables import COUNTS, add_counts
 from varstar_batch.files.parquet import as_table
 from varstar_batch.light_curves.status import STATUS_LABELS
 from varstar_batch.runs.plan import Chunk

@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.catalog.checks import VerificationError, verify_run_files
-from varstar_batch.catalog.finish import finish_run_files, load_ahead
 from varstar_batch.catalog.reader import CatalogReader
-from varstar_batch.catalog.root import output_key
-from varstar_batch.catalog.tables import ACCOUNT, FAILURES_SCHEMA, PARTITIONS_SCHEMA, RUN_RECORD
+from varstar_batch.catalog.run_files.checks import VerificationError, verify_run_files
+from varstar_batch.catalog.run_files.finish import finish_run_files, load_ahead
+from varstar_batch.catalog.run_files.root import output_key
+from varstar_batch.catalog.run_files.tables import ACCOUNT, FAILURES_SCHEMA, PARTITIONS_SCHEMA, RUN_RECORD
 from varstar_batch.errors import RefusedError
 from varstar_batch.files.location import Location, json_bytes, write_once
 from varstar_batch.files.object_store import storage_errors

@@ -11,8 +11,8 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varstar_batch.catalog.root import output_key
-from varstar_batch.catalog.schema import ROW_GROUP_ROWS, write_options
+from varstar_batch.catalog.columns.schema import ROW_GROUP_ROWS, write_options
+from varstar_batch.catalog.run_files.root import output_key
 from varstar_batch.errors import PartitionError
 from varstar_batch.files.digests import HashingSink
 from varstar_batch.files.location import Location

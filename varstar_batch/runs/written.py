@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varstar_batch.catalog.tables import ACCOUNT, RECORDS_KEY, add_counts
+from varstar_batch.catalog.run_files.tables import ACCOUNT, RECORDS_KEY, add_counts
 from varstar_batch.errors import PartitionError
 from varstar_batch.files.digests import HashingSink
 from varstar_batch.files.location import Location, write_json

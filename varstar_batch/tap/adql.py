@@ -1,6 +1,6 @@
 """From ADQL to the SQL of the sandbox: tables by their keys, geometry as arithmetic, and which cones are asked for.
 
-What comes out is checked again where it runs (`catalog.sql_rules`): this module says in ADQL's words what is wrong.
+What comes out is checked again where it runs (`catalog.sql.rules`): this module says in ADQL's words what is wrong.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from varstar_batch.catalog.cone import Cone, cone_schema, cone_tables
-from varstar_batch.catalog.sql_process import QueryLimits, QueryProcess, open_process
+from varstar_batch.catalog.sql.process import QueryLimits, QueryProcess, open_process
 from varstar_batch.errors import InputError
 from varstar_batch.tap.adql import Translation, translate
 from varstar_batch.tap.tables import Published, TapTable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from varstar_batch.catalog.sql_process import QueryLimits
+from varstar_batch.catalog.sql.process import QueryLimits
 from varstar_batch.requests import Request
 
 

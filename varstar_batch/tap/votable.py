@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from varstar_batch.catalog.voparquet import voparquet_metadata
+from varstar_batch.catalog.columns.voparquet import voparquet_metadata
 from varstar_batch.errors import InputError, VarstarError, one_line
 
 VOTABLE = "application/x-votable+xml"

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from varstar_batch.archives.known_stars import KnownStars, read_known_stars
-from varstar_batch.catalog.match_known import Matches, Rows, match_known
+from varstar_batch.catalog.known_stars.match import Matches, Rows, match_known
 from varstar_batch.requests import Request
 from varstar_batch.survey.labels import LabelReader, parent_of
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pyarrow as pa
 
-from varstar_batch.catalog.voparquet import astropy_table
+from varstar_batch.catalog.columns.voparquet import astropy_table
 from varstar_batch.errors import InputError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varstar_batch.catalog.index import READERS
-from varstar_batch.catalog.sql import open_duckdb, quoted, scan
+from varstar_batch.catalog.run_files.index import READERS
+from varstar_batch.catalog.sql.session import open_duckdb, quoted, scan
 from varstar_batch.errors import ExitCode, PartitionError, VarstarError, one_line
 from varstar_batch.files.location import Location, listed
 from varstar_batch.files.parquet import opened_parquet

@@ -19,8 +19,8 @@ import pytest
 from tests.makers import s3_server
 from tests.makers.catalogs import RunSpec, in_slices, run_name, sky_rows, write_run
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
-from varstar_batch.catalog.sql import SPILL_AGE, SPILL_PREFIX, spill_folder
-from varstar_batch.catalog.sql_process import QueryLimits
+from varstar_batch.catalog.sql.process import QueryLimits
+from varstar_batch.catalog.sql.session import SPILL_AGE, SPILL_PREFIX, spill_folder
 from varstar_batch.errors import InputError
 
 ROWS = sky_rows(2000)
@@ -127,7 +127,7 @@ class Peak:
         while not self._stop.wait(0.02):
             for child in self._parent.children(recursive=True):
                 try:
-                    if any("sql_child" in word for word in child.cmdline()):
+                    if any("sql.child" in word for word in child.cmdline()):
                         self.bytes = max(self.bytes, child.memory_info().rss)
                 except psutil.NoSuchProcess:
                     continue
@@ -225,7 +225,7 @@ def test_a_query_has_nothing_of_the_environment(reader: CatalogReader, monkeypat
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
     with reader.open_query("SELECT * FROM range(1000000000000)") as answer:
         next(iter(answer))
-        (child,) = [each for each in psutil.Process().children() if "sql_child" in " ".join(each.cmdline())]
+        (child,) = [each for each in psutil.Process().children() if "sql.child" in " ".join(each.cmdline())]
         environment = child.environ()
     assert not {name for name in environment if name.startswith("AWS")}
     assert "HOME" not in environment
@@ -245,7 +245,7 @@ def test_a_catalog_on_an_object_store_is_read_without_a_credential(monkeypatch: 
                 reader.query(f"SELECT * FROM read_text('{url}')")
         with reader.open_query("SELECT * FROM catalog, range(1000000000)") as answer:
             next(iter(answer))
-            (child,) = [each for each in psutil.Process().children() if "sql_child" in " ".join(each.cmdline())]
+            (child,) = [each for each in psutil.Process().children() if "sql.child" in " ".join(each.cmdline())]
             assert not {name for name in child.environ() if name.startswith("AWS")}
 
 

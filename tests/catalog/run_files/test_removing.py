@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.catalog.test_root import Crash, Cutter
+from tests.catalog.run_files.test_root import Crash, Cutter
 from tests.makers.catalogs import RunSpec, in_slices, run_name, sky_rows, write_run
-from varstar_batch.catalog import root as catalog_root
-from varstar_batch.catalog.history import list_runs, prunable, prune, published_runs, rollback
 from varstar_batch.catalog.reader import open_catalog
-from varstar_batch.catalog.root import Catalog, new_run_id, open_catalog_root
+from varstar_batch.catalog.run_files import root as catalog_root
+from varstar_batch.catalog.run_files.history import list_runs, prunable, prune, published_runs, rollback
+from varstar_batch.catalog.run_files.root import Catalog, new_run_id, open_catalog_root
 from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.errors import RefusedError
 from varstar_batch.files.location import Location

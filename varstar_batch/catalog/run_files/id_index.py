@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varstar_batch.catalog.sql import BATCH_ROWS, open_duckdb, scan
+from varstar_batch.catalog.sql.session import BATCH_ROWS, open_duckdb, scan
 from varstar_batch.files.hats_relations import index_properties
 from varstar_batch.files.hats_write import common_metadata, joined_metadata, pixel_of
 from varstar_batch.files.location import Location, locate, write_once

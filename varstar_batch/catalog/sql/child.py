@@ -1,6 +1,6 @@
 """The process that answers one person's SQL: it reads what to do from its input and writes an Arrow stream.
 
-It has no credentials, an address space that ends, and a parent that ends it: see `catalog.sql_process`.
+It has no credentials, an address space that ends, and a parent that ends it: see `catalog.sql.process`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import pyarrow as pa
 
-from varstar_batch.catalog.sql import MEMORY_WORDS, open_session, out_of_memory, run_select
+from varstar_batch.catalog.sql.session import MEMORY_WORDS, open_session, out_of_memory, run_select
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location, locate
 from varstar_batch.files.served import ServedFileSystem

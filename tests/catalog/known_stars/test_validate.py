@@ -18,10 +18,10 @@ from astropy.table import Table
 from tests.makers import command_line
 from tests.makers.catalogs import RunSpec, in_slices, run_name, sky_rows, write_run
 from tests.makers.command_line import Result, exit_code
-from varstar_batch.catalog.history import prune
+from varstar_batch.catalog.known_stars.validate import PERIOD_EDGES, interval
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
-from varstar_batch.catalog.root import open_catalog_root
-from varstar_batch.catalog.validate import PERIOD_EDGES, interval
+from varstar_batch.catalog.run_files.history import prune
+from varstar_batch.catalog.run_files.root import open_catalog_root
 from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.errors import InputError
 from varstar_batch.light_curves.classes import CLASSES, PARENTS

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from varstar_batch.catalog.voparquet import astropy_table
+from varstar_batch.catalog.columns.voparquet import astropy_table
 from varstar_batch.errors import InputError
 
 if TYPE_CHECKING:

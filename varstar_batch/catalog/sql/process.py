@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field
 
-from varstar_batch.catalog.sql import Answer, out_of_memory, spill_folder, threads
+from varstar_batch.catalog.sql.session import Answer, out_of_memory, spill_folder, threads
 from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
 from varstar_batch.files.served import serve_files
@@ -61,7 +61,7 @@ class QueryProcess:
         environment |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "MALLOC_ARENA_MAX": "1"}
         environment |= {"ARROW_DEFAULT_MEMORY_POOL": "system", "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
         self._child = subprocess.Popen(
-            [sys.executable, "-c", "from varstar_batch.catalog.sql_child import main; main()"],
+            [sys.executable, "-c", "from varstar_batch.catalog.sql.child import main; main()"],
             env=environment,
             cwd=spill,
             stdin=subprocess.PIPE,

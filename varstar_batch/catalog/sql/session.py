@@ -1,8 +1,8 @@
 """SQL over a catalog through DuckDB, locked so that a query can read the catalog and do nothing else.
 
-What keeps it so: one statement, and only a SELECT of what `catalog.sql_rules` lets pass; of the whole file system only
+What keeps it so: one statement, and only a SELECT of what `catalog.sql.rules` lets pass; of the whole file system only
 the files of the runs that the query names can be opened; extensions, Python's variables and every change of
-configuration are switched off. What a person asks runs in a process of its own besides (`catalog.sql_process`).
+configuration are switched off. What a person asks runs in a process of its own besides (`catalog.sql.process`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from varstar_batch.catalog.sql_rules import check_select
+from varstar_batch.catalog.sql.rules import check_select
 from varstar_batch.errors import InputError, one_line
 from varstar_batch.files.location import Location
 from varstar_batch.files.served import NamedFileSystem, ServedFileSystem

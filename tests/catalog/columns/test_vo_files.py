@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from varstar_batch.catalog.vo_files import vo_content
+from varstar_batch.catalog.columns.vo_files import vo_content
 from varstar_batch.errors import InputError
 
 INTERVAL = pa.array([pa.MonthDayNano([0, 1, 0])])

@@ -16,7 +16,7 @@ import pytest
 from tests.makers.catalogs import RunSpec, in_pixels, run_name, sky_rows, write_run
 from tests.makers.surveys import write_survey
 from varstar_batch.catalog.reader import open_catalog
-from varstar_batch.catalog.root import make_catalog_root, open_catalog_root
+from varstar_batch.catalog.run_files.root import make_catalog_root, open_catalog_root
 from varstar_batch.catalog.verify import verify_catalog
 from varstar_batch.errors import RefusedError
 from varstar_batch.files.location import Location
@@ -210,7 +210,7 @@ def test_a_real_process_that_dies_at_each_step_of_publishing(tmp_path: Path) -> 
     """The whole way: classify, and die by os._exit at each writing step; the next try resumes and publishes."""
     survey = write_survey(tmp_path / "survey", (25, 25))
     root = tmp_path / "catalog"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[3])}
     first = "from varstar_batch.cli import main; main()"
     command = [sys.executable, "-c", first, "classify", str(survey), str(root), "--workers", "0"]
     subprocess.run(command, check=True, capture_output=True, env=environment)

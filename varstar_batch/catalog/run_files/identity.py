@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from varstar_batch.catalog.root import output_key
-from varstar_batch.catalog.tables import RECORDS_KEY
+from varstar_batch.catalog.run_files.root import output_key
+from varstar_batch.catalog.run_files.tables import RECORDS_KEY
 from varstar_batch.files.digests import digest_of
 from varstar_batch.files.location import Location, same_place
 from varstar_batch.files.parquet import read_table

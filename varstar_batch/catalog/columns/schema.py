@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.catalog.voparquet import string_lengths, voparquet_metadata
+from varstar_batch.catalog.columns.voparquet import string_lengths, voparquet_metadata
 from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.status import STATUS_LABELS
 from varstar_batch.model.classify import Classification

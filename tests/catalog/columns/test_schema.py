@@ -13,8 +13,8 @@ from astropy.table import Table
 from astropy.units import Unit
 
 from tests.makers.catalogs import in_pixels, sky_rows
-from varstar_batch.catalog.schema import ROW_GROUP_ROWS, catalog_schema, sort_rows, write_options
-from varstar_batch.catalog.voparquet import votable_header
+from varstar_batch.catalog.columns.schema import ROW_GROUP_ROWS, catalog_schema, sort_rows, write_options
+from varstar_batch.catalog.columns.voparquet import votable_header
 from varstar_batch.light_curves.classes import CLASSES
 from varstar_batch.light_curves.status import STATUS_LABELS
 from varstar_batch.sky import HEALPIX_COLUMN

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from varstar_batch.catalog.finish import lost_files
-from varstar_batch.catalog.root import Catalog, Pointer
-from varstar_batch.catalog.tables import RUN_RECORD
+from varstar_batch.catalog.run_files.finish import lost_files
+from varstar_batch.catalog.run_files.root import Catalog, Pointer
+from varstar_batch.catalog.run_files.tables import RUN_RECORD
 from varstar_batch.errors import InputError, RefusedError
 from varstar_batch.files.location import write_once
 

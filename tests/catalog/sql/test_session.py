@@ -230,7 +230,7 @@ def test_even_without_the_check_of_the_text_nothing_can_be_reached(root: Path, r
     """The two walls are independent: here the second one stands alone."""
     import duckdb
 
-    from varstar_batch.catalog.sql import open_session
+    from varstar_batch.catalog.sql.session import open_session
 
     # What these do stays inside of this throw-away, in-memory database.
     inside = ("CREATE", "ATTACH ':memory:'", "EXPLAIN ANALYZE CREATE", "PRAGMA database_list", "BEGIN", "USE", "ALTER")

@@ -1,0 +1,1 @@
+"""The columns of a catalog: their meaning, and how files of other tools say it."""

@@ -1,0 +1,1 @@
+"""SQL over a catalog: what a person may ask, and the process that answers it."""
