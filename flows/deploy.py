@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import yaml
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
@@ -73,6 +73,9 @@ class OneCatalog:
     notify: str | None = None
     """Notification block, as TYPE/NAME; None for that of `deploy/automations.yaml`."""
 
+    models: ClassVar[str | None] = None
+    """Folder of models that its file names; this one has none."""
+
     def catalogs(self) -> list[tuple[str, str, str]]:
         """Return name, survey and catalog of each; this one has no name."""
         return [("", self.site.survey, self.site.catalog)]
@@ -100,6 +103,11 @@ class SeveralCatalogs:
     sites: Sites
     image: str = ""
     """Container image of the Kubernetes pool."""
+
+    @property
+    def models(self) -> str:
+        """Folder of models that the file names."""
+        return self.sites.models
 
     def catalogs(self) -> list[tuple[str, str, str]]:
         """Return name, survey and catalog of each."""

@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "diff": (CATALOGS, "queries"),
         "tap": (SERVICES, "tap"),
         "serve": (SERVICES, "site"),
+        "site": (SERVICES, "site"),
         "deploy": (SERVICES, "site"),
         "release": (SERVICES, "site"),
         "doctor": (SERVICES, "site"),

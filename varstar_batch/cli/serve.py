@@ -168,6 +168,11 @@ def database_of(environment: Mapping[str, str]) -> str:
     return f"{scheme.partition('+')[0]} at {rest.rpartition('@')[2].partition('?')[0]}"
 
 
+def new_key() -> str:
+    """Return a user and a password that nobody has had before."""
+    return f"varstar:{secrets.token_urlsafe(32)}"
+
+
 def site_key(file: Path, given: str = "") -> str:
     """Return a site's key: the one that is given, which is left in the file, or the file's, made where there is none.
 
@@ -199,7 +204,7 @@ def site_key(file: Path, given: str = "") -> str:
                 fix="remove it: the next start makes a new one",
             ) from None
         return key
-    key = f"varstar:{secrets.token_urlsafe(32)}"
+    key = new_key()
     with os.fdopen(descriptor, "w") as stream:
         stream.write(key + "\n")
     return key

@@ -1,4 +1,4 @@
-"""Commands for operators: `serve`, `deploy`, `doctor`, `release`."""
+"""Commands for operators: `serve`, `site`, `deploy`, `doctor`, `release`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,26 @@ from varstar_batch.errors import ExitCode, InputError, RefusedError
 if TYPE_CHECKING:
     from varstar_batch.flows.deploy import OneCatalog, SeveralCatalogs
 
-SurveyOption = Annotated[str | None, typer.Option(help="Folder or URL of the survey.")]
-CatalogOption = Annotated[str | None, typer.Option(help="Folder or URL of the catalog.")]
+# Each may stand in the environment instead: in the file that `varstar site install` writes.
+SurveyOption = Annotated[str | None, typer.Option(help="Folder or URL of the survey.", envvar="VARSTAR_SURVEY")]
+CatalogOption = Annotated[str | None, typer.Option(help="Folder or URL of the catalog.", envvar="VARSTAR_CATALOG")]
 SitesOption = Annotated[
-    Path | None, typer.Option(help="File of several catalogs (sites.toml), instead of --survey and --catalog.")
+    Path | None,
+    typer.Option(
+        help="File of several catalogs (sites.toml), instead of --survey and --catalog.", envvar="VARSTAR_SITES"
+    ),
 ]
-ModelsOption = Annotated[str, typer.Option(help="Folder or URL where training leaves models.")]
+ModelsOption = Annotated[str, typer.Option(help="Folder or URL where training leaves models.", envvar="VARSTAR_MODELS")]
 NotifyOption = Annotated[
-    str | None, typer.Option(help="Notification block, TYPE/NAME. [default: that of deploy/automations.yaml]")
+    str | None,
+    typer.Option(
+        help="Notification block, TYPE/NAME. [default: that of deploy/automations.yaml]", envvar="VARSTAR_NOTIFY"
+    ),
+]
+PortOption = Annotated[int, typer.Option(min=1, max=65535, help="Of the server, on 127.0.0.1.", envvar="VARSTAR_PORT")]
+LimitOption = Annotated[
+    int,
+    typer.Option(min=1, help="Runs at once, of all deployments; sites.toml has its own.", envvar="VARSTAR_LIMIT"),
 ]
 
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
@@ -37,8 +49,8 @@ def serve(
     folder: Annotated[Path, typer.Option(help="Where the server's database and the logs stand.")] = Path(
         "varstar-site"
     ),
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the server, on 127.0.0.1.")] = 4200,
-    limit: Annotated[int, typer.Option(min=1, help="Runs at once, of all deployments; sites.toml has its own.")] = 2,
+    port: PortOption = 4200,
+    limit: LimitOption = 2,
     notify: NotifyOption = None,
 ) -> None:
     """Run a small site on this machine: Prefect server, worker and the deployments; Ctrl-C stops it all.
@@ -49,6 +61,40 @@ def serve(
 
     deployed = _what_to_deploy(survey, catalog, sites, models, "", notify)
     serve_site(Service(folder=folder.resolve(), port=port, deployed=deployed, limit=limit))
+
+
+def site(
+    action: Annotated[
+        Literal["install", "remove"], typer.Argument(help="Put it into systemd's hands, or take it out.")
+    ],
+    survey: SurveyOption = None,
+    catalog: CatalogOption = None,
+    sites: SitesOption = None,
+    models: ModelsOption = "",
+    port: PortOption = 4200,
+    limit: LimitOption = 2,
+    notify: NotifyOption = None,
+    tap: Annotated[bool, typer.Option("--tap", help="And `varstar tap` for its catalogs.")] = False,
+    prefix: Annotated[Path | None, typer.Option(help="Below this folder, for an image; nothing is started.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Let systemd run `varstar serve`: user, settings with the key (mode 600), units; again at will.
+
+    As root for the whole machine, else for yourself alone (`systemctl --user`).
+    """
+    from varstar_batch.cli.install import install, place_of, remove
+
+    place = place_of(prefix)
+    if action == "remove":
+        remove(place, dry=dry_run)
+        return
+    deployed = _what_to_deploy(survey, catalog, sites, models or "models", "", notify)
+    values = {"SITES": sites.resolve()} if sites is not None else {}
+    for _, one_survey, one_catalog in deployed.catalogs() if sites is None else ():
+        values |= {"SURVEY": one_survey, "CATALOG": one_catalog}  # type: ignore[dict-item]
+    optional = {"MODELS": models and _absolute(models), "NOTIFY": notify}
+    named = {**values, "PORT": port, "LIMIT": limit, **{name: value for name, value in optional.items() if value}}
+    install(deployed, {f"VARSTAR_{name}": str(value) for name, value in named.items()}, place, tap=tap, dry=dry_run)
 
 
 def deploy(
