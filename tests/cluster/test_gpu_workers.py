@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from tests.makers.bands import banded_table
 from tests.makers.clusters import cluster
-from tests.makers.runs import at_the_first, read_rows, run, without_run
+from tests.makers.runs import at_the_first, read_rows, run, start, without_run
 from tests.makers.surveys import simulated_table, write_partition, write_survey
 from varstar_batch.errors import PartitionError
 from varstar_batch.light_curves.classes import CLASSES
@@ -28,7 +29,19 @@ from varstar_batch.model.classify import classify
 from varstar_batch.model.engines.open import open_engine
 from varstar_batch.runs import chunks as chunks_module
 from varstar_batch.runs.config import RunConfig
-from varstar_batch.runs.gpu_tasks import LEAST_SPAN, LEVELS, pack, unpack
+from varstar_batch.runs.gpu_tasks import (
+    LEAST_SPAN,
+    LEVELS,
+    classify_folded,
+    fold_chunk,
+    list_chunks,
+    pack,
+    unpack,
+    write_classified,
+)
+from varstar_batch.runs.plan import packed_rows
+from varstar_batch.runs.tasks import assemble
+from varstar_batch.survey.open import open_survey
 
 PROBABILITIES = [f"prob_{name}" for name in CLASSES]
 
@@ -82,6 +95,28 @@ def test_the_model_is_read_once_in_a_process_and_anew_when_it_changes(
     with pytest.raises(PartitionError, match="that the run was planned with"):
         chunks_module.load_bundle(replace(second.context, bundle_hash="0" * 64))
     assert len(read) == 3
+
+
+@pytest.mark.parametrize("use_best_period", [False, True])
+def test_fused_light_curves_take_the_gpu_workers_way_to_the_same_answers(tmp_path: Path, use_best_period: bool) -> None:
+    survey = tmp_path / "survey"
+    write_partition(survey / "part.parquet", banded_table(60, ("g", "r", "i")), row_group_rows=20)
+    how = {"survey": {"bands": "fuse"}, "use_best_period": use_best_period, "chunk_memory": 2**20}
+    config = RunConfig.model_validate(how)
+    run(survey, tmp_path / "alone", config=config)
+    context = start(survey, tmp_path / "waited", config).context
+    chunks = list_chunks(context, open_survey(survey).partitions[0])
+    # Several curves of a star wait together, so that fewer stars do.
+    assert max(chunk.expected_rows or 0 for chunk in chunks) <= packed_rows(2**20, fused=True) < packed_rows(2**20)
+    records = [
+        write_classified(context, chunk, classify_folded(context, fold_chunk(context, chunk))) for chunk in chunks
+    ]
+    assemble(context, chunks, records)
+    alone, waited = read_rows(tmp_path / "alone"), pq.read_table(context.output("part.parquet").path)
+    assert all(text.count(":") == 3 for text in alone["n_obs_by_band"].to_pylist())
+    assert pc.sum(pc.is_valid(alone["class"])).as_py() > 40
+    assert waited["class"].equals(alone["class"])
+    same_but_for_packing(alone, waited)
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from varstar_batch.archives.content import (
@@ -66,12 +65,11 @@ def _table_format(
         band = first_of([*bands, ""], there)
         if band is not None:
             columns["band"] = Bands.read(table[band].combine_chunks(), band).texts()
-        return make_content(ids, columns, None if good is None else _flagged(good, table))
+        return make_content(ids, columns)
 
     number, text = pa.float64(), pa.string()
     optional = dict.fromkeys((config.object_id, "camera", *filter(None, bands)), text)
-    flags = {} if good is None else good.kinds()
-    needed = {name: flags[name] for name in (() if good is None else good.needed)}
+    needed = {} if good is None else {name: good.kinds()[name] for name in good.needed}
     named = {config.band: text} if config.band and "|" not in config.band else {}
     own = {name: number for name in (config.time, config.mag, config.mag_err) if name}
     columns_of = {role: getattr(config, role) for role in ("period", "ra", "dec", "time", "mag", "mag_err")}
@@ -80,8 +78,7 @@ def _table_format(
         time_system=time_system,
         # Times first, whatever else is needed.
         columns=own | needed | named | own,
-        optional=flags
-        | optional
+        optional=optional
         | {name: number for name in (config.ra, config.dec, config.period) if name}
         | ({config.class_: text} if config.class_ else {}),
         aliases=aliases,
@@ -95,11 +92,6 @@ def _table_format(
         position=(config.ra, config.dec) if config.ra and config.dec else (),
         band_folders=bool(config.band),
     )
-
-
-def _flagged(good: Good, table: pa.Table) -> dict[str, npt.NDArray[np.bool_]]:
-    there = {name: table[name] for name in good.columns if name in table.column_names}
-    return {f"not good: {good.text}": ~good.evaluate(there, table.num_rows)}
 
 
 _SPELLINGS = {"mag_err": ("err", "error", "e_mag", "magerr", "mag_error", "merr", "sigma"), "object_id": ("id", "star")}

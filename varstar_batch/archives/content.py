@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from varstar_batch.light_curves.fluxes import SENTINEL
 from varstar_batch.survey.columns import SurveyConfig
+from varstar_batch.survey.good import Good
 
 OBSERVATIONS = pa.schema(
     {"object_id": pa.large_string(), "time": pa.float64(), "mag": pa.float32(), "mag_err": pa.float32()}
@@ -54,6 +55,8 @@ class FileContent:
     """What the file says of its objects, such as their `period`, by object_id."""
     empty_objects: tuple[str, ...] = ()
     """Objects whose arrays are null or empty: they have no observation, and are objects all the same."""
+    nameless: int = 0
+    """Rows whose arrays are null or empty and that have no identifier: there is nothing to keep of them."""
     repeated: tuple[str, ...] = ()
     """Of several files that were read in one go: the objects that more than one of them has."""
     notes: Mapping[str, int] = field(default_factory=dict)
@@ -97,6 +100,8 @@ class Format:
     """Of columns with several values for each observation, the value to take, from 0."""
     per_object: Mapping[str, str] = field(default_factory=dict)
     """Columns, of those above, whose values belong to the object, by what they are: `period`, `class`."""
+    good: Good | None = None
+    """Which observations to use, by the file's own columns; the others are left out."""
     object_id: str | None = None
     """Column that names the object, of those above; where a file lacks it, the file's name does."""
     position: tuple[str, ...] = ()
@@ -137,7 +142,14 @@ def make_content(
             left_out[reason] = count
             kept &= ~bad
     observations = table.filter(pa.array(kept)) if left_out else table
-    return FileContent(observations, left_out, positions or {}, notes=notes or {})
+    lost = names_lost(table["object_id"], observations["object_id"]) if left_out else ()
+    return FileContent(observations, left_out, positions or {}, empty_objects=lost, notes=notes or {})
+
+
+def names_lost(before: pa.ChunkedArray, after: pa.ChunkedArray) -> tuple[str, ...]:
+    """Return the objects of some observations of which none is left: they are objects all the same."""
+    met = before.unique().drop_null()
+    return tuple(met.filter(pc.invert(pc.is_in(met, after.unique()))).to_pylist())
 
 
 def limits_and_magnitudes(mags: pa.ChunkedArray, errors: pa.ChunkedArray) -> tuple[Any, Any]:

@@ -29,6 +29,11 @@ from varstar_batch.files.parquet import opened_parquet
 from varstar_batch.parallel import Crew
 from varstar_batch.survey.bands import FUSE
 
+TIME_SYSTEM = "time_system"
+"""Column of the system of an observation's times, beside `OBSERVATIONS`, while an archive is being read."""
+
+_STAGED = OBSERVATIONS.append(pa.field(TIME_SYSTEM, pa.dictionary(pa.int32(), pa.string())))
+
 ALL_BANDS = (FUSE, "all")
 """Instead of a band: all of them, each observation with its own, which are to be chosen or fused later."""
 
@@ -118,7 +123,8 @@ def read_archive(
     band : str or None
         Observations of other bands are left out, and counted; `ALL_BANDS` or None keep all.
     target : Path
-        Folder for the files that are written, with the columns of `OBSERVATIONS`, and the tally of each. What an
+        Folder for the files that are written, with the columns of `OBSERVATIONS` and `TIME_SYSTEM`, and the tally of
+        each. What an
         earlier reading of the same files has left there is not read again.
     crew : Crew
         Who reads; a few batches of files for each are in memory at once.
@@ -201,7 +207,7 @@ class _Reader:
             with (
                 temporary.open("wb") as file,
                 pq.ParquetWriter(
-                    hashing := HashingSink(file.write), OBSERVATIONS, compression="lz4", write_statistics=False
+                    hashing := HashingSink(file.write), _STAGED, compression="lz4", write_statistics=False
                 ) as writer,
             ):
                 yield writer
@@ -269,7 +275,7 @@ class _Reader:
         """Add a reading to the tally, and return those of its observations that go on."""
         if isinstance(reading, Rejected):
             tally.rejected.append(reading)
-            return OBSERVATIONS.empty_table()
+            return _STAGED.empty_table()
         content, form, band = reading.content, reading.form, self.band
         tally.formats[form.name] += len(reading.keys)
         tally.time_systems.add(form.time_system)
@@ -278,6 +284,7 @@ class _Reader:
         tally.positions.update(content.positions)
         tally.add_values(content.of_objects)
         tally.notes.update(content.notes)
+        tally.nameless += content.nameless
         table = content.observations
         found = [*content.empty_objects, *pc.unique(table["object_id"]).to_pylist()]
         found = found if content.rows or found else [stem_of(key) for key in reading.keys]
@@ -292,7 +299,8 @@ class _Reader:
             tally.left_out.update({f"band {name or 'unknown'}": count for name, count in bands.items() if name != band})
             table = table.filter(pc.equal(table["band"], band))
         tally.kept += table.num_rows
-        return table
+        system = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(table)), [form.time_system])
+        return table.append_column(_STAGED.field(TIME_SYSTEM), system)
 
 
 def _count_values(values: pa.ChunkedArray) -> dict[Any, int]:

@@ -23,6 +23,7 @@ from varstar_batch.archives.content import (
 )
 from varstar_batch.survey.declared_units import declared_units, plain_name, unit_metadata
 from varstar_batch.survey.decode import lists_of_fields
+from varstar_batch.survey.good import GoodError
 from varstar_batch.survey.schema import SchemaMismatchError, is_list
 from varstar_batch.survey.units import (
     Conversion,
@@ -38,7 +39,10 @@ MAX_REPEATED = 2**30
 
 def wanted_columns(form: Format, names: Sequence[str]) -> dict[str, pa.DataType]:
     """Return the types of those columns, of some names, that a format has a use for."""
-    return {name: kind for name, kind in {**form.columns, **form.optional}.items() if name in names}
+    own = {**form.columns, **form.optional}
+    asked = {} if form.good is None else {name.casefold(): kind for name, kind in form.good.kinds().items()}
+    kinds = {name: own.get(name, asked.get(name.casefold())) for name in [*own, *names] if name in names}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
 def of_table(table: pa.Table, formats: Sequence[Format], name: Column) -> tuple[Format, FileContent]:
@@ -85,14 +89,7 @@ def content_of(form: Format, table: pa.Table, name: Column) -> FileContent:
     conversions = _conversions(form, table)
     notes = _convert(columns, form, conversions)
     rows = pa.table(columns).replace_schema_metadata(table.schema.metadata)
-    try:
-        content = form.build(rows, name)
-    except pa.ArrowException:
-        raise
-    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
-        # Whatever a file holds, it must not end the reading of the others.
-        got = f"what cannot be ({type(error).__name__}: {error})"
-        raise UnreadableFileError(f"values of a light curve in the format {form.name}", got) from error
+    content = _good_content(form, rows, name)
     content = replace(content, notes={**content.notes, **notes})
     named = form.object_id is not None and form.object_id in table.column_names
     ids = table[form.object_id].cast(pa.large_string()) if named else name
@@ -110,8 +107,50 @@ def content_of(form: Format, table: pa.Table, name: Column) -> FileContent:
             values[role] = first_values(ids, _canonical(column, conversions[role]) if role in conversions else column)
         content = replace(content, of_objects=values)
     if is_empty.any() and named:
-        content = replace(content, empty_objects=tuple(ids.filter(pa.array(is_empty)).drop_null().unique().to_pylist()))
+        empty = ids.filter(pa.array(is_empty))
+        content = replace(
+            content,
+            empty_objects=(*content.empty_objects, *empty.drop_null().unique().to_pylist()),
+            nameless=empty.null_count,
+        )
     return _with_objects(content)
+
+
+def _good_content(form: Format, rows: pa.Table, name: Column) -> FileContent:
+    """Return what the observations of a file hold that are good, with the objects of the others, and their number."""
+    if form.good is None:
+        return _built(form, rows, name)
+    called = {each.casefold(): each for each in rows.column_names}
+    spelled = {each: each if each in rows.column_names else called.get(each.casefold()) for each in form.good.columns}
+    there = {each: rows[name_there] for each, name_there in spelled.items() if name_there is not None}
+    try:
+        is_good = form.good.evaluate(there, rows.num_rows)
+    except GoodError as error:
+        raise UnreadableFileError("observations that good = ... can be asked of", str(error)) from error
+    if is_good.all():
+        return _built(form, rows, name)
+    good, others = (
+        _built(form, rows.filter(pa.array(mask)), name if isinstance(name, str) else name.filter(pa.array(mask)))
+        for mask in (is_good, ~is_good)
+    )
+    met = [*others.empty_objects, *pc.unique(others.observations["object_id"]).drop_null().to_pylist()]
+    known = {*good.empty_objects, *pc.unique(good.observations["object_id"]).to_pylist()}
+    return replace(
+        good,
+        left_out={**good.left_out, f"not good: {form.good.text}": int((~is_good).sum())},
+        empty_objects=(*good.empty_objects, *(each for each in dict.fromkeys(met) if each not in known)),
+    )
+
+
+def _built(form: Format, rows: pa.Table, name: Column) -> FileContent:
+    try:
+        return form.build(rows, name)
+    except pa.ArrowException:
+        raise
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        # Whatever a file holds, it must not end the reading of the others.
+        got = f"what cannot be ({type(error).__name__}: {error})"
+        raise UnreadableFileError(f"values of a light curve in the format {form.name}", got) from error
 
 
 def _conversions(form: Format, table: pa.Table) -> dict[str, Conversion]:

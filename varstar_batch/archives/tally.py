@@ -56,6 +56,8 @@ class Tally:
     time_systems: set[str] = field(default_factory=set)
     object_ids: dict[str, None] = field(default_factory=dict)
     """All that were met, also of files without observations."""
+    nameless: int = 0
+    """Rows without an identifier whose arrays are null or empty."""
     repeated: set[str] = field(default_factory=set)
     """Those that are in several files."""
     positions: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -71,6 +73,7 @@ class Tally:
         self.observations += other.observations
         self.rejected += other.rejected
         self.kept += other.kept
+        self.nameless += other.nameless
         for name in COUNTED:
             getattr(self, name).update(getattr(other, name))
         self.time_systems |= other.time_systems

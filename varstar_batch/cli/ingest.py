@@ -90,6 +90,8 @@ def _tell(report: ArchiveReport, out: str) -> None:
     tell_ingested(report.ingest, out)
     if tally.left_out:
         warning_line(f"{sum(tally.left_out.values()):,} observations left out: {_counts(tally.left_out)}")
+    if tally.nameless:
+        warning_line(f"{tally.nameless:,} rows left out that have neither an identifier nor an observation")
     if tally.repeated:
         shown = ", ".join(sorted(tally.repeated)[:SHOWN_OBJECTS]) + (", ..." if report.joined > SHOWN_OBJECTS else "")
         warning_line(f"{report.joined:,} objects are in several files, now one light curve each: {shown}")

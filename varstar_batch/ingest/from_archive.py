@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from varstar_batch.archives.any_table import NAME as TABLE
 from varstar_batch.archives.any_table import names_of, table_formats
 from varstar_batch.archives.content import Format
-from varstar_batch.archives.folder import ALL_BANDS, list_archive, read_archive
+from varstar_batch.archives.folder import ALL_BANDS, TIME_SYSTEM, list_archive, read_archive
 from varstar_batch.archives.formats import FORMATS
 from varstar_batch.archives.match import Matched, match_objects, objects_met, with_band
 from varstar_batch.archives.tally import Tally
@@ -23,6 +23,7 @@ from varstar_batch.files.parquet import parquet_files
 from varstar_batch.ingest.from_tables import TWO_THREADS, Target, count_observations, ingest, write_survey
 from varstar_batch.ingest.objects import read_objects
 from varstar_batch.ingest.observations import Observations
+from varstar_batch.ingest.one_system import common_system, in_one_system
 from varstar_batch.ingest.options import AUTO, LONG, ArchiveOptions, ArchiveReport, IngestReport, IngestRequest
 from varstar_batch.ingest.workspace import open_workspace
 from varstar_batch.light_curves.times import parse_time_system
@@ -30,6 +31,7 @@ from varstar_batch.parallel import Crew
 from varstar_batch.progress import ShowProgress
 from varstar_batch.survey.bands import FUSE, band_not_there, choice_of, shown
 from varstar_batch.survey.columns import SurveyConfig
+from varstar_batch.survey.good import Good
 
 REJECTED = "_rejected.parquet"
 """Of a survey: the files that were set aside, with the reasons; its name keeps it out of listings."""
@@ -84,7 +86,12 @@ def ingest_archive(
         else:
             objects, found = match_objects(objects, tally, options.radius, str(objects_url))
         objects = with_band(objects, tally, options.band)
+        if len(tally.time_systems) > 1:
+            turned = work.folder / "turned"
+            tally.notes.update(in_one_system(staged, turned, time_system, objects, found.names))
+            staged = turned
         observations = replace(Observations.open(staged, SurveyConfig()), renamed=found.names, band=FUSE)
+        observations = observations.without([TIME_SYSTEM])
         if options.band not in ALL_BANDS:  # there is only one, as was seen when they were read
             observations = replace(observations, band_column=None)
         observations = observations if tally.has_cameras else observations.without(["camera"])
@@ -158,8 +165,7 @@ def _formats(options: ArchiveOptions) -> list[Format]:
         columns, names = options.columns, options.column_names
         if names:
             columns, names = names_of(names, columns)
-        forms = table_formats(columns, system, names)
-        return [replace(form, aperture=options.aperture) for form in forms]
+        return _as_chosen(table_formats(columns, system, names), options)
     if options.column_names:
         raise InputError(
             expected="--format table",
@@ -168,7 +174,7 @@ def _formats(options: ArchiveOptions) -> list[Format]:
             fix="an archive's columns have names of their own",
         )
     if options.format == AUTO:
-        return [replace(form, aperture=options.aperture) for form in FORMATS.values()]
+        return _as_chosen(FORMATS.values(), options)
     if options.format not in FORMATS:
         raise InputError(
             expected="one of " + ", ".join([AUTO, TABLE, *FORMATS]),
@@ -176,7 +182,12 @@ def _formats(options: ArchiveOptions) -> list[Format]:
             where="--format",
             fix="choose one of them",
         )
-    return [replace(FORMATS[options.format], aperture=options.aperture)]
+    return _as_chosen([FORMATS[options.format]], options)
+
+
+def _as_chosen(formats: Iterable[Format], options: ArchiveOptions) -> list[Format]:
+    good = None if options.columns.good is None else Good(options.columns.good)
+    return [replace(form, aperture=options.aperture, good=good) for form in formats]
 
 
 def _check(tally: Tally, options: ArchiveOptions, where: str) -> str:
@@ -189,9 +200,10 @@ def _check(tally: Tally, options: ArchiveOptions, where: str) -> str:
             where=where,
             fix="name the format with --format, or check the folder",
         )
-    if len(tally.time_systems) > 1:
+    system = common_system(tally.time_systems)
+    if system is None:
         raise InputError(
-            expected="files of one time system",
+            expected="files of one time system, or of systems that differ in where light is timed, as JD and HJD",
             got=", ".join(sorted(tally.time_systems)) + " (formats " + ", ".join(sorted(tally.formats)) + ")",
             where=where,
             fix="ingest the files of each format by themselves: --format "
@@ -207,7 +219,6 @@ def _check(tally: Tally, options: ArchiveOptions, where: str) -> str:
         )
     if options.band not in (None, *ALL_BANDS) and tally.bands and not tally.kept:
         raise band_not_there(options.band or "", known, where)
-    (system,) = tally.time_systems
     said = options.time_system
     if said is not None and _only_adds_scale(said, system):
         return said

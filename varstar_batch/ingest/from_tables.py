@@ -43,7 +43,7 @@ from varstar_batch.parallel import Crew, Threads
 from varstar_batch.sky import HEALPIX_COLUMN
 from varstar_batch.survey.bands import Bands
 from varstar_batch.survey.choose import check_one_band
-from varstar_batch.survey.columns import TIME_SYSTEM_GIVEN_KEY, TIME_SYSTEM_KEY
+from varstar_batch.survey.columns import GOOD_KEY, TIME_SYSTEM_GIVEN_KEY, TIME_SYSTEM_KEY
 from varstar_batch.survey.declared_units import OURS_KEY
 from varstar_batch.survey.units import CANONICAL, canonical_field
 from varstar_batch.survey.write import nested_light_curves, write_survey_file
@@ -149,6 +149,7 @@ def write_survey(
     search = PeriodSearch(options.columns.limits(time_system), threads) if options.find_periods else None
     shuffle = Shuffle(observations, positions, plan, target.work.folder / "shuffle", correct)
     told = {TIME_SYSTEM_KEY: time_system} | ({} if correct is None else {TIME_SYSTEM_GIVEN_KEY: target.time_system})
+    told |= {} if options.columns.good is None else {GOOD_KEY: options.columns.good}
     schema = _survey_schema(objects, observations.nothing, told, options.find_periods)
     # Pieces, their sum, and what is sorted.
     largest = max(1, 3 * _widths(observations, objects).observation * int(plan.rows.max()))

@@ -219,4 +219,5 @@ class ArchiveReport:
             "ambiguous": self.ambiguous,
             "shared": self.shared,
             "joined": self.joined,
+            "nameless": tally.nameless,
         }

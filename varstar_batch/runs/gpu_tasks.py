@@ -27,6 +27,7 @@ from varstar_batch.runs.chunks import (
 from varstar_batch.runs.plan import Chunk, packed_rows, split
 from varstar_batch.runs.questioned import ClassifiedBatch, FoldedBatch, classify_questioned
 from varstar_batch.runs.records import ChunkRecord
+from varstar_batch.survey.bands import FUSE
 from varstar_batch.survey.open import Failure, Partition
 from varstar_batch.survey.read import partition_shape
 
@@ -68,7 +69,7 @@ def list_chunks(context: RunContext, partition: Partition) -> tuple[Chunk, ...]:
     """Return the chunks of a partition, also where it is a single one."""
     shape = partition_shape(context.source, partition)
     memory = context.config.chunk_memory
-    return split(partition, shape, memory, max_rows=packed_rows(memory))
+    return split(partition, shape, memory, max_rows=packed_rows(memory, fused=context.source.bands == FUSE))
 
 
 def fold_chunk(context: RunContext, chunk: Chunk) -> FoldedChunk | ChunkRecord:

@@ -52,6 +52,9 @@ CODE = (
 BYTES_PER_ROW = 512
 """Of a catalog row until it is written: the row, sorted and unsorted, and its encoding."""
 
+MOST_BANDS = 6
+"""Of a survey: as many as Rubin has."""
+
 FEWEST_ROWS = 2**16
 """A chunk is cut by its catalog rows only beyond this: 32 MiB."""
 
@@ -265,13 +268,13 @@ def waiting_memory(chunk_memory: int) -> int:
     return chunk_memory // 4
 
 
-def packed_rows(chunk_memory: int) -> int:
-    """Return how many folded light curves fit into `waiting_memory`.
+def packed_rows(chunk_memory: int, *, fused: bool = False) -> int:
+    """Return how many folded objects fit into `waiting_memory`.
 
     Two curves, with its own and with a better period, of two bytes for each point, and less than 400 bytes for what
-    else there is to know of an object.
+    else there is to know of an object; where bands are fused, as many times that as an object may have bands.
     """
-    return max(1, waiting_memory(chunk_memory) // (BYTES_PER_CURVE + 400))
+    return max(1, waiting_memory(chunk_memory) // ((BYTES_PER_CURVE + 400) * (MOST_BANDS if fused else 1)))
 
 
 def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

@@ -19,6 +19,9 @@ TIME_SYSTEM_KEY = "varstar.time_system"
 TIME_SYSTEM_GIVEN_KEY = "varstar.time_system_given"
 """Key of the one that the times came in, where an ingest has turned them into another."""
 
+GOOD_KEY = "varstar.good"
+"""Key of the expression whose observations alone an ingest has kept."""
+
 PERIOD_ORIGIN = "period_origin"
 """Column of a survey and of a catalog: where the period is from, one of the next four; null without a period."""
 

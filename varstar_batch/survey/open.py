@@ -17,7 +17,7 @@ from varstar_batch.files.parquet import check_finished, opened_parquet, parquet_
 from varstar_batch.files.parquet_guard import GuardedParquetFile
 from varstar_batch.light_curves.rules import Limits
 from varstar_batch.light_curves.times import is_same_system
-from varstar_batch.survey.columns import TIME_SYSTEM_GIVEN_KEY, TIME_SYSTEM_KEY, SurveyConfig
+from varstar_batch.survey.columns import GOOD_KEY, TIME_SYSTEM_GIVEN_KEY, TIME_SYSTEM_KEY, SurveyConfig
 from varstar_batch.survey.schema import (
     Columns,
     Form,
@@ -138,6 +138,10 @@ def describe(schema: pa.Schema, config: SurveyConfig, where: str) -> Source:
     InputError
         A missing or mistyped column, a time system that contradicts the one that the schema declares.
     """
+    kept = (schema.metadata or {}).get(GOOD_KEY.encode())
+    if config.good is not None and kept == config.good.encode():
+        # What is not good is left out already, with what said so.
+        config = config.model_copy(update={"good": None})
     try:
         form, columns = find_columns(schema, config)
         id_type = object_id_type(schema, columns.object_id)
