@@ -115,6 +115,25 @@ def test_a_release_starts_a_run_with_its_name(site: Site) -> None:
     assert len(until("the event to be stored", lambda: site.events("survey.release.published"))) == 1
 
 
+def test_a_release_of_a_link_to_an_unchanged_survey_makes_no_run(site: Site, tmp_path: Path) -> None:
+    link = tmp_path / "DR2"
+    link.symlink_to(site.survey)
+    for file in site.survey.glob("*.parquet"):
+        os.utime(file)
+    before = [record["run_id"] for record in run_records(site.catalog)]
+    known = {run["id"] for run in site.runs_of("reclassify/on-release")}
+    assert before
+    said = site.varstar("release", link, "--name", "DR2 again")
+    assert (said.returncode, said.stderr) == (0, "")
+
+    def look() -> dict[str, Any] | None:
+        return next((run for run in site.runs_of("reclassify/on-release") if run["id"] not in known), None)
+
+    ended = site.ended(until("a run of on-release", look)["id"], "COMPLETED")
+    assert ended["name"] == "survey DR2 again with the shipped model"
+    assert [record["run_id"] for record in run_records(site.catalog)] == before
+
+
 def test_runs_of_one_catalog_queue_up_and_leave_what_a_person_wants_to_see(site: Site) -> None:
     asked = site.prefect("deployment", "run", "reclassify/full")
     assert asked.returncode == 0, asked.stderr

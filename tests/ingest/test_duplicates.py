@@ -17,7 +17,8 @@ from varstar_batch.files.location import locate
 from varstar_batch.ingest.duplicates import count_written, find_repeated
 from varstar_batch.ingest.from_archive import ingest_archive
 from varstar_batch.ingest.from_tables import ingest
-from varstar_batch.ingest.options import ArchiveOptions, ArchiveReport
+from varstar_batch.ingest.options import ArchiveOptions, ArchiveReport, IngestOptions
+from varstar_batch.survey.columns import SurveyConfig
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -40,7 +41,7 @@ def test_what_is_repeated_is_what_a_dictionary_finds(seed: int) -> None:
         key = (index, *(str(value) for value in row.values()))
         expected.append(key in seen and not np.isnan(row["time"]))
         seen.add(key)
-    assert find_repeated(rows, offsets).tolist() == expected
+    assert find_repeated(rows, offsets, "band").tolist() == expected
 
 
 def test_real_observations_that_are_there_twice(shared_data: Path, tmp_path: Path) -> None:
@@ -49,6 +50,24 @@ def test_real_observations_that_are_there_twice(shared_data: Path, tmp_path: Pat
     once = pq.read_table(tables[0]).group_by(["object_id", "time", "mag", "mag_err"]).aggregate([])
     assert report.observations_written == once.num_rows
     assert report.duplicates == report.observations - once.num_rows == 195
+
+
+@pytest.mark.parametrize("column", ["band", "filter", "colour"])
+def test_the_same_in_another_band_is_another_observation(tmp_path: Path, column: str) -> None:
+    table = pa.table(
+        {
+            "object_id": ["a"] * 4,
+            "time": [50000.0, 50000.0, 50000.0, 50001.0],
+            "mag": [14.0, 14.0, 14.0, 14.0],
+            "mag_err": [0.1, 0.1, 0.1, 0.1],
+            column: ["V", "I", "V", "V"],
+        }
+    )
+    pq.write_table(table, tmp_path / "observations.parquet")
+    pq.write_table(pa.table({"object_id": ["a"], "period": [1.0]}), tmp_path / "objects.parquet")
+    options = IngestOptions(time_system="MJD", band="fuse", columns=SurveyConfig(band=column))
+    report = ingest(tmp_path / "observations.parquet", tmp_path / "objects.parquet", tmp_path / "out", options)
+    assert (report.observations_written, report.duplicates) == (3, 1)
 
 
 def archive(folder: Path, **files: bytes) -> Path:

@@ -17,6 +17,7 @@ from varstar_batch.ingest.period_search import PeriodSearch, find_period, with_f
 from varstar_batch.light_curves import periods
 from varstar_batch.light_curves.periods import harmonic_powers
 from varstar_batch.light_curves.rules import Limits
+from varstar_batch.survey.columns import SurveyConfig
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +42,24 @@ def test_a_period_is_found(period: float) -> None:
     assert found.period == pytest.approx(period, rel=2e-3)
     assert found.significance > 20
     assert find_period(*make_curve(period, 1)[:2], None).period == pytest.approx(period, rel=2e-3)
+
+
+@pytest.mark.parametrize("column", ["band", "colour"])
+def test_a_period_is_found_in_bands_of_other_magnitudes(tmp_path: Path, column: str) -> None:
+    time, mag, mag_err = make_curve(0.5731, 1)
+    band = np.where(np.random.default_rng(3).random(150) < 0.5, "B", "V")
+    # Redder, and of a smaller amplitude there.
+    mag = np.where(band == "B", mag, 14.2 + 0.7 * (mag - 15))
+    mixed = find_period(time, mag, mag_err)
+    columns = {"object_id": ["a"] * 150, "time": time, "mag": mag, "mag_err": mag_err, column: band}
+    pq.write_table(pa.table(columns), tmp_path / "observations.parquet")
+    pq.write_table(pa.table({"object_id": ["a"], "period": pa.nulls(1, pa.float64())}), tmp_path / "objects.parquet")
+    options = IngestOptions(time_system="MJD", band="fuse", find_periods=True, columns=SurveyConfig(band=column))
+    ingest(tmp_path / "observations.parquet", tmp_path / "objects.parquet", tmp_path / "out", options)
+    (row,) = pq.read_table(tmp_path / "out").to_pylist()
+    assert row["period"] == pytest.approx(0.5731, rel=2e-3)
+    assert row["period_origin"] == "found"
+    assert row["period_significance"] > 2 * mixed.significance
 
 
 def test_the_period_of_two_waves_is_that_of_both() -> None:

@@ -11,19 +11,21 @@ import pyarrow as pa
 from varstar_batch.files.location import Location
 from varstar_batch.files.parquet import opened_parquet
 
-_COMPARED = ("mag", "mag_err", "band")
-"""With the time and the object; of those that there are."""
+_COMPARED = ("mag", "mag_err")
+"""With the time, the object and the band; of those that there are."""
 
 
-def find_repeated(rows: pa.Table, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def find_repeated(rows: pa.Table, offsets: npt.NDArray[np.int64], band: str | None = None) -> npt.NDArray[np.bool_]:
     """Return which of n observations say what an earlier one of their object has said.
 
     Parameters
     ----------
     rows : pa.Table
-        n observations by object and time, with the columns `time` and `mag`, perhaps `mag_err` and `band`.
+        n observations by object and time, with the columns `time` and `mag`, perhaps `mag_err`.
     offsets : int64 array (m + 1,)
         Where the observations of each of m objects begin.
+    band : str, optional
+        Column of bands: the same in another band is another observation.
 
     Returns
     -------
@@ -39,7 +41,8 @@ def find_repeated(rows: pa.Table, offsets: npt.NDArray[np.int64]) -> npt.NDArray
     # Of the runs of observations at one time those that are alike come one after the other, in the order they came.
     where = np.flatnonzero(np.append(same_time, False) | np.insert(same_time, 0, False))
     run = np.insert(np.cumsum(~same_time), 0, 0)[where]
-    values = [_comparable(rows[name].take(pa.array(where))) for name in _COMPARED if name in rows.column_names]
+    compared = [name for name in (*_COMPARED, band) if name in rows.column_names]
+    values = [_comparable(rows[name].take(pa.array(where))) for name in compared]
     order = np.lexsort((*values, run))
     alike = np.all([one[order[1:]] == one[order[:-1]] for one in (*values, run)], axis=0)
     repeated[where[order[1:][alike]]] = True

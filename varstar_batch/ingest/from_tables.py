@@ -163,8 +163,10 @@ def write_survey(
                     progress(rows)
             done = target.work.folder / "done"
             copies = options.duplicates
-            band = observations.band_column if observations.band is None else None
-            writer = _Writer(folder, objects, shuffle, shuffle.pieces(), plan, keys, schema, search, copies, done, band)
+            bands = (observations.band_field, observations.band is None)
+            writer = _Writer(
+                folder, objects, shuffle, shuffle.pieces(), plan, keys, schema, search, copies, done, bands
+            )
             at_once = max(1, options.memory // largest)
             pairs = crew.in_order(writer, range(plan.partitions), target.work.folder, at_once)
             written = np.sum([(0, 0), *pairs], axis=0)
@@ -322,8 +324,8 @@ class _Writer:
     duplicates: str
     done: Path
     """Folder of the digests of those that are written."""
-    band: str | None
-    """Column of bands of which a light curve may have only one."""
+    bands: tuple[str | None, bool]
+    """Column of bands, and whether a light curve may have only one of them."""
 
     def __call__(self, number: int) -> tuple[int, int]:
         """Write the partition of this number, unless it is there, and return its objects and observations."""
@@ -335,13 +337,14 @@ class _Writer:
         rows = self.shuffle.gather(self.pieces, number)
         offsets = np.concatenate([[0], np.cumsum(self.plan.counts[members])])
         objects = self.objects.take(pa.array(members))
-        if self.band is not None:
+        band, only_one = self.bands
+        if band is not None and only_one:
             with refused(file):
-                check_one_band(Bands.read(one_chunk(rows[self.band]), self.band), offsets, "observations")
+                check_one_band(Bands.read(one_chunk(rows[band]), band), offsets, "observations")
         if self.duplicates != "keep":
             rows, offsets = self._once_each(rows, offsets, objects)
         if self.search is not None:
-            objects = self.search(objects, offsets, rows)
+            objects = self.search(objects, offsets, rows, band)
         light_curves = nested_light_curves(offsets, _columns(rows))
         table = pa.Table.from_arrays([*objects.columns, light_curves], schema=self.schema)
         write_sealed(done, write_survey_file(file, self.schema, [table]).encode())
@@ -349,7 +352,7 @@ class _Writer:
 
     def _once_each(self, rows: pa.Table, offsets: IntArray, objects: pa.Table) -> tuple[pa.Table, IntArray]:
         """Return the observations without those that say what another one has said, and where each object's begin."""
-        repeated = find_repeated(rows, offsets)
+        repeated = find_repeated(rows, offsets, self.bands[0])
         if not repeated.any():
             return rows, offsets
         if self.duplicates == "refuse":

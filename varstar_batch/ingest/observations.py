@@ -154,6 +154,11 @@ class Observations:
             )
 
     @property
+    def band_field(self) -> str | None:
+        """Column of the bands among those of the light curves; None where there is none."""
+        return self.band_column if self.band_column in self.types else None
+
+    @property
     def total(self) -> int:
         """Rows of all files."""
         return sum(unit.rows for unit in self.units)

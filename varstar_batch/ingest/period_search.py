@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from varstar_batch.errors import InputError
+from varstar_batch.files.parquet import one_chunk
 from varstar_batch.ingest.objects import with_new_periods
 from varstar_batch.light_curves import periods
 from varstar_batch.light_curves.fold import fold
@@ -24,6 +25,7 @@ from varstar_batch.light_curves.rivals import BINS
 from varstar_batch.light_curves.rules import Limits, Preprocessing, good_observations
 from varstar_batch.model.periods import judge_inputs, read_judge
 from varstar_batch.parallel import in_order
+from varstar_batch.survey.bands import Bands
 from varstar_batch.survey.columns import FOUND
 
 SIGNIFICANCE, ALIAS = "period_significance", "period_alias"
@@ -169,8 +171,13 @@ class PeriodSearch:
     workers: int = 1
     """Threads for each partition."""
 
-    def __call__(self, objects: pa.Table, offsets: npt.NDArray[np.int64], rows: pa.Table) -> pa.Table:
-        """Return n objects with the periods that were found in their observations, which `offsets` (n + 1,) parts."""
+    def __call__(
+        self, objects: pa.Table, offsets: npt.NDArray[np.int64], rows: pa.Table, band: str | None = None
+    ) -> pa.Table:
+        """Return n objects with the periods that were found in their observations, which `offsets` (n + 1,) parts.
+
+        `band` is their column of bands, where they have one.
+        """
         columns = {
             name: rows[name].fill_null(float("nan")).to_numpy().astype(np.float64)
             for name in ("time", "mag", "mag_err")
@@ -181,6 +188,8 @@ class PeriodSearch:
         if mag_err is not None:
             # Weights are inverse squares of errors.
             good &= mag_err > 0
+        if band is not None:
+            mag = _from_medians(mag, good, Bands.read(one_chunk(rows[band]), band), offsets)
 
         def search(i: int) -> FoundPeriod:
             used = int(offsets[i]) + np.flatnonzero(good[offsets[i] : offsets[i + 1]])
@@ -188,6 +197,23 @@ class PeriodSearch:
 
         wanted = np.flatnonzero(np.isnan(objects["period"].to_numpy()))
         return with_found(objects, wanted, list(in_order(search, wanted.tolist(), self.workers)))
+
+
+def _from_medians(mag: Array, good: npt.NDArray[np.bool_], bands: Bands, offsets: npt.NDArray[np.int64]) -> Array:
+    """Return magnitudes (m,) less the median of the good ones of the object in the band.
+
+    A star has one period in all bands, and another magnitude in each (VanderPlas & Ivezic 2015, ApJ 812, 18).
+    """
+    count = len(bands.names)
+    group = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)) * count + bands.codes
+    order = np.lexsort((mag, group))
+    order = order[good[order]]
+    sizes = np.bincount(group[order], minlength=(len(offsets) - 1) * count)
+    middle = np.cumsum(sizes) - sizes + sizes // 2
+    medians = np.zeros(len(sizes))
+    medians[sizes > 0] = mag[order[middle[sizes > 0]]]
+    shifted: Array = mag - medians[group]
+    return shifted
 
 
 def with_found(objects: pa.Table, searched: npt.NDArray[np.int64], found: Sequence[FoundPeriod]) -> pa.Table:
