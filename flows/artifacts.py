@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from logging import Logger, LoggerAdapter
-from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from prefect.artifacts import (
-    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -105,13 +105,6 @@ def show_counts(record: Mapping[str, Any], place: str) -> None:
     )
 
 
-def show_dashboard(address: str, place: str) -> None:
-    """Leave a link to the Dask dashboard, which lives as long as the cluster."""
-    create_link_artifact(
-        address, link_text="Dask dashboard", key=key_of("dashboard", place), description="While the run classifies"
-    )
-
-
 @dataclass(frozen=True)
 class Links:
     """Where the catalog and the report of a run are."""
@@ -142,7 +135,7 @@ def _facts(record: Mapping[str, Any], links: Links) -> str:
     facts = {
         "run": f"`{record['run_id']}`",
         "catalog": f"`{links.catalog}`",
-        "report": f"[{links.report}]({_href(links.report)})",
+        "report": _linked(links.report),
         "model": f"{model['name']} {model['version']}",
         "objects": f"{objects_line(record)}; {classified:,} classified",
         "partitions failed": f"{record['failed_partitions']:,}",
@@ -160,8 +153,14 @@ def _gate(record: Mapping[str, Any]) -> str:
     return "\n".join([title, "", *lines])
 
 
-def _href(place: str) -> str:
-    return place if "://" in place else Path(place).absolute().as_uri()
+def _linked(place: str) -> str:
+    """Return a report as a link that a browser opens: on the web, or by the page of `varstar serve`; else its place."""
+    page = os.environ.get("VARSTAR_REPORTS", "")
+    if place.startswith(("https://", "http://")):
+        return f"[{place}]({place})"
+    if page:
+        return f"[{place}]({page}?{urlencode({'at': place})})"
+    return f"`{place}`"
 
 
 def _changes(difference: Difference | None) -> str:

@@ -80,6 +80,10 @@ class OneCatalog:
         """Return name, survey and catalog of each; this one has no name."""
         return [("", self.site.survey, self.site.catalog)]
 
+    def wanted(self, kind: Kind, folder: Path = DEPLOY) -> list[tuple[list[dict[str, Any]], Site]]:
+        """Return the deployments that a pool is to have, and what their templates leave open."""
+        return [(_entries(folder / "prefect.yaml", kind), self.site)]
+
     def apply(self, client: SyncPrefectClient, kind: Kind, folder: Path = DEPLOY) -> Deployed:
         """Apply everything in `folder`, `prefect.yaml` and `automations.yaml`.
 
@@ -90,8 +94,8 @@ class OneCatalog:
         """
         done = Deployed()
         make_pool(client, kind)
-        file = folder / "prefect.yaml"
-        done.deployments = apply_deployments(file, _entries(file, kind), self.site)
+        for entries, site in self.wanted(kind, folder):
+            done.deployments += apply_deployments(folder / "prefect.yaml", entries, site)
         apply_automations(client, folder / "automations.yaml", self.notify, done)
         return done
 
@@ -113,6 +117,19 @@ class SeveralCatalogs:
         """Return name, survey and catalog of each."""
         return [(name, each.survey, each.catalog) for name, each in self.sites.catalogs.items()]
 
+    def wanted(self, kind: Kind, folder: Path = DEPLOY) -> list[tuple[list[dict[str, Any]], Site]]:
+        """Return the deployments that a pool is to have, and what their templates leave open."""
+        entries = _entries(folder / "prefect.yaml", kind)
+        common = [entry for entry in entries if entry["entrypoint"].rpartition(".")[2] not in FLOWS_OF_A_CATALOG]
+        for entry in common:
+            if "surveys" in entry.get("parameters", {}).get("parameters", {}):
+                entry["parameters"]["parameters"]["surveys"] = [each.survey for each in self.sites.catalogs.values()]
+        own = [
+            (deployments_of(entries, name, each), self._site(each.survey, each.catalog))
+            for name, each in self.sites.catalogs.items()
+        ]
+        return [(common, self._site("", "")), *own]
+
     def apply(self, client: SyncPrefectClient, kind: Kind, folder: Path = DEPLOY) -> Deployed:
         """Apply everything in `folder` for each catalog, and remove the deployments of others.
 
@@ -124,17 +141,11 @@ class SeveralCatalogs:
         sites, done = self.sites, Deployed()
         queues = {f"catalog-{name}": 1 for name in sites.catalogs} | {"other": None}
         make_pool(client, kind, queues, sites.runs_at_once)
-        file, automations = folder / "prefect.yaml", folder / "automations.yaml"
-        entries = _entries(file, kind)
-        common = [entry for entry in entries if entry["entrypoint"].rpartition(".")[2] not in FLOWS_OF_A_CATALOG]
-        for entry in common:
-            if "surveys" in entry.get("parameters", {}).get("parameters", {}):
-                entry["parameters"]["parameters"]["surveys"] = [each.survey for each in sites.catalogs.values()]
-        done.deployments = apply_deployments(file, common, self._site("", ""))
+        for entries, site in self.wanted(kind, folder):
+            done.deployments += apply_deployments(folder / "prefect.yaml", entries, site)
+        automations = folder / "automations.yaml"
         apply_automations(client, automations, sites.notify, done)
         for name, each in sites.catalogs.items():
-            own = deployments_of(entries, name, each)
-            done.deployments += apply_deployments(file, own, self._site(each.survey, each.catalog))
             if each.notify:
                 apply_automations(client, automations, each.notify, done, catalog=name)
         done.removed = _remove_others(client, kind, set(done.deployments))

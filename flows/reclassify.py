@@ -17,7 +17,7 @@ from varstar_batch.catalog.compare import Difference, open_comparison
 from varstar_batch.catalog.reader import CatalogReader, open_catalog
 from varstar_batch.catalog.run_files.tables import objects_line
 from varstar_batch.errors import ExitCode, VarstarError
-from varstar_batch.flows.artifacts import Links, in_log_and_ui, show_counts, show_dashboard, show_summary
+from varstar_batch.flows.artifacts import Links, in_log_and_ui, show_counts, show_summary
 from varstar_batch.flows.common import (
     FLOW,
     STAGE,
@@ -106,7 +106,7 @@ class _PrefectRun(RunObserver):
         self.catalog = catalog
 
     def dashboard(self, link: str) -> None:
-        show_dashboard(link, self.catalog)
+        # In the log, which is of this time: an artifact would still lead there when the cluster is gone.
         self.note(f"Dask dashboard: {link}")
 
     def stage(self, name: str, function: Callable[..., T], *arguments: Any) -> T:

@@ -126,7 +126,10 @@ def test_an_object_in_two_partitions_is_found_although_every_count_is_right(tmp_
         paths[0], lambda table: with_column(table, "object_id", [other.as_py(), *table["object_id"].to_pylist()[1:]])
     )
     approve(run)
-    assert kinds(tmp_path) == {"duplicate"}
+    (finding,) = verify_catalog(open_catalog(tmp_path))
+    assert finding.kind == "duplicate"
+    assert finding.file == f"dataset/{paths[0].name}"
+    assert finding.message == f"object_id {other} stands twice, also in dataset/{paths[1].name}"
 
 
 def with_column(table: pa.Table, name: str, values: list[object]) -> pa.Table:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.makers.clusters import QUIET, ROOT, Cluster, free_port
+from tests.makers.runbook import check_said
 from tests.makers.surveys import write_survey
 from varstar_batch.api import ClassifyRequest, classify_survey
 from varstar_batch.cluster.client import open_client, unlike_versions
@@ -45,6 +46,12 @@ def test_another_machine_is_not_spoken_to_in_the_clear(address: str) -> None:
 def test_this_machine_is(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("varstar_batch.cluster.client.CONNECT_SECONDS", 0.2)
     refused(address, "a Dask scheduler that answers")
+
+
+def test_a_scheduler_behind_tls_wants_certificates() -> None:
+    with pytest.raises(InputError) as error, open_client(None, "tls://127.0.0.1:9"):
+        pass
+    check_said("TLS without certificates", str(error.value))
 
 
 def test_certificates_come_in_threes_and_ask_for_tls(tmp_path: Path) -> None:

@@ -24,11 +24,13 @@ import s3fs
 
 from tests.makers import s3_server
 from tests.makers.clusters import ROOT, Cluster, cluster, family, wait_until
+from tests.makers.runbook import check_said
 from tests.makers.runs import Hooks, at_the_first, read_rows, run, without_run
 from tests.makers.surveys import write_survey
 from varstar_batch.catalog.run_files.root import open_catalog_root
 from varstar_batch.cluster.dask_runner import DaskRunner
 from varstar_batch.errors import WorkersLostError
+from varstar_batch.runs import execute
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.execute import InProcess, StorageLostError
 from varstar_batch.runs.prepare import plan_run, prepare
@@ -124,8 +126,44 @@ def test_a_chunk_that_kills_its_workers_is_quarantined(tmp_path: Path, monkeypat
         record, prepared = run(survey, tmp_path / "catalog", workers=2)
     (failure,) = pq.read_table(f"{prepared.context.run}/failures.parquet").to_pylist()
     assert (failure["partition"], failure["kind"]) == ("part-00002.parquet", "killed_worker")
-    assert "died" in failure["message"]
+    check_said("partition kills workers", failure["message"])
     assert record["rows"] == read_rows(tmp_path / "catalog").num_rows == 300
+
+
+def test_a_task_that_asks_for_more_memory_than_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import dask
+    import distributed
+
+    assert distributed.__version__
+    survey = write_survey(tmp_path / "survey", (60,) * 3)
+    monkeypatch.setenv("VARSTAR_POISON", "part-00001.parquet")
+    monkeypatch.setenv("VARSTAR_POISON_KIND", "memory")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with dask.config.set({"distributed.worker.preload": ["tests.makers.poison"]}):
+        record, prepared = run(survey, tmp_path / "catalog", workers=1)
+    (failure,) = pq.read_table(f"{prepared.context.run}/failures.parquet").to_pylist()
+    assert (failure["partition"], failure["kind"]) == ("part-00001.parquet", "memory")
+    check_said("memory", failure["message"])
+    assert record["rows"] == 120
+    # Where there is enough, the same command does the rest.
+    monkeypatch.delenv("VARSTAR_POISON")
+    record, _ = run(survey, tmp_path / "catalog", workers=1)
+    assert (record["rows"], record["failed_partitions"]) == (180, 0)
+
+
+def test_a_worker_that_is_drained_hands_its_work_on(survey: Path, undisturbed, tmp_path: Path) -> None:
+    catalog = tmp_path / "catalog"
+    with cluster(a=(), b=()) as processes:
+
+        def drain() -> None:
+            # What a kubelet sends the processes of a pod whose node is drained.
+            processes.processes["a"].send_signal(signal.SIGTERM)
+
+        record, _ = run(survey, catalog, scheduler=processes.address, on_partition=at_the_first(drain))
+        wait_until(lambda: processes.processes["a"].poll() is not None)
+        assert processes.processes["b"].poll() is None
+    assert record["failed_partitions"] == 0
+    check(catalog, undisturbed)
 
 
 def test_a_scheduler_that_is_killed_ends_the_run_and_the_next_one_goes_on(
@@ -138,8 +176,9 @@ def test_a_scheduler_that_is_killed_ends_the_run_and_the_next_one_goes_on(
         from distributed import Client
 
         kill = at_the_first(lambda: processes.kill("scheduler"))
-        with Client(processes.address, set_as_default=False) as client, pytest.raises(WorkersLostError):
+        with Client(processes.address, set_as_default=False) as client, pytest.raises(WorkersLostError) as lost:
             execute_run(prepared, DaskRunner(client, prepared.plan.config, lost_seconds=3.0), Hooks(on_partition=kill))
+    check_said("scheduler gone", str(lost.value))
     record, again = run(survey, catalog)
     assert again.run_id == prepared.run_id
     assert record["resumed_partitions"] > 0
@@ -241,6 +280,24 @@ def test_a_store_that_is_gone_for_20_seconds(proxy: s3_server.FaultyProxy, small
     check("s3://faults/gone", small_undisturbed)
 
 
+def test_a_store_that_is_gone_for_good_ends_the_run_and_the_next_one_goes_on(
+    proxy: s3_server.FaultyProxy, small_undisturbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For longer than anybody waits, which is made shorter here."""
+    monkeypatch.setattr(execute, "FIRST_PAUSE", 0.01)
+    plan, bundle = plan_run("s3://faults/survey", None, RunConfig())
+    prepared = prepare(plan, bundle, "s3://faults/lost")
+    gone = at_the_first(proxy.stop)
+    with pytest.raises(StorageLostError) as lost:
+        execute_run(prepared, InProcess(first_pause=0.01), Hooks(on_partition=gone))
+    check_said("store gone for an hour", str(lost.value))
+    proxy.start()
+    record, again = run("s3://faults/survey", "s3://faults/lost")
+    assert again.run_id == prepared.run_id
+    assert record["resumed_partitions"] > 0
+    check("s3://faults/lost", small_undisturbed)
+
+
 def test_credentials_that_expire_midway(proxy: s3_server.FaultyProxy, small_undisturbed) -> None:
     plan, bundle = plan_run("s3://faults/survey", None, RunConfig())
     prepared = prepare(plan, bundle, "s3://faults/expired")
@@ -249,6 +306,7 @@ def test_credentials_that_expire_midway(proxy: s3_server.FaultyProxy, small_undi
     proxy.denied = "ExpiredToken"
     with pytest.raises(StorageLostError, match="credentials") as lost:
         execute_run(prepared, InProcess(), RunObserver())
+    check_said("credentials expired", str(lost.value))
     assert s3_server.SECRET not in str(lost.value)
     proxy.denied = ""
     record, again = run("s3://faults/survey", "s3://faults/expired")
@@ -278,7 +336,7 @@ def test_a_disk_that_fills(survey: Path, undisturbed, tmp_path: Path) -> None:
         assert first.returncode in {1, 2}
         lines = [line for line in first.stderr.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1
-        assert "No space left" in lines[0]
+        check_said("disk full", lines[0])
         assert not (catalog / "current").exists()
         ballast.unlink()
         second = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -303,6 +361,7 @@ def test_failures_of_different_kinds_are_told_apart(survey: Path, tmp_path: Path
     record, prepared = run(mine, tmp_path / "catalog", workers=1)
     failures = pq.read_table(f"{prepared.context.run}/failures.parquet").to_pylist()
     assert [failure["kind"] for failure in failures] == ["unreadable", "schema", "duplicate_object_id"]
+    check_said("damaged files", " ".join(failure["kind"] for failure in failures))
     assert record["rows"] == OBJECTS * (PARTITIONS - 3)
     assert open_catalog_root(tmp_path / "catalog").current().run_id == prepared.run_id
 

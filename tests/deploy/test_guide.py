@@ -32,6 +32,9 @@ FAULTS = {
     "test_a_command_that_is_killed_at_a_stage_goes_on": "the command, or a flow's process, is gone",
     "test_a_store_that_answers_503_or_429_to_three_of_ten": "the store answers 503 or 429, or is gone for a while",
     "test_a_store_that_is_gone_for_20_seconds": "the store answers 503 or 429, or is gone for a while",
+    "test_a_task_that_asks_for_more_memory_than_there_is": "`memory`",
+    "test_a_worker_that_is_drained_hands_its_work_on": "a drain that waits",
+    "test_a_store_that_is_gone_for_good_ends_the_run_and_the_next_one_goes_on": "`storage`",
     "test_credentials_that_expire_midway": "`credentials`",
     "test_a_disk_that_fills": "`disk_full`",
     "test_failures_of_different_kinds_are_told_apart": "`unreadable`",
@@ -66,7 +69,7 @@ def test_the_guides_commands_and_files_exist() -> None:
 def guide_commands() -> list[list[str]]:
     """Return the commands of `varstar` in the guide and beside it, in code blocks and in the text, as words."""
     found = []
-    for file in (ROOT / "deploy/README.md", ROOT / "deploy/SECURITY.md"):
+    for file in (ROOT / "deploy/README.md", ROOT / "deploy/SECURITY.md", ROOT / "deploy/RUNBOOK.md"):
         text = file.read_text()
         blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)).splitlines()
         inline = re.findall(r"`(varstar [^`]+)`", re.sub(r"\s+", " ", re.sub(r"```.*?```", "", text, flags=re.DOTALL)))

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import io
+import os
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import tarfile
 import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
+from tests.makers.clusters import free_port
 from tests.makers.flow_site import ROOT, Site, running_site, until
+from tests.makers.surveys import write_survey
 from varstar_batch.catalog.reader import open_catalog
 
 pytestmark = pytest.mark.slow  # builds, installs, and starts a Prefect server
@@ -112,3 +120,126 @@ def test_the_commands_work_in_an_empty_folder(python: Path, tmp_path: Path, monk
         assert doctor.returncode == 0, doctor.stdout
     assert open_catalog(site.catalog).record["rows"] == 300
     assert list(empty.iterdir()) == []
+
+
+class Systemd:
+    """A real systemd over this machine's files, in namespaces of its own; what it writes is gone with it."""
+
+    SCRIPT = ROOT / "tests/makers/systemd.sh"
+
+    def __init__(self, log: Path) -> None:
+        with log.open("w") as stream:
+            self.process = subprocess.Popen([self.SCRIPT, "boot"], stdout=stream, stderr=stream)
+
+    def run(self, *words: object, content: bytes = b"", check: bool = True) -> str:
+        command = [self.SCRIPT, "in", self.process.pid, *words]
+        done = subprocess.run([*map(str, command)], input=content, capture_output=True, check=False, timeout=300)
+        said = (done.stdout + done.stderr).decode()
+        assert not check or done.returncode == 0, said
+        return said if done.returncode == 0 else ""
+
+    def runs(self) -> bool:
+        assert self.process.poll() is None
+        return "running" in self.run("systemctl", "is-system-running", check=False)
+
+    def stop(self) -> None:
+        """End it, and with it everything that it started."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[Systemd]:
+    if os.geteuid() != 0 or not shutil.which("unshare") or not Path("/lib/systemd/systemd").exists():
+        pytest.skip("needs root, unshare and systemd, to boot one in namespaces of its own")
+    if not Path(DEBIAN).exists():
+        pytest.skip(f"needs {DEBIAN}, of the version of these tests and where services see it")
+    it = Systemd(tmp_path / "systemd.log")
+    try:
+        until("systemd to run", it.runs, 240, 1.0)
+        yield it
+    finally:
+        it.stop()
+
+
+DEBIAN = "/usr/bin/python{}.{}".format(*sys.version_info)
+
+
+def installed_there(systemd: Systemd, wheel: Path, survey: Path) -> None:
+    """Install the wheel in /opt/varstar, and a survey in /srv/varstar, where services see them."""
+    systemd.run(DEBIAN, "-m", "venv", "--without-pip", "/opt/varstar")
+    systemd.run("tee", f"/opt/{wheel.name}", content=wheel.read_bytes())
+    pip = [sys.executable, "-m", "pip", "--python", "/opt/varstar/bin/python", "install", "--no-deps", "--no-index"]
+    systemd.run(*pip, f"/opt/{wheel.name}")
+    packages = systemd.run("/opt/varstar/bin/python", "-c", "import site; print(site.getsitepackages()[0])").strip()
+    systemd.run("tee", f"{packages}/requirements.pth", content=sysconfig.get_path("purelib").encode() + b"\n")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(survey, "varstar/survey")
+    systemd.run("tar", "-x", "-C", "/srv", content=packed.getvalue())
+
+
+@pytest.mark.timeout(1200)
+def test_a_site_of_the_whole_machine_under_a_real_systemd(wheel: Path, systemd: Systemd, tmp_path: Path) -> None:
+    installed_there(systemd, wheel, write_survey(tmp_path / "survey", (60,)))
+    port = free_port()
+    words = ["/opt/varstar/bin/varstar", "site", "install", "--survey", "/srv/varstar/survey"]
+    words += ["--catalog", "/srv/varstar/catalog", "--port", str(port)]
+    said = systemd.run(*words)
+    assert "It runs: systemctl status varstar.service" in said
+    assert systemd.run("stat", "-c", "%a %U", "/etc/varstar/varstar.env").split() == ["600", "root"]
+    assert "Exposure" not in said or "OK" in said
+    lines = systemd.run("cat", "/etc/varstar/varstar.env").splitlines()
+    settings = dict(line.split("=", 1) for line in (shlex.split(each)[0] for each in lines))
+    user, password = settings["PREFECT_API_AUTH_STRING"].split(":")
+    server = httpx.Client(base_url=f"http://127.0.0.1:{port}/api", auth=(user, password), timeout=60)
+
+    def deployed() -> dict[str, str]:
+        try:
+            answer = server.post("/deployments/filter", json={})
+        except httpx.TransportError:
+            return {}
+        found = {each["name"]: each["id"] for each in answer.json()} if answer.is_success else {}
+        return found if "maintenance" in found else {}
+
+    def journal() -> str:
+        return systemd.run("journalctl", "--no-pager", "-u", "varstar", check=False)[-3000:]
+
+    def property_of(name: str) -> str:
+        return systemd.run("systemctl", "show", "varstar", "-p", name, "--value").strip()
+
+    deployments = until("the site's deployments", deployed, 400)
+    assert systemd.run("ps", "-o", "user=", "-p", property_of("MainPID")).strip() == "varstar"
+
+    def well() -> str:
+        command = "set -a; . /etc/varstar/varstar.env; set +a; HOME=/tmp exec /opt/varstar/bin/varstar doctor"
+        return systemd.run("sh", "-c", command, check=False)
+
+    found = until("the site to be well", well, 300, 2.0)
+    assert "ok  key" in found
+    assert "ok  deployed" in found
+
+    def classified() -> None:
+        run = server.post(f"/deployments/{deployments['nightly']}/create_flow_run", json={}).json()["id"]
+
+        def ended() -> str | None:
+            state = server.get(f"/flow_runs/{run}").json()["state"]
+            return state["type"] if state["type"] in {"COMPLETED", "FAILED", "CRASHED"} else None
+
+        assert until("the run to end", ended, 400, 1.0) == "COMPLETED", journal()
+
+    classified()
+    assert "current" in systemd.run("/opt/varstar/bin/varstar", "runs", "/srv/varstar/catalog")
+
+    # Whatever ends it, it comes back.
+    main = property_of("MainPID")
+    systemd.run("kill", "-9", main)
+    until("it to be started again", lambda: property_of("MainPID") not in {"0", main}, 120, 1.0)
+    until("its deployments", deployed, 400, 1.0)
+    assert int(property_of("NRestarts")) >= 1
+    classified()
+
+    assert "removed" in systemd.run("/opt/varstar/bin/varstar", "site", "remove")
+    assert systemd.run("systemctl", "is-active", "varstar", check=False) == ""
+    assert systemd.run("pgrep", "-u", "varstar", check=False) == ""
+    assert systemd.run("ls", "/srv/varstar/catalog/current").strip()

@@ -197,7 +197,8 @@ def test_a_summary_says_what_changed_and_what_failed() -> None:
     assert "Gate: passed\n\n- passed: 2 of 30 partitions" in text
     assert "`part-0` (unreadable): part-0 is no Parquet" in text
     assert "and 10 more" in text
-    assert "(file:///c/r.html)" in text
+    assert "| report | `/c/r.html` |" in text
+    assert "file:" not in text
     first = summary_text(
         "survey", record | {"failed_partitions": 0}, Links(catalog="s3://c", report="s3://c/r"), None, []
     )

@@ -15,7 +15,9 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -23,6 +25,7 @@ import pytest
 import yaml
 
 from tests.makers.flow_site import ROOT, Site, processes_with, running_site, until
+from tests.makers.runbook import check_said
 from tests.makers.surveys import simulated_table, write_partition, write_survey
 from varstar_batch.files.local_write import TEMPORARY_PREFIX
 
@@ -134,6 +137,26 @@ def test_a_release_of_a_link_to_an_unchanged_survey_makes_no_run(site: Site, tmp
     assert [record["run_id"] for record in run_records(site.catalog)] == before
 
 
+LINK = re.compile(r"\]\(([^)]*)\)")
+
+
+def links_open(site: Site, *runs: str) -> None:
+    """Each link of each artifact leads to a page that is there, for who has the key: also when the run is long over."""
+    links = [link for run in runs for each in site.artifacts(run).values() for link in LINK.findall(str(each["data"]))]
+    assert len(links) == len(runs)
+    for link in links:
+        assert link.startswith(f"{site.url}/varstar/report?at=")
+        page = httpx.get(link, timeout=60)
+        assert (page.status_code, "iframe sandbox" in page.text) == (200, True)
+        file = link.replace("?", "/file?")
+        assert httpx.get(file, timeout=60).status_code == 401
+        report = httpx.get(file, auth=tuple(site.key.split(":")), timeout=60)
+        assert report.status_code == 200
+        assert report.text == Path(parse_qs(urlsplit(link).query)["at"][0]).read_text()
+    secret = f"{site.url}/varstar/report/file?at={site.folder}/site/prefect-key"
+    assert httpx.get(secret, auth=tuple(site.key.split(":")), timeout=60).status_code == 404
+
+
 def test_runs_of_one_catalog_queue_up_and_leave_what_a_person_wants_to_see(site: Site) -> None:
     asked = site.prefect("deployment", "run", "reclassify/full")
     assert asked.returncode == 0, asked.stderr
@@ -147,7 +170,7 @@ def test_runs_of_one_catalog_queue_up_and_leave_what_a_person_wants_to_see(site:
     assert moment(after["start_time"]) >= moment(before["end_time"])
 
     shown = site.artifacts(second)
-    assert set(shown) == {"progress", "counts", "summary"}
+    assert set(shown) == set(site.artifacts(first)) == {"progress", "counts", "summary"}
     assert shown["progress"]["data"] == 100
     counts = json.loads(shown["counts"]["data"])
     assert sum(row["objects"] for row in counts if row["kind"] == "status") == 120
@@ -155,7 +178,8 @@ def test_runs_of_one_catalog_queue_up_and_leave_what_a_person_wants_to_see(site:
     for words in (record["run_id"], "Changes since", "### Failures\n\nNone.", f"reports/{record['run_id']}.html"):
         assert words in shown["summary"]["data"]
     assert (site.catalog / f"reports/{record['run_id']}.html").is_file()
-    assert "Dask dashboard" in site.artifacts(first)["dashboard"]["data"]
+    assert "Dask dashboard: http://" in site.logs_of(first)
+    links_open(site, first, second)
 
     published = until("the event", lambda: [e for e in site.events("varstar.catalog.published") if "DR3" in str(e)])
     payload = published[0]["payload"]
@@ -292,7 +316,7 @@ def test_a_run_that_falls_silent_is_ended_and_one_that_is_late_is_told_of(
                 os.kill(pid, signal.SIGSTOP)  # its machine is gone, as far as anybody can tell
             late = site.start("maintain/maintenance", catalog=str(site.catalog))
             crashed = site.ended(silent, "CRASHED")
-            assert "No sign of life" in crashed["state"]["message"]
+            check_said("run's machine gone", crashed["state"]["message"])
             message = until("the notification", lambda: next((text for text in received if late in text), None))
             assert "varstar: a run is late" in message
             assert site.run(late)["state"]["name"] == "Late"
@@ -351,8 +375,28 @@ def test_doctor_finds_the_site_well(site: Site) -> None:
     assert found.returncode == 0, found.stdout
     states = {check["name"]: check["state"] for check in json.loads(found.stdout)}
     assert states == dict.fromkeys(
-        ("versions", "server", "clock", "pool", "queue", "catalog", "model", "gpu"), "ok"
+        ("versions", "server", "key", "clock", "pool", "queue", "deployed", "catalog", "model", "gpu"), "ok"
     ) | {"gpu": states["gpu"]}
+
+
+def test_doctor_finds_deployments_that_somebody_changed(site: Site) -> None:
+    nightly, maintenance = site.deployment("reclassify/nightly"), site.deployment("maintain/maintenance")
+    paused = {"paused": True, "parameters": {"parameters": nightly["parameters"]["parameters"] | {"mode": "full"}}}
+    site.http.patch(f"/deployments/{nightly['id']}", json=paused).raise_for_status()
+    site.http.delete(f"/deployments/{maintenance['id']}").raise_for_status()
+    try:
+        found = site.varstar("doctor")
+        assert found.returncode == 1
+        (line,) = [line for line in found.stdout.splitlines() if "deployed" in line]
+        check_said("deployments changed", line)
+        assert "nightly has another parameters.parameters.mode, paused" in line
+        assert "`varstar deploy` applies them again" in line
+    finally:
+        words = ["deploy", "--survey", site.survey, "--catalog", site.catalog, "--models", site.folder / "models"]
+        done = site.varstar(*words)
+        assert done.returncode == 0, done.stderr
+        site.http.patch(f"/deployments/{nightly['id']}", json={"paused": False}).raise_for_status()
+    assert site.varstar("doctor").returncode == 0
 
 
 def long_form(folder: Path, objects: int) -> tuple[Path, Path]:
@@ -415,7 +459,8 @@ def test_a_held_run_is_told_everywhere_and_released_by_name(site: Site, tmp_path
     write_survey(survey, (30,), seed=9)  # other stars under the same names
     held = site.start("reclassify/nightly", survey=str(survey), catalog=str(catalog), workers=0)
     message = site.ended(held, "FAILED")["state"]["message"]
-    for words in ("which is held and not published", "have another class than before", "gate.max_changed", "--because"):
+    check_said("run held", message)
+    for words in ("have another class than before", "gate.max_changed"):
         assert words in message
     summary = site.artifacts(held)["summary"]["data"]
     assert "### Gate: held, not published" in summary

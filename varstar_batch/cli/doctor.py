@@ -5,65 +5,77 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from pathlib import Path
 from uuid import uuid4
 
 from packaging.requirements import Requirement
 
+from varstar_batch.cli.check import Check, check_of_error
+from varstar_batch.cli.console import format_bytes
+from varstar_batch.cli.doctor_server import ServerQuestions, check_server
 from varstar_batch.errors import VarstarError
+from varstar_batch.requests import ClusterOptions
 
-if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
+BYTES_OF_A_ROW = 250
+"""Of a catalog on disk: 103 in its files (as tests/cli/test_doctor.py measures), as much in the chunks before them."""
 
-State = Literal["ok", "warning", "failed"]
-
-CLOCK_SECONDS = 5.0
-"""By which clocks may differ before schedules, leases and the times of events go wrong."""
+FEWEST_OBSERVATIONS = 50.0
+"""Of an object that is classified: where footers do not tell how many objects there are, hardly more than this says."""
 
 CAPPED = ("prefect", "fastapi", "sqlalchemy")
 """Packages with which nothing seems wrong at first when they are too new."""
 
 
-@dataclass(frozen=True)
-class Check:
-    """The outcome of one check: what was looked at, how it is, what was found, and what to do about it."""
-
-    name: str
-    state: State
-    found: str
-    fix: str = ""
-
-
-def examine(pool: str, model: str | None, places: dict[str, str]) -> Iterator[Check]:
+def examine(
+    questions: ServerQuestions,
+    places: dict[str, str],
+    model: str | None,
+    scheduler: str | None,
+    options: ClusterOptions,
+) -> Iterator[Check]:
     """Yield the outcome of every check, in order; none of them raises.
 
     Parameters
     ----------
-    pool : str
-        Name of the work pool.
+    questions : ServerQuestions
+        What is asked of Prefect's server.
+    places : dict of str to str
+        Folders and URLs, by what they are: a survey that must be readable, others that must be writable.
     model : str or None
         Bundle; None for the shipped one.
-    places : dict of str to str
-        Folders and URLs that must be writable, by what they are.
+    scheduler : str or None
+        Of a Dask cluster; where none is given, Dask's own configuration counts.
+    options : ClusterOptions
+        How that is spoken to.
     """
     yield _guarded("versions", check_versions)
-    yield from check_server(pool)
+    yield from check_server(questions)
     for name, url in places.items():
-        yield _guarded(name, lambda name=name, url=url: check_place(name, url))  # type: ignore[misc]
-    yield _guarded("model", lambda: check_model(model))
+        if name != "survey":
+            yield _guarded(name, partial(check_place, name, url))
+    if "survey" in places:
+        yield _guarded("survey", partial(check_survey, places["survey"], model, places.get("catalog")))
+    yield _guarded("model", partial(check_model, model))
     yield _guarded("gpu", check_gpu)
+    address = scheduler or _configured_scheduler()
+    if address is not None:
+        yield from check_cluster(address, options)
+
+
+def _configured_scheduler() -> str | None:
+    import dask
+
+    address: str | None = dask.config.get("scheduler-address", None)
+    return address
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except VarstarError as error:
-        return Check(name, "failed", f"{error.where}: expected {error.expected}, got {error.got}", error.fix)
+        return check_of_error(name, error)
 
 
 def check_versions() -> Check:
@@ -81,80 +93,83 @@ def check_versions() -> Check:
     return Check("versions", "failed" if wrong else "ok", ", ".join(found), fix)
 
 
-def check_server(pool: str) -> Iterator[Check]:
-    """Check that the server answers, its version, its clock, the pool and its workers."""
-    from varstar_batch.cli.prefect_server import prefect_client
-
-    try:
-        with prefect_client() as client:
-            yield _version(client)
-            yield _clock(client)
-            yield from _pool(client, pool)
-    except VarstarError as error:
-        yield Check("server", "failed", f"{error.where}: expected {error.expected}, got {error.got}", error.fix)
-
-
-def _version(client: SyncPrefectClient) -> Check:
-    theirs, ours = client.api_version(), importlib.metadata.version("prefect")
-    same = theirs.split(".")[:2] == ours.split(".")[:2]
-    fix = "" if same else "install the same prefect on the server and here"
-    return Check("server", "ok" if same else "failed", f"{client.api_url}, version {theirs} (here {ours})", fix)
-
-
-def _clock(client: SyncPrefectClient) -> Check:
-    before = time.time()
-    answer = client.hello()
-    here = datetime.fromtimestamp((before + time.time()) / 2, UTC)
-    stated = answer.headers.get("date")
-    if stated is None:
-        return Check("clock", "warning", "the server does not say what time it is", "compare `date -u` on both")
-    # The header has whole seconds, cut off: half a second is the fairest guess.
-    seconds = (here - parsedate_to_datetime(stated)).total_seconds() - 0.5
-    good = abs(seconds) <= CLOCK_SECONDS
-    fix = "" if good else "let both machines keep time (chrony, systemd-timesyncd)"
-    return Check("clock", "ok" if good else "failed", f"{seconds:+.1f} s from the server's", fix)
-
-
-def _pool(client: SyncPrefectClient, name: str) -> Iterator[Check]:
-    from prefect.exceptions import ObjectNotFound
-
-    try:
-        pool = client.read_work_pool(name)
-    except ObjectNotFound:
-        there = ", ".join(pool.name for pool in client.read_work_pools()) or "none"
-        yield Check("pool", "failed", f"no pool {name}; there are: {there}", "make it with `varstar deploy`, or --pool")
-        return
-    workers = [worker for worker in client.read_workers_for_work_pool(name) if str(worker.status).endswith("ONLINE")]
-    found = f"{name} ({pool.type}), {len(workers)} workers online"
-    if pool.is_paused:
-        yield Check("pool", "failed", f"{found}, paused", f"prefect work-pool resume {name}")
-    elif not workers:
-        yield Check("pool", "failed", found, f"start one: prefect worker start --pool {name}, or `varstar serve`")
-    else:
-        yield Check("pool", "ok", found)
-    try:
-        limit = client.read_work_queue_by_name("catalog", work_pool_name=name).concurrency_limit
-    except ObjectNotFound:
-        limit = None
-    fix = "" if limit == 1 else "`varstar deploy` sets it; without it two runs of one catalog do the same work"
-    yield Check("queue", "ok" if limit == 1 else "failed", f"catalog: {limit or 'any number of'} run at a time", fix)
-
-
 def check_place(name: str, url: str) -> Check:
-    """Check that a folder or URL can be written: a small file is created, read and removed."""
+    """Check that a folder or URL can be written, and that of two who create one file the second is refused."""
     from varstar_batch.files.location import locate, writable
 
     probe = locate(url, what=name) / f".varstar-doctor-{uuid4().hex}"
 
-    def write() -> bool:
+    def write() -> str:
         probe.create(b"varstar doctor")
         try:
-            return probe.read_bytes() == b"varstar doctor"
+            if probe.read_bytes() != b"varstar doctor":
+                return "what was written reads back otherwise"
+            try:
+                probe.create(b"somebody else")
+            except FileExistsError:
+                return ""
+            return "conditional puts are ignored: of two runs that publish at once both would win"
         finally:
             probe.remove()
 
-    same = writable(url, name, write)
-    return Check(name, "ok" if same else "failed", f"{url} can be written", "" if same else "look at the storage")
+    wrong = writable(url, name, write)
+    if wrong:
+        return Check(name, "failed", f"{url}: {wrong}", "take a store that honours If-None-Match (docs/storage.md)")
+    return Check(name, "ok", f"{url} can be written, conditionally, too")
+
+
+def check_survey(survey: str, model: str | None, catalog: str | None) -> Check:
+    """Check that a survey can be read, and that what a run of it writes fits on the disk of its catalog."""
+    from varstar_batch.cluster.measure_rates import survey_workload
+    from varstar_batch.files.location import locate
+    from varstar_batch.runs.config import RunConfig
+    from varstar_batch.runs.prepare import plan_run
+
+    plan, _ = plan_run(survey, model, RunConfig())
+    work = survey_workload(plan).with_objects(FEWEST_OBSERVATIONS)
+    found = f"{survey}: {work.partitions:,} partitions, {work.objects or 0:,} objects"
+    if catalog is None or not locate(catalog, what="catalog").is_local:
+        return Check("survey", "ok", found)
+    needed = (work.objects or 0) * BYTES_OF_A_ROW
+    free = shutil.disk_usage(_there(catalog)).free
+    found += f"; a run writes some {format_bytes(needed)}, {format_bytes(free)} are free beside {catalog}"
+    if free < needed:
+        return Check("survey", "failed", found, f"make room: varstar prune {catalog}")
+    return Check("survey", "ok", found)
+
+
+def _there(place: str) -> Path:
+    """Return the folder, or the nearest one above it that is there."""
+    path = Path(place).absolute()
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
+def check_cluster(address: str, options: ClusterOptions) -> Iterator[Check]:
+    """Check that a scheduler answers, that all of it is of these versions, and that its GPU workers see GPUs."""
+    from varstar_batch.cluster.client import open_client
+    from varstar_batch.cluster.examine import examine_cluster
+
+    try:
+        with open_client(None, address, options) as client:
+            assert client is not None
+            found = examine_cluster(client)
+    except VarstarError as error:
+        yield check_of_error("cluster", error)
+        return
+    said = f"{address}, {found.workers} workers"
+    if not found.workers:
+        yield Check("cluster", "failed", said, "start some: dask worker, with the scheduler's address")
+    elif found.unlike:
+        more = f", and {len(found.unlike) - 1} more" if len(found.unlike) > 1 else ""
+        fix = "install the same versions everywhere: what goes wrong may come of that"
+        yield Check("cluster", "failed", f"{said}: {found.unlike[0]}{more}", fix)
+    else:
+        yield Check("cluster", "ok", f"{said}, versions and code as here")
+    if found.blind:
+        fix = "mend driver or image of these workers, or start them without --resources GPU=1"
+        yield Check("gpus", "failed", f"declared and not seen by {'; '.join(found.blind)}", fix)
+    elif found.gpu_workers:
+        yield Check("gpus", "ok", f"{found.gpu_workers} workers, each sees its own")
 
 
 def check_model(model: str | None) -> Check:

@@ -21,7 +21,7 @@ import httpx
 from varstar_batch.cli.console import note, say, warning_line
 from varstar_batch.cli.parts import POLL_SECONDS, Part, keep_running, running
 from varstar_batch.cli.prefect_server import prefect_client
-from varstar_batch.cli.site_server import ENTRANCE, HOST
+from varstar_batch.cli.site_server import ENTRANCE, HOST, REPORTS
 from varstar_batch.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ KEY_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
 
 DATABASE_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 """PostgreSQL instead of SQLite, as postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE. Only the server sees it."""
+
+REPORTS_VARIABLE = "VARSTAR_REPORTS"
+"""By which flows know the page that shows reports (`flows/artifacts.py`)."""
 
 DATABASES = ("postgresql+asyncpg", "sqlite+aiosqlite")
 
@@ -82,6 +85,7 @@ class Service:
             "PREFECT_SERVER_API_AUTH_STRING": key,
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{self.address},http://localhost:{self.port}",
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+            REPORTS_VARIABLE: f"{self.address}{REPORTS}",
         }
         others = {name: value for name, value in os.environ.items() if name not in OTHER_SERVERS}
         return tunable | others | fixed

@@ -151,24 +151,42 @@ def _what_to_deploy(
 
 def doctor(
     pool: Annotated[str, typer.Option(help="Work pool that should have a worker.")] = "varstar-local",
-    catalog: Annotated[str | None, typer.Option(help="Catalog that must be writable.")] = None,
-    models: Annotated[str | None, typer.Option(help="Folder or URL of models that must be writable.")] = None,
+    survey: SurveyOption = None,
+    catalog: CatalogOption = None,
+    sites: SitesOption = None,
+    models: Annotated[
+        str | None, typer.Option(help="Folder or URL of models that must be writable.", envvar="VARSTAR_MODELS")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Bundle. [default: the one that ships]")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler. [default: Dask's own configuration]")
+    ] = None,
+    tls_ca: Annotated[str | None, typer.Option(help="PEM file of the authority of its certificates.")] = None,
+    tls_cert: Annotated[str | None, typer.Option(help="PEM file of this client's certificate.")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="PEM file of its key.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check the set-up: versions, server, clock, pool, storage, model, GPU; exit code 1 if anything is wrong."""
+    """Check the set-up, a line each: versions, server, storage, survey, GPU, cluster; exit code 1 if any is wrong."""
     from varstar_batch.cli.doctor import examine
+    from varstar_batch.cli.doctor_server import ServerQuestions
+    from varstar_batch.requests import ClusterOptions
 
-    places = {name: url for name, url in (("catalog", catalog), ("models", models)) if url is not None}
+    places = {"survey": survey, "catalog": catalog, "models": models}
+    whole = sites is not None or (survey is not None and catalog is not None)
+    deployed = _what_to_deploy(survey, catalog, sites, models or "models", "", None) if whole else None
+    if sites is not None and deployed is not None:
+        places |= {f"catalog {name}": each for name, _, each in deployed.catalogs()}
+    questions = ServerQuestions(pool, deployed if models is not None or sites is not None else None)
+    there = {name: url for name, url in places.items() if url is not None}
+    options = ClusterOptions(tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key)
     failed = False
     checks = []
-    for check in examine(pool, model, places):
+    for check in examine(questions, there, model, scheduler, options):
         failed |= check.state == "failed"
         checks.append(vars(check))
         if not as_json:
-            print_fields({check.state: f"{check.name:<9} {check.found}"}, 8, COLOURS[check.state])
-            if check.fix:
-                print_fields({"": f"{'':<9} -> {check.fix}"}, 8)
+            fix = f" -> {check.fix}" if check.fix else ""
+            print_fields({check.state: f"{check.name:<9} {check.found}{fix}"}, 8, COLOURS[check.state])
     if as_json:
         print_json(checks)
     if failed:

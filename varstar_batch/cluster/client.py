@@ -169,6 +169,13 @@ def _check_address(address: str, options: ClusterOptions, security: Security | N
     """Refuse to speak in the clear to another machine, where anybody may listen or answer."""
     parts = urlsplit(address if "://" in address else f"tcp://{address}")
     if parts.scheme == "tls":
+        if security is None and not _has_certificates():
+            raise InputError(
+                expected="--tls-ca, --tls-cert and --tls-key for a scheduler behind TLS",
+                got="none of them, nor certificates in Dask's own configuration",
+                where=f"--scheduler {address}",
+                fix="give the three files that the scheduler was started with (deploy/certificates.py makes them)",
+            )
         return
     where = f"--scheduler {address}"
     if security is not None:
@@ -186,6 +193,12 @@ def _check_address(address: str, options: ClusterOptions, security: Security | N
         where=where,
         fix="give --tls-ca, --tls-cert and --tls-key, or --insecure-scheduler where the network can be trusted",
     )
+
+
+def _has_certificates() -> bool:
+    import dask
+
+    return bool(dask.config.get("distributed.comm.tls.ca-file", None))
 
 
 def _is_loopback(host: str) -> bool:
@@ -206,7 +219,9 @@ def _connected(address: str, security: Security | None) -> Iterator[Client]:
             expected="a Dask scheduler that answers",
             got=one_line(error) or type(error).__name__,
             where=f"--scheduler {address}",
-            fix="start one with `dask scheduler`, or leave the option out for a local cluster",
+            fix="look whether it runs there, with certificates of the same authority"
+            if address.startswith("tls:")
+            else "start one with `dask scheduler`, or leave the option out for a local cluster",
         ) from None
     with client:
         yield client

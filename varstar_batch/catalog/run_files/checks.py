@@ -63,7 +63,7 @@ def verify_run_files(run: Location, rows: Mapping[str, int], expected: Collectio
         wanted = "the rows that were counted, sound, and every object_id once"
         got = "; ".join(f"{finding.file}: {finding.message}" for finding in findings[:3])
     if got:
-        fix = "nothing was published; look at the run"
+        fix = "nothing was published; look at the run, or at partitions of the survey that share an object"
         raise VerificationError(expected=wanted, got=got, where=str(run), fix=fix)
 
 
@@ -80,10 +80,15 @@ def dataset_findings(run: Location, rows: Mapping[str, int]) -> list[Finding]:
             findings.append(Finding("rows", key, f"{footer.rows} instead of {rows[key]} rows"))
     findings += [*schema_problems(sound), *content_problems(run, list(sound))]
     try:
-        repeated = repeated_ids([run / key for key in sound])
+        # Which files takes a second look, of those only that have something to look for.
+        repeated = repeated_ids([run / key for key in sound], most=1)
+        places = _files_of_repeated({key: run / key for key in sound}) if repeated else {}
     except duckdb.Error as error:
         return [*findings, Finding("unreadable", "dataset", one_line(error))]
-    return [*findings, *(Finding("duplicate", "dataset", f"object_id {name} stands twice") for name in repeated)]
+    for name, keys in places.items():
+        message = f"object_id {name} stands twice" + (f", also in {' and '.join(keys[1:])}" if len(keys) > 1 else "")
+        findings.append(Finding("duplicate", keys[0], message))
+    return findings
 
 
 class Footer(NamedTuple):
@@ -160,6 +165,22 @@ def repeated_ids(files: Sequence[Location], most: int = 3) -> list[str]:
             "SELECT object_id FROM rows GROUP BY object_id HAVING count(*) > 1 LIMIT ?", [most]
         ).fetchall()
     return [str(row[0]) for row in found]
+
+
+def _files_of_repeated(files: Mapping[str, Location], most: int = 3) -> dict[str, list[str]]:
+    """Return up to `most` identifiers that stand in several rows, each with its files, by their keys."""
+    with open_duckdb() as connection:
+        scan(connection, "rows", list(files.values()), filename=True)
+        found = connection.execute(
+            """SELECT DISTINCT object_id, filename FROM rows SEMI JOIN
+            (SELECT object_id FROM rows GROUP BY object_id HAVING count(*) > 1 ORDER BY object_id LIMIT ?)
+            USING (object_id) ORDER BY object_id, filename""",
+            [most],
+        ).fetchall()
+    places: dict[str, list[str]] = {}
+    for name, file in found:
+        places.setdefault(str(name), []).append(next(key for key in files if file.endswith(key)))
+    return places
 
 
 def _content_checks(names: Sequence[str]) -> dict[str, str]:
