@@ -36,8 +36,11 @@ install: $(STAMP)
 demo: $(STAMP)
 	$(BIN)/varstar demo
 
+# File by file on so many processes; whoever looks for one failure takes pytest itself.
+TESTS_AT_ONCE ?= 2
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m tests.makers.kernels
+	$(BIN)/python -m pytest -m "not slow" -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
