@@ -244,9 +244,10 @@ def test_very_long_light_curves(crowded):
     # Crowded: all phases within a ten-thousandth, in no order, a tenth of them repeated: the sort's worst case.
     time = 2.46e6 + (np.round(rng.uniform(0, 1e-4, n), 9) if crowded else rng.uniform(0, 1000, n))
     mag = 14 + rng.normal(0, 0.1, n)
-    start = clock.perf_counter()
+    fold_one(time[:9], mag[:9], period=1.0)  # whichever test comes first has the kernel compiled
+    start = clock.process_time()
     folded = fold_one(time, mag, period=1.0)
-    assert clock.perf_counter() - start < 20
+    assert clock.process_time() - start < 20
     expected = fold_object(time, mag, None, 1.0, PLAIN, Limits())
     assert folded.n_used[0] == len(expected.mag)
     np.testing.assert_allclose(folded.curve[0], expected.curve, rtol=0, atol=1e-5)
