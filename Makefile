@@ -40,7 +40,7 @@ demo: $(STAMP)
 TESTS_AT_ONCE ?= 2
 test: $(STAMP)
 	$(BIN)/python -m tests.makers.kernels
-	$(BIN)/python -m pytest -m "not slow" -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow" -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder --durations=10
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,17 @@ import pytest
 from tests.makers.command_line import Result, exit_code
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "surveys"
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of garbage collections: half a second each, again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let go of it, before libraries look for what they have not got back."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
