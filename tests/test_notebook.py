@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy import units
-from astropy.time import TimeDelta
+from astropy.table import Table
+from astropy.time import Time, TimeDelta
 
 import varstar_batch as vb
 from tests.makers.runs import run
@@ -211,6 +212,10 @@ def test_a_fold_is_scaled_in_known_ways() -> None:
         ((TIME, MAG), {"period": 1, "columns": 5}, ("columns", "5")),
         ((TIME, MAG), {"period": 1, "band": BANDS, "bands": ["g", "r"]}, ("bands", "fuse")),
         (([TIME, TIME], [MAG, MAG]), {"period": 1, "object_id": [1, "a"]}, ("object_id", "texts")),
+        ((TIME, MAG), {"period": 1, "model": 5}, ("model", "5", "leave it out")),
+        ((TIME, MAG), {"period": 1, "band": BANDS, "bands": "z"}, ("bands", "g (100), r (100)", "z")),
+        (([TIME, TIME], [MAG, MAG]), {"period": [1, 1], "object_id": ["a", "a"]}, ("object_id", "'a'", "once")),
+        ((TIME, MAG * units.Jy), {"period": 1}, ("mag", "Jy")),
         ((pd.concat([FRAME, FRAME[["mag"]]], axis=1),), {"period": 1}, ("one name", "mag")),
     ],
 )
@@ -221,6 +226,35 @@ def test_what_cannot_be_classified_is_one_sentence(given: Any, options: dict[str
     assert "\n" not in text
     for word in words:
         assert word in text
+
+
+def test_no_light_curves_are_no_rows() -> None:
+    for period in (None, [], np.array([]), {}):
+        assert len(vb.classify([], [], period=period)) == len(vb.fold([], [], period=period)) == 0
+    # One star without observations is a row.
+    for empty in ([], np.array([])):
+        assert vb.classify(empty, empty, period=1.0)["status"].tolist() == ["no_observations"]
+    assert vb.classify([[], []], [[], []], period=[1, 2])["status"].tolist() == ["no_observations"] * 2
+
+
+def test_magnitudes_of_a_known_zero_are_magnitudes() -> None:
+    plain = vb.classify(TIME, MAG, ERROR, PERIOD)
+    for unit in (units.ABmag, units.STmag, units.mag):
+        told = vb.classify(TIME * units.d, MAG * unit, ERROR * units.mag, PERIOD * units.d)
+        assert told["prob_RR"] == plain["prob_RR"]
+    table = Table({"time": TIME * units.d, "mag": MAG * units.ABmag, "mag_err": ERROR * units.mag})
+    assert vb.classify(table, period=PERIOD)["prob_RR"] == plain["prob_RR"]
+
+
+def test_a_light_curve_of_lightkurve() -> None:
+    lightkurve = pytest.importorskip("lightkurve", reason="needs lightkurve, which asks for pandas before 3")
+    flux = 10 ** (-0.4 * (MAG - 15))
+    curve = lightkurve.LightCurve(time=Time(TIME, format="jd"), flux=flux * units.electron / units.s)
+    curve.flux_err = flux * 0.02 * units.electron / units.s
+    found = vb.classify(curve, period=PERIOD)
+    plain = vb.classify(TIME, MAG, np.full(len(TIME), 0.0217, np.float32), PERIOD)
+    assert (found["class"], found["n_used"].tolist()) == (plain["class"], plain["n_used"].tolist())
+    assert found["prob_RR"][0] == pytest.approx(plain["prob_RR"][0], abs=1e-3)
 
 
 def test_bands_are_chosen_or_fused() -> None:

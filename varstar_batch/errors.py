@@ -25,6 +25,15 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
+def wanted(problem: Mapping[str, Any]) -> str:
+    """Return what pydantic expected, of one of a ValidationError's problems, in plain words."""
+    plain = {"missing": "a value", "extra_forbidden": "a name that is known"}
+    message = (
+        str(problem["msg"]).removeprefix("Input should be ").removeprefix("Value error, ").removeprefix("expected ")
+    )
+    return plain.get(str(problem["type"]), message)
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yield (key, old value, new value) of what differs in two nested mappings, by key; nested keys joined by dots."""
     for key in sorted({*old, *new}):

@@ -20,7 +20,7 @@ from varstar_batch import api
 from varstar_batch.api import ClassifiedSurvey, ClassifyRequest
 from varstar_batch.catalog.columns.rows import Rows
 from varstar_batch.catalog.reader import open_catalog
-from varstar_batch.errors import InputError
+from varstar_batch.errors import InputError, wanted
 from varstar_batch.light_curves.rules import PhaseZero, Preprocessing, Scale
 from varstar_batch.model.bundle import Bundle
 from varstar_batch.model.bundle_files import read_bundle as open_model
@@ -272,7 +272,7 @@ def _requested(kind: type[R], request: R | None, fields: Mapping[str, Any]) -> R
         problem = error.errors()[0]
         is_missing = problem["type"] == "missing"
         raise InputError(
-            expected="a value" if is_missing else problem["msg"].removeprefix("Input should be "),
+            expected=wanted(problem),
             got=", ".join(fields) or "none" if is_missing else repr(problem["input"]),
             where=".".join(map(str, problem["loc"])) or kind.__name__,
             fix=f"known are {', '.join(kind.model_fields)}",

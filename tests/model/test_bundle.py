@@ -124,11 +124,11 @@ def test_a_contract_that_is_none(folder, text):
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"classes": "gone"}, "classes: Field required"),
+        ({"classes": "gone"}, "classes: expected a value"),
         ({"classes": ["RR", "RR"]}, "classes: Value error, expected different names"),
         ({"classes": ["RR"]}, "classes: Tuple should have at least 2 items"),
         ({"classes": ["RR", 'S" OR "R']}, "classes.1: String should match pattern"),
-        ({"colour": "red"}, "colour: Extra inputs"),
+        ({"colour": "red"}, "colour: expected a name that is known"),
         ({"calibration": {"temperature": 0}}, "calibration.temperature"),
         ({"calibration": {"temperature": None}}, "calibration.temperature"),
         ({"preprocessing": "gone"}, "preprocessing"),

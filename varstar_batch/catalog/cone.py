@@ -40,7 +40,7 @@ class Cone:
     radius: float
 
     def __post_init__(self) -> None:
-        _require("--ra", self.ra, -360.0 <= self.ra <= 360.0, "a right ascension from 0 to 360 degrees")
+        _require("--ra", self.ra, -360.0 <= self.ra <= 360.0, "a right ascension from -360 to 360 degrees")
         _require("--dec", self.dec, -90.0 <= self.dec <= 90.0, "a declination from -90 to 90 degrees")
         _require("--radius", self.radius, 0.0 < self.radius <= 180.0, "a radius above 0 and up to 180 degrees")
 

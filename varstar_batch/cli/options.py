@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from varstar_batch.cli.console import format_bytes, parse_bytes
-from varstar_batch.errors import InputError
+from varstar_batch.errors import InputError, wanted
 from varstar_batch.requests import BYTES, Request
 
 R = TypeVar("R", bound=Request)
@@ -216,8 +216,8 @@ def _request(model: type[R], options: Mapping[str, _Option], given: Mapping[str,
         problem = error.errors()[0]
         where = _flag(str(problem["loc"][-1])) if problem["loc"] else "options"
         raise InputError(
-            expected=problem["msg"].removeprefix("Input should be "),
-            got=repr(problem["input"]),
+            expected=wanted(problem),
+            got="none" if problem["type"] == "missing" else repr(problem["input"]),
             where=where,
             fix="see the command's --help",
         ) from None

@@ -43,6 +43,13 @@ def read_bundle(url: str | os.PathLike[str] | None = None) -> Bundle:
     if url is None:
         with resources.as_file(resources.files("varstar_batch.model") / "bundles" / "default") as folder:
             return _read(locate(folder, what="bundle"))
+    if not isinstance(url, str | os.PathLike):
+        raise InputError(
+            expected="a bundle, or its folder or URL",
+            got=repr(url)[:80],
+            where="model",
+            fix="leave it out for the bundle that ships",
+        )
     return _read(locate(url, what="bundle"))
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from varstar_batch.errors import InputError, RefusedError
+from varstar_batch.errors import InputError, RefusedError, wanted
 from varstar_batch.files.location import locate
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model.bundle import BundleContract
@@ -259,7 +259,7 @@ def _first_problem(error: ValidationError, where: str) -> InputError:
         names = [field.alias or name for name, field in model.model_fields.items()]
         return _unknown_key(key, names, where)
     return InputError(
-        expected=f"{key}: {problem['msg']}", got=repr(problem["input"]), where=where, fix="correct that value"
+        expected=f"{key}: {wanted(problem)}", got=repr(problem["input"]), where=where, fix="correct that value"
     )
 
 

@@ -37,7 +37,11 @@ def table_of_arrays(columns: Mapping[str, Any], period: Any, object_id: Any) -> 
     InputError
         Lengths differ, or something is no array of numbers.
     """
-    lists = {name: _lists(name, values) for name, values in columns.items()}
+    # An empty list is one of no arrays, unless there is one period: then it is a star without observations.
+    nothing = period is None or np.ndim(plain(period)) > 0 or isinstance(period, Mapping)
+    lists = {
+        name: ([], False) if nothing and _is_empty(values) else _lists(name, values) for name, values in columns.items()
+    }
     is_single = all(single for _, single in lists.values())
     arrays = {name: parts for name, (parts, _) in lists.items()}
     number = len(arrays["time"])
@@ -54,11 +58,13 @@ def table_of_arrays(columns: Mapping[str, Any], period: Any, object_id: Any) -> 
                 expected="integers or texts", got=one_line(error), where="object_id", fix="make all of them texts"
             ) from None
         _check_number("object_id", len(made["object_id"]), number)
+        check_once(made["object_id"], "object_id")
     for name, parts in arrays.items():
         made[name] = pa.LargeListArray.from_arrays(offsets, _joined(parts))
     table = pa.table(made)
     # An index of pandas names no star where the stars have no names.
     period = plain(period) if object_id is None and hasattr(period, "iloc") else period
+    period = [] if period is None and not number else period
     return (table if period is None else with_period(table, period, SurveyConfig())), is_single
 
 
@@ -198,6 +204,9 @@ UNITS = {"time": "d", "mag": "mag", "mag_err": "mag", "band": ""}
 
 
 def _in_its_unit(name: str, values: Any) -> Any:
+    # AB and ST magnitudes are magnitudes of a known zero, which a fold does not need.
+    if name in ("mag", "mag_err") and str(getattr(getattr(values, "unit", None), "function_unit", "")) == "mag":
+        values = values.value
     try:
         return plain(_unmasked(values), UNITS[name])
     except ValueError as error:  # astropy's UnitConversionError is one
@@ -225,6 +234,23 @@ def _lists(name: str, values: Any) -> tuple[list[npt.NDArray[Any]], bool]:
                 fix="give time, mag and mag_err of one star as arrays, or a list of such arrays",
             )
     return parts, not is_many
+
+
+def _is_empty(values: Any) -> bool:
+    return isinstance(values, list | tuple) and not values
+
+
+def check_once(ids: pa.Array | pa.ChunkedArray, name: str) -> None:
+    """Refuse identifiers of which one stands twice, one for each object. Raises InputError."""
+    counts = pc.value_counts(ids)
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(repeated):
+        raise InputError(
+            expected="every object once",
+            got=f"{len(repeated):,} of them more than once, such as {repeated[0]['values'].as_py()!r}",
+            where=name,
+            fix="join the observations of an object, or give its light curves names of their own",
+        )
 
 
 def _joined(parts: Sequence[npt.NDArray[Any]]) -> pa.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from varstar_batch.errors import InputError, PartitionError
-from varstar_batch.survey.arrays import OBSERVED, WHERE, days, table_of, table_of_arrays, with_period
+from varstar_batch.survey.arrays import OBSERVED, WHERE, check_once, days, table_of, table_of_arrays, with_period
+from varstar_batch.survey.bands import FUSE, band_not_there
 from varstar_batch.survey.columns import PRESETS, SurveyConfig
 from varstar_batch.survey.decode import SurveyBatch, decode_lists, split_batch
 from varstar_batch.survey.long_form import decode_long
@@ -36,13 +38,18 @@ class InMemory:
         InputError
             They cannot be read as they are: several bands, identifiers that are null, impossible times.
         """
+        seen: Counter[str] = Counter()
         try:
             for batch in self._batches(max_observations):
                 _check_times(self.source, batch)
+                seen.update({} if batch.by_band is None else batch.by_band.total())
                 yield batch
         except PartitionError as error:
             fix = "choose one with bands='NAME', or bands='fuse'" if error.kind == "bands" else error.fix
             raise InputError(expected=error.expected, got=error.got, where=error.where, fix=fix) from None
+        if self.source.bands not in (None, FUSE) and seen and not seen[str(self.source.bands)]:
+            error = band_not_there(str(self.source.bands), seen, "bands")
+            raise InputError(expected=error.expected, got=error.got, where="bands", fix="choose one of them, or 'fuse'")
 
     def _batches(self, max_observations: int) -> Iterator[SurveyBatch]:
         source, ids = self.source, self.table[self.source.columns.object_id]
@@ -53,6 +60,8 @@ class InMemory:
                 where=source.columns.object_id,
                 fix="fill them or leave these rows out",
             )
+        if source.form != "long":
+            check_once(ids, source.columns.object_id)
         rows = self.table.combine_chunks().to_batches()
         if source.form == "long":
             yield from decode_long(source, rows, max_observations, WHERE)

@@ -350,4 +350,7 @@ def _xml(content: str) -> Response:
 
 
 def _missing() -> Response:
-    return Response(error_document("there is no such job, or no such part of it"), 404, media_type=VOTABLE)
+    said = (
+        "there is no such job, or no such part of it: a job is kept for a day, and until the service that took it ends"
+    )
+    return Response(error_document(f"{said}; ask the query again"), 404, media_type=VOTABLE)
