@@ -63,17 +63,16 @@ COMMANDS = sorted(
     {
         (page.name, line)
         for page in (ROOT / "docs").glob("*.md")
-        for block in re.findall(r"```sh\n(.*?)```", page.read_text(), flags=re.S)
-        for line in re.findall(r'^varstar (?:[^"\n]|"[^"]*")+', block, flags=re.M)
+        for line in re.findall(r'^ {0,4}(varstar (?:[^"\n]|"[^"]*")+)', page.read_text(), flags=re.M)
     }
 )
 
 
 @pytest.mark.parametrize(("page", "line"), COMMANDS)
 def test_commands_of_the_pages_and_their_options_are_there(page: str, line: str) -> None:
-    """What the README and the page of one's own survey show is run, too (tests/test_readme.py)."""
+    """They are run, too (tests/test_pages.py, tests/test_readme.py)."""
     del page
-    words = shlex.split(line, comments=True)[1:]
+    words = shlex.split(re.sub(r"[\[\]]", "", line), comments=True)[1:]
     command = load_command(words[0])
     known = {name for parameter in command.params for name in [*parameter.opts, *parameter.secondary_opts]} | {"--help"}
     assert {word.partition("=")[0] for word in words if re.match("--?[a-z]", word)} <= known

@@ -96,6 +96,10 @@ def test_objects_with_coordinates_and_spans_of_time(tmp_path: Path, kind: str) -
         pyasassn("csv").replace(b'"camera"', b'"cam"'),
         pyasassn("csv").replace(b'"camera"', b'"Camera"').replace(b'"mag"', b'"MAG"'),
         b"# a comment\n" + pyasassn("csv").replace(b'"camera"', b' "cam" '),
+        pyasassn("csv").replace(b'"camera"', b'"cam"').replace(b'"', b""),
+        pyasassn("csv").replace(b'"camera"', b'"cam"').replace(b",", b"\t"),
+        # As pandas writes it with its index.
+        b"\n".join(b"%d,%s" % (k, line) if k else b"," + line for k, line in enumerate(pyasassn("csv").splitlines())),
     ],
 )
 def test_names_of_a_format_in_other_spellings(content: bytes) -> None:
@@ -117,6 +121,8 @@ def test_capitals_do_not_choose_between_bands() -> None:
         SKYPATROL_V1.replace(b",", b", "),
         SKYPATROL_V1.replace(b",", b"\t,  ").replace(b"\n", b" \r\n"),
         b"\n".join(b" " + line for line in SKYPATROL_V1.splitlines()),
+        SKYPATROL_V1.replace(b">", b"> "),
+        SKYPATROL_V1.replace(b",", b",\t"),
         SKYPATROL_V1.replace(b"be,", b'"be" ,').replace(b",V", b', "V"'),
     ],
 )
@@ -134,6 +140,8 @@ def test_blanks_beside_commas_are_not_part_of_values(padded: bytes) -> None:
         "object_id\tperiod\tra\tdec\n012\t0.6\t80\t-69\n013\t\t81\t-68\n",
         "#\n object_id ; period ; ra ; dec\n012; 0.6; 80; -69\n013; ; 81; -68\n",
         "\ufeffobject_id  period ra  dec\r\n012   0.6 80 -69\r\n013   nan 81 -68\r\n",
+        "   # indented\n\nobject_id,period,ra,dec\n012,0.6,80,-69\n# between\n013,,81,-68\n\n",
+        '% of mine\n// and hers\n"object_id", "period", "ra", "dec"\n"012", 0.6, 80, -69\n"013", , 81, -68\n',
         "Object_ID,PERIOD,RA,Dec\n012,0.6,80,-69\n013,nan,81,-68\n",
     ],
 )
@@ -157,7 +165,7 @@ def header_with(content: bytes, **values: Any) -> bytes:
     return sink.getvalue()
 
 
-@pytest.mark.parametrize("value", [None, "NaN", ""])
+@pytest.mark.parametrize("value", [None, "NaN", "", "unknown", -9999.0, True, 1e30])
 def test_a_star_without_a_catalog_s_magnitude_has_a_light_curve(value: Any) -> None:
     _, found = read_file(header_with(kepler("TESS"), TESSMAG=value), "x.fits", ALL)
     rows = found.observations

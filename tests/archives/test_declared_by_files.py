@@ -150,7 +150,13 @@ def test_bands_by_the_names_of_columns(name: str, values: tuple[str, str]) -> No
     assert found.observations["band"].to_pylist() == list(values)
 
 
-@pytest.mark.parametrize(("one", "other"), [("g", "r"), ("I_band", "V_band"), ("phot_B", "phot_R")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        *(("g", "r"), ("I_band", "V_band"), ("phot_B", "phot_R"), ("band=g", "band=r"), ("Filter=V", "Filter=I")),
+        *(("sdss_g", "sdss_r"), ("Johnson_V", "Johnson_B"), ("W1", "W2"), ("2MASS_J", "2MASS_Ks")),
+    ],
+)
 def test_bands_by_the_names_of_folders(tmp_path: Path, one: str, other: str) -> None:
     for folder in (one, other):
         (tmp_path / "in" / folder).mkdir(parents=True)

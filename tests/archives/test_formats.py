@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from astropy.table import Table
 
 from tests.makers.archive_files import ALL, ERRORS, GOLDEN, HJD, MAGS, OGLE, SKYPATROL_V1, VARIABLES, gaia_raw
 from varstar_batch.archives.any_table import table_formats
@@ -38,6 +40,40 @@ def test_golden_files_give_the_same_light_curve(name: str) -> None:
     limits = table.filter(pc.greater(table["mag_err"], Preprocessing().max_mag_err))
     assert limits.num_rows <= 1
     np.testing.assert_allclose(limits["mag"].to_numpy(), [14.729] * limits.num_rows, rtol=1e-6)
+
+
+TIMES_IN = {"d": 1.0, "h": 24.0, "min": 1440.0, "s": 86400.0}
+MAGS_IN = {"mag": None, "mmag": None, "mag(AB)": None, "Jy": 8.9, "mJy": 16.4, "uJy": 23.9, "nJy": 31.4}
+"""Zeros of AB magnitudes by the units of fluxes."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "time", "mag"),
+    [
+        (kind, time, mag)
+        for kind in ("fits", "votable", "ascii.ecsv", "parquet")
+        for time, mag in (*((each, "mag") for each in TIMES_IN), *(("d", each) for each in MAGS_IN), ("s", "uJy"))
+        # FITS and VOTable have no word for it.
+        if mag != "mag(AB)" or kind in ("ascii.ecsv", "parquet")
+    ],
+)
+def test_a_golden_table_in_its_units_is_the_same_light_curve(tmp_path: Path, kind: str, time: str, mag: str) -> None:
+    zero, mags, errors = MAGS_IN[mag], np.array(MAGS), np.array(ERRORS)
+    if zero is not None:
+        mags = 10 ** (-0.4 * (mags - zero))
+        errors = errors * mags * np.log(10) / 2.5
+    elif mag == "mmag":
+        mags, errors = mags * 1000, errors * 1000
+    table = Table({"time": (np.array(HJD) - 2_450_000) * TIMES_IN[time], "mag": mags, "mag_err": errors})
+    table["time"].unit = time
+    for name in ("mag", "mag_err"):
+        table[name].unit = "mag" if (name, mag) == ("mag_err", "mag(AB)") else mag
+    file = tmp_path / {"fits": "star.fits", "votable": "star.vot", "ascii.ecsv": "star.ecsv"}.get(kind, "star.parquet")
+    table.write(file, format=kind)
+    found = read_file(file.read_bytes(), file.name, table_formats(SurveyConfig(), "HJD-2450000"))[1].observations
+    np.testing.assert_allclose(found["time"].to_numpy() + 2_450_000, HJD, rtol=0, atol=2e-9)
+    np.testing.assert_allclose(found["mag"].to_numpy(), MAGS, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(found["mag_err"].to_numpy(), ERRORS, rtol=1e-5)
 
 
 def test_the_name_of_a_format_is_enough_to_read_it() -> None:

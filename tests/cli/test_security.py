@@ -16,6 +16,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from tests.makers.certificates import certificates
 from tests.makers.clusters import free_port
 from tests.makers.surveys import write_survey
 from varstar_batch.cli import main
@@ -94,22 +95,6 @@ def test_a_scheduler_of_ours_does_not_listen_in_the_clear() -> None:
     )
     assert done.returncode != 0
     assert "encryption required by Dask configuration" in done.stderr
-
-
-def openssl(folder: Path, *words: str) -> None:
-    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-
-def certificates(folder: Path) -> ClusterOptions:
-    """Make an authority and a certificate with openssl."""
-    folder.mkdir()
-    new = ("-newkey", "rsa:2048", "-nodes")
-    openssl(folder, "req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=ca", "-days", "2")
-    openssl(folder, "req", *new, "-keyout", "tls.key", "-out", "tls.csr", "-subj", "/CN=varstar")
-    signing = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
-    openssl(folder, "x509", "-req", "-in", "tls.csr", *signing, "-out", "tls.crt")
-    ca, cert, key = (str(folder / name) for name in ("ca.crt", "tls.crt", "tls.key"))
-    return ClusterOptions(tls_ca=ca, tls_cert=cert, tls_key=key)
 
 
 def dask(*words: str, options: ClusterOptions, folder: Path) -> subprocess.Popen[bytes]:

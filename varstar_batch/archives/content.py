@@ -165,7 +165,7 @@ def limits_and_magnitudes(mags: pa.ChunkedArray, errors: pa.ChunkedArray) -> tup
     is_limit = pc.starts_with(mags, ">")
     if not pc.any(is_limit).as_py():
         return mags.cast(pa.float64()), errors
-    return pc.utf8_ltrim(mags, ">").cast(pa.float64()), pc.if_else(is_limit.fill_null(False), SENTINEL, errors)
+    return pc.utf8_ltrim(mags, "> ").cast(pa.float64()), pc.if_else(is_limit.fill_null(False), SENTINEL, errors)
 
 
 def numbers(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:

@@ -47,7 +47,8 @@ _GZIP = b"\x1f\x8b"
 _SAME_SEPARATORS = {";": (",",), "|": (",",), "\t": (",", " ")}
 _PARQUET = b"PAR1"
 _BAND_FOLDER = re.compile(
-    r"(?:(?:phot|band|filter)[-_ ]?)?([UBVRIGJHKugrizyvco]|BP|RP|Ks|z[gri])(?:[-_ ]?(?:band|filter))?"
+    r"(?:(?i:phot|band|filter|sdss|johnson|cousins|bessell?|gaia|ps1|panstarrs|ztf|2mass|wise|atlas|lsst)[-_ =]?)?"
+    r"([UBVRIGJHKugrizyvco]|BP|RP|Ks|W[1-4]|z[gri])(?:[-_ ]?(?i:band|filter))?"
 )
 
 

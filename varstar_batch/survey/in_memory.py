@@ -48,8 +48,8 @@ class InMemory:
             fix = "choose one with bands='NAME', or bands='fuse'" if error.kind == "bands" else error.fix
             raise InputError(expected=error.expected, got=error.got, where=error.where, fix=fix) from None
         if self.source.bands not in (None, FUSE) and seen and not seen[str(self.source.bands)]:
-            error = band_not_there(str(self.source.bands), seen, "bands")
-            raise InputError(expected=error.expected, got=error.got, where="bands", fix="choose one of them, or 'fuse'")
+            lost = band_not_there(str(self.source.bands), seen, "bands")
+            raise InputError(expected=lost.expected, got=lost.got, where="bands", fix="choose one of them, or 'fuse'")
 
     def _batches(self, max_observations: int) -> Iterator[SurveyBatch]:
         source, ids = self.source, self.table[self.source.columns.object_id]

@@ -114,6 +114,9 @@ _GREEK = str.maketrans({"Δ": "DELTA", "Β": "BETA"})
 MOST_TOLD = 8
 """Labels that one line names."""
 
+MOST_LETTERS = 60
+"""Of a label that a line names: a column of another kind may hold pages."""
+
 
 class Meaning(NamedTuple):
     """What a label says."""
@@ -190,11 +193,13 @@ class LabelReader:
                 told = ", ".join(f"{self._named(label, why)} {n:,}" for label, n in ordered[:MOST_TOLD])
                 more = f" and {len(mine) - MOST_TOLD:,} more labels" if len(mine) > MOST_TOLD else ""
                 lines[why] = f"{beginning}: {sum(mine.values()):,} objects ({told}{more})"
-                if why == "unknown":
+                if why == "unknown" and len(ordered[0][0]) <= MOST_LETTERS:
                     lines[why] += f"; say what they mean: --set 'labels.{ordered[0][0]}={self.classes[0]}', or [labels]"
         return lines
 
     def _named(self, label: str, why: str) -> str:
+        if len(label) > MOST_LETTERS:
+            return repr(f"{label[:MOST_LETTERS]}...")
         said = [key for key, kind in self._kinds.items() if kind != UNSAID]
         near = _nearest(key_of(label), said) if why == "unknown" and not _is_number(label) else None
         return f"{label!r} (like {near}?)" if near else repr(label)
