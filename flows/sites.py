@@ -24,7 +24,7 @@ from typing import Any
 from prefect.client.schemas.schedules import CronSchedule
 from pydantic import Field, ValidationError, field_validator
 
-from varstar_batch.errors import InputError, one_line, wanted
+from varstar_batch.errors import InputError, one_line, told
 from varstar_batch.requests import Request
 from varstar_batch.runs.config import GateConfig, Preset
 
@@ -96,7 +96,7 @@ def read_sites(file: Path) -> Sites:
             expected="a TOML file that can be read", got=one_line(error), where=str(file), fix="see deploy/README.md"
         ) from None
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, each['loc']))}: expected {wanted(each)}" for each in error.errors()]
+        problems = [f"{'.'.join(map(str, each['loc']))}: {told(each)}" for each in error.errors()]
         raise InputError(
             expected="a site's catalogs", got="; ".join(problems), where=str(file), fix="see deploy/README.md"
         ) from None

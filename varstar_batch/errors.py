@@ -34,6 +34,12 @@ def wanted(problem: Mapping[str, Any]) -> str:
     return plain.get(str(problem["type"]), message)
 
 
+def told(problem: Mapping[str, Any]) -> str:
+    """Return what is wrong, of one of a ValidationError's problems, in plain words."""
+    text = wanted(problem)
+    return text if " should " in text else f"expected {text}"
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yield (key, old value, new value) of what differs in two nested mappings, by key; nested keys joined by dots."""
     for key in sorted({*old, *new}):

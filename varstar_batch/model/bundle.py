@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from varstar_batch.errors import InputError, RefusedError, wanted
+from varstar_batch.errors import InputError, RefusedError, told
 from varstar_batch.light_curves.features import FEATURES
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.model.family import Calibration, ClassName, Family, Frozen, Outputs, ParentSets, check_family
@@ -209,7 +209,7 @@ def parse_bundle(contract_json: bytes, keras_file: bytes, card: str, *, where: s
         key = ".".join(map(str, first["loc"]))
         raise InputError(
             expected="a complete bundle.json",
-            got=f"{key}: expected {wanted(first)} ({error.error_count()} problems)",
+            got=f"{key}: {told(first)} ({error.error_count()} problems)",
             where=where,
             fix=FIX,
         ) from None
