@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ import pytest
 import varstar_batch as vb
 from tests.makers.archive_files import GOLDEN, write_archive
 from tests.makers.certificates import certificates
-from tests.makers.clusters import free_port
+from tests.makers.clusters import free_port, wait_until
 from tests.makers.command_line import exit_code
 from tests.makers.s3_server import make_bucket, moto_server, upload, use
 from varstar_batch.runs.config import RunConfig, validate_config
@@ -146,6 +147,12 @@ def test_commands_on_a_store(workplace: Path, monkeypatch: pytest.MonkeyPatch) -
         assert exit_code(*query) == 0
 
 
+def answers(port: int) -> bool:
+    """Whether somebody listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_cluster_of_ones_own(workplace: Path) -> None:
@@ -166,6 +173,7 @@ def test_a_cluster_of_ones_own(workplace: Path) -> None:
                 subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             )
             stack.callback(process.terminate)
+        wait_until(lambda: answers(port))
         assert exit_code(*words) == 0
     assert vb.open_catalog("cluster").run_id
 
