@@ -13,9 +13,9 @@ from astropy.table import Table
 
 from tests.makers.archive_files import ALL, ERRORS, GOLDEN, HJD, MAGS, OGLE, SKYPATROL_V1, VARIABLES, gaia_raw
 from varstar_batch.archives.any_table import table_formats
-from varstar_batch.archives.asassn import CAMERA_BANDS
 from varstar_batch.archives.content import UnreadableFileError
 from varstar_batch.archives.formats import FORMATS, Reading, read_file, read_files
+from varstar_batch.archives.surveys.asassn import CAMERA_BANDS
 from varstar_batch.archives.tally import Rejected
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.survey.columns import SurveyConfig

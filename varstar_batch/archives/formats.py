@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varstar_batch.archives import asas3, asassn, atlas, gaia, kepler, microlensing, ogle, ztf
 from varstar_batch.archives.any_table import NAME as TABLE
 from varstar_batch.archives.content import FileContent, Format, UnreadableFileError, stem_of
 from varstar_batch.archives.fits_votable import kind_of, read_with_astropy
@@ -28,6 +27,7 @@ from varstar_batch.archives.recognise import (
     unknown_format,
     wanted_columns,
 )
+from varstar_batch.archives.surveys import asas3, asassn, atlas, gaia, kepler, microlensing, ogle, ztf
 from varstar_batch.archives.tally import Rejected
 from varstar_batch.archives.text import as_utf8, read_text
 from varstar_batch.archives.text_head import Head, find_head
