@@ -13,9 +13,12 @@ import pytest
 from tests.makers.failures import fail_calls
 from tests.makers.runs import run, start
 from tests.makers.surveys import simulated_table, write_partition, write_survey
+from varstar_batch.catalog.run_files.finish import fingerprint_file
+from varstar_batch.catalog.run_files.tables import ACCOUNT
 from varstar_batch.cluster.dask_runner import DaskRunner
 from varstar_batch.runs.config import RunConfig
 from varstar_batch.runs.execute import TRIES, Task, attempt
+from varstar_batch.runs.keep import Published, keep_published
 from varstar_batch.runs.plan import Chunk
 from varstar_batch.runs.prepare import Prepared
 from varstar_batch.runs.records import ChunkRecord
@@ -80,6 +83,33 @@ def test_a_file_that_cannot_be_carried_over(tmp_path: Path, is_there: bool, word
     assert told.kind == "not_carried"
     assert words in told.message
     assert not context.output(partition.key).exists()
+
+
+@pytest.mark.parametrize(("is_there", "words"), [(False, "part-00000"), (True, "not what was published")])
+def test_published_rows_that_cannot_be_kept(tmp_path: Path, is_there: bool, words: str) -> None:
+    survey = write_survey(tmp_path / "survey", (20,))
+    _, first = run(survey, tmp_path / "catalog")
+    prepared = start(survey, tmp_path / "catalog", fresh=True)
+    (partition,) = prepared.plan.survey.partitions
+    file = first.context.output(partition.key)
+    sha256 = fingerprint_file(file)["sha256"]
+    if is_there:
+        sha256 = "0" * 64
+    else:
+        file.remove()
+    cause = Failure(partition.key, "unreadable", "it is damaged")
+    told = failure(keep_published, prepared.context, partition, Published(file, sha256), cause)
+    assert told.kind == "not_kept"
+    assert words in told.message
+    assert not prepared.context.output(partition.key).exists()
+
+
+def test_a_run_that_another_process_has_closed_takes_no_file(prepared: Prepared) -> None:
+    (partition,) = prepared.plan.survey.partitions
+    (prepared.context.run / ACCOUNT).write_bytes(b"what became of each partition")
+    told = failure(start_partition, prepared.context, partition)
+    assert told.kind == "closed"
+    assert not prepared.context.output(partition.key).exists()
 
 
 @pytest.mark.parametrize(
