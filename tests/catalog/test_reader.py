@@ -12,9 +12,10 @@ import pytest
 
 import varstar_batch
 from tests.makers.catalogs import RunSpec, in_slices, run_name, sky_rows, write_run
-from varstar_batch.catalog.reader import CatalogReader, star_history
+from varstar_batch.catalog.reader import CatalogReader
 from varstar_batch.catalog.run_files.history import list_runs, prunable, prune, published_runs, resolve_run, rollback
 from varstar_batch.catalog.run_files.root import open_catalog_root
+from varstar_batch.catalog.star_history import star_history
 from varstar_batch.errors import InputError, RefusedError
 
 ROWS = sky_rows(1200, seed=4)

@@ -13,10 +13,10 @@ import pytest
 from tests.makers.survey_files import FORMS, fault, make_objects, make_table, read_all, write
 from varstar_batch.catalog.columns.voparquet import voparquet_metadata
 from varstar_batch.errors import InputError
+from varstar_batch.survey.column_types import SchemaMismatchError
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.declared_units import declared_units
 from varstar_batch.survey.open import open_survey
-from varstar_batch.survey.schema import SchemaMismatchError
 from varstar_batch.survey.units import conversion
 
 OBJECTS = make_objects([60, 3, 80], seed=4)

@@ -15,8 +15,8 @@ from varstar_batch.archives.text import as_utf8, read_table_text
 from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.location import Location, locate
 from varstar_batch.files.parquet import opened_parquet, parquet_files
+from varstar_batch.survey.column_types import SchemaMismatchError
 from varstar_batch.survey.declared_units import YAML_KEY, with_units
-from varstar_batch.survey.schema import SchemaMismatchError
 
 _FIX = "give Parquet, CSV with names in the first line, ECSV, FITS or VOTable"
 

@@ -21,10 +21,10 @@ from varstar_batch.archives.content import (
     first_values,
     numbers,
 )
+from varstar_batch.survey.column_types import SchemaMismatchError, is_list
 from varstar_batch.survey.declared_units import declared_units, plain_name, unit_metadata
 from varstar_batch.survey.decode import lists_of_fields
 from varstar_batch.survey.good import GoodError
-from varstar_batch.survey.schema import SchemaMismatchError, is_list
 from varstar_batch.survey.units import (
     Conversion,
     conversions_of,

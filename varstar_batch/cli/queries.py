@@ -9,10 +9,11 @@ import typer
 
 from varstar_batch.catalog.compare import MOVED, Comparison, Difference, open_comparison
 from varstar_batch.catalog.cone import cone_of, cone_schema, cone_tables
-from varstar_batch.catalog.reader import history_table, open_catalog, star_history
+from varstar_batch.catalog.reader import open_catalog
 from varstar_batch.catalog.run_files.history import list_runs
 from varstar_batch.catalog.run_files.root import open_catalog_root
 from varstar_batch.catalog.sql.process import QueryLimits
+from varstar_batch.catalog.star_history import history_table, star_history
 from varstar_batch.cli.console import print_json, print_table, say
 from varstar_batch.cli.options import CatalogArgument, JsonOption, RunOption, takes
 from varstar_batch.cli.output import OutputFormat, give_answer, json_ready

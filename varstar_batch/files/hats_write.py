@@ -107,6 +107,7 @@ def finish_hats(
         )
         made["per_partition_statistics.parquet"] = _parquet_bytes(pa.table(columns).take(pa.array(sky_order)))
     told = {
+        **properties,
         "dataproduct_type": "object",
         "hats_col_ra": "ra",
         "hats_col_dec": "dec",
@@ -115,21 +116,29 @@ def finish_hats(
     }
     if HEALPIX_COLUMN in schema.names:
         told |= {"hats_col_healpix": HEALPIX_COLUMN, "hats_col_healpix_order": 29}
-    provenance = TableProperties.new_provenance_dict(builder=f"varstar-batch v{__version__}")
-    # Given the folder, that library asks a store twice for each file's size, where a listing has them all.
-    provenance["hats_estsize"] = sum(folder.sizes(files).values()) // 1024
-    if extras.released is not None:
-        provenance["hats_release_date"] = extras.released
+    told |= _provenance(folder, files, extras)
     # That library writes in place, and nothing of it is on the disk when it returns.
     with tempfile.TemporaryDirectory() as place:
         base = UPath(place)
         pixels.write_to_file(catalog_path=base)
         write_skymap(counts, base)
-        TableProperties(**{**properties, **told, **provenance}).to_properties_file(base)
+        TableProperties(**told).to_properties_file(base)
         made |= {path.name: path.read_bytes() for path in sorted(Path(place).iterdir())}
     for key, content in made.items():
         write(folder / key, content)
     return list(made)
+
+
+def _provenance(folder: Location, files: Sequence[str], extras: HatsExtras) -> dict[str, Any]:
+    """Return the properties that say who made a catalog, when, and how large it is."""
+    from hats.catalog import TableProperties
+
+    told: dict[str, Any] = TableProperties.new_provenance_dict(builder=f"varstar-batch v{__version__}")
+    # Given the folder, that library asks a store twice for each file's size, where a listing has them all.
+    told["hats_estsize"] = sum(folder.sizes(files).values()) // 1024
+    if extras.released is not None:
+        told["hats_release_date"] = extras.released
+    return told
 
 
 def pixel_of(key: str) -> tuple[int, int]:

@@ -14,39 +14,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from varstar_batch.archives.input_tables import refused
 from varstar_batch.errors import InputError, NothingMatchedError
-from varstar_batch.files.digests import digest_of, read_sealed, write_sealed
 from varstar_batch.files.hats_write import finish_hats
 from varstar_batch.files.location import Location, locate, writable
 from varstar_batch.files.new_folder import new_folder
-from varstar_batch.files.parquet import one_chunk
-from varstar_batch.ingest.duplicates import count_written, find_repeated
 from varstar_batch.ingest.object_lookup import Positions
 from varstar_batch.ingest.objects import read_objects, with_cells, with_origins, with_periods
 from varstar_batch.ingest.observations import Observations, check_times
 from varstar_batch.ingest.options import IngestOptions, IngestReport
-from varstar_batch.ingest.period_search import PeriodSearch, with_found
+from varstar_batch.ingest.period_search import PeriodSearch
 from varstar_batch.ingest.plan import IngestPlan, IntArray, Widths, make_plan, plan_pixels
-from varstar_batch.ingest.shuffle import Pieces, Shuffle
-from varstar_batch.ingest.time_correction import TimeCorrection
+from varstar_batch.ingest.shuffle import Shuffle
+from varstar_batch.ingest.time_correction import TimeCorrection, time_system_of
 from varstar_batch.ingest.workspace import Workspace, open_workspace
+from varstar_batch.ingest.write_partitions import PartitionWriter, survey_schema
 from varstar_batch.ingest.written import converted, look_at
-from varstar_batch.light_curves.times import parse_time_system
 from varstar_batch.parallel import Crew, Threads
 from varstar_batch.sky import HEALPIX_COLUMN
-from varstar_batch.survey.bands import Bands
-from varstar_batch.survey.choose import check_one_band
 from varstar_batch.survey.columns import GOOD_KEY, TIME_SYSTEM_GIVEN_KEY, TIME_SYSTEM_KEY
-from varstar_batch.survey.declared_units import OURS_KEY
-from varstar_batch.survey.units import CANONICAL, canonical_field
-from varstar_batch.survey.write import nested_light_curves, write_survey_file
 
 TWO_THREADS = Threads(2)
 
@@ -95,7 +85,7 @@ def ingest(
     with open_workspace(out, options.scratch, inputs, repr(options.lasting())) as work:
         observations = replace(Observations.open(observations_url, options.columns), band=options.band)
         objects = read_objects(objects_url, options.columns)
-        time_system = _time_system(options, objects, observations, str(objects_url))
+        time_system = time_system_of(options, objects, observations, str(objects_url))
         return write_survey(
             observations, objects, Target(out, work, time_system, str(observations_url)), options, progress, crew
         )
@@ -132,7 +122,7 @@ def write_survey(
     check_times(observations, target.time_system, target.source)
     time_system, correct = target.time_system, None
     if options.correct_to is not None:
-        correct = partial(_correct, TimeCorrection.make(time_system, options.correct_to, objects))
+        correct = TimeCorrection.make(time_system, options.correct_to, objects).of_rows
         time_system = options.correct_to
     positions = Positions(objects["object_id"])
     with refused(observations.files[0]):
@@ -150,7 +140,7 @@ def write_survey(
     shuffle = Shuffle(observations, positions, plan, target.work.folder / "shuffle", correct)
     told = {TIME_SYSTEM_KEY: time_system} | ({} if correct is None else {TIME_SYSTEM_GIVEN_KEY: target.time_system})
     told |= {} if options.columns.good is None else {GOOD_KEY: options.columns.good}
-    schema = _survey_schema(objects, observations.nothing, told, options.find_periods)
+    schema = survey_schema(objects, observations.nothing, told, options.find_periods)
     # Pieces, their sum, and what is sorted.
     largest = max(1, 3 * _widths(observations, objects).observation * int(plan.rows.max()))
     out = target.out
@@ -161,11 +151,19 @@ def write_survey(
             for rows in crew.in_order(shuffle.scatter, range(len(observations.units)), target.work.folder):
                 if progress is not None:
                     progress(rows)
-            done = target.work.folder / "done"
-            copies = options.duplicates
-            bands = (observations.band_field, observations.band is None)
-            writer = _Writer(
-                folder, objects, shuffle, shuffle.pieces(), plan, keys, schema, search, copies, done, bands
+            writer = PartitionWriter(
+                folder=folder,
+                objects=objects,
+                shuffle=shuffle,
+                pieces=shuffle.pieces(),
+                plan=plan,
+                keys=keys,
+                schema=schema,
+                search=search,
+                duplicates=options.duplicates,
+                done=target.work.folder / "done",
+                band=observations.band_field,
+                only_one_band=observations.band is None,
             )
             at_once = max(1, options.memory // largest)
             pairs = crew.in_order(writer, range(plan.partitions), target.work.folder, at_once)
@@ -178,15 +176,8 @@ def write_survey(
             if target.finish is not None:
                 target.finish(folder, report)
             if options.hats:
-                finish_hats(
-                    folder,
-                    keys,
-                    {
-                        "obs_collection": out.name,
-                        "obs_title": f"Light curves of {out.name}",
-                        "hats_nrows": report.objects_written,
-                    },
-                )
+                about = {"obs_collection": out.name, "obs_title": f"Light curves of {out.name}"}
+                finish_hats(folder, keys, {**about, "hats_nrows": report.objects_written})
         return report
 
     return writable(str(out), "survey", write)
@@ -244,134 +235,6 @@ def _check_written(folder: Location, keys: Sequence[str]) -> None:
             where=str(folder),
             fix="write to storage that this machine and all workers share",
         )
-
-
-def _correct(correction: TimeCorrection, index: IntArray, rows: pa.Table) -> pa.Table:
-    times = correction.apply(index, rows["time"].fill_null(float("nan")).to_numpy())
-    return rows.set_column(rows.column_names.index("time"), "time", pa.array(times))
-
-
-def _time_system(options: IngestOptions, objects: pa.Table, observations: Observations, where: str) -> str:
-    """Return the time system that somebody, the table of objects, or the observations declare.
-
-    Raises
-    ------
-    InputError
-        None of them does, or they contradict each other.
-    """
-    there = "time_system" in objects.column_names
-    values = pc.unique(objects["time_system"].cast(pa.large_string())).drop_null().to_pylist() if there else []
-    said = {"the configuration": options.time_system or options.columns.time_system, "the observations": None}
-    said["the observations"] = observations.time_system
-    # Objects of several systems need somebody who says what their times are in now.
-    said["the table of objects"] = str(values[0]) if len(values) == 1 else None
-    told = {who: system for who, system in said.items() if system}
-    first = next(iter(told), None)
-    if first is None:
-        raise InputError(
-            expected="one time system",
-            got=", ".join(map(repr, values[:5])) if values else "none: no column time_system with a value",
-            where=where,
-            fix="say which the times are in, as in --time-system HJD-2450000"
-            + (", or ingest the objects of each system by themselves" if values else ""),
-        )
-    for who, system in told.items():
-        if _contradict(told[first], system):
-            raise InputError(
-                expected=f"one time system; {first} says {told[first]}",
-                got=f"{system} in {who}",
-                where=where,
-                fix="leave the wrong one out (--time-system, or the column time_system of the objects)",
-            )
-    return told[first]
-
-
-def _contradict(one: str, other: str) -> bool:
-    """Whether times cannot be in both; free text contradicts nothing, nor does a scale that only one of them says."""
-    first, second = parse_time_system(one), parse_time_system(other)
-    if first.jd_offset is None or second.jd_offset is None:
-        return False
-    scales = {first.scale, second.scale} - {None}
-    return (first.jd_offset, first.reference) != (second.jd_offset, second.reference) or len(scales) > 1
-
-
-def _survey_schema(objects: pa.Table, nothing: pa.Table, told: dict[str, str], find_periods: bool) -> pa.Schema:
-    example = objects.slice(0, 0)
-    if find_periods:
-        example = with_found(example, np.zeros(0, np.int64), [])
-    parts = nested_light_curves(np.zeros(1, np.int64), _columns(nothing)).type
-    light_curve = pa.struct([canonical_field(one, one.name) if one.name in CANONICAL else one for one in parts])
-    schema = example.schema.append(pa.field("lightcurve", light_curve, nullable=False))
-    return schema.with_metadata(told | {OURS_KEY: "canonical"})
-
-
-def _columns(rows: pa.Table) -> dict[str, pa.Array]:
-    return {name: one_chunk(rows[name]) for name in rows.column_names}
-
-
-@dataclass(frozen=True)
-class _Writer:
-    """Writes the partitions of a survey into a folder."""
-
-    folder: Location
-    objects: pa.Table
-    shuffle: Shuffle
-    pieces: Pieces
-    plan: IngestPlan
-    keys: Sequence[str]
-    schema: pa.Schema
-    search: PeriodSearch | None
-    duplicates: str
-    done: Path
-    """Folder of the digests of those that are written."""
-    bands: tuple[str | None, bool]
-    """Column of bands, and whether a light curve may have only one of them."""
-
-    def __call__(self, number: int) -> tuple[int, int]:
-        """Write the partition of this number, unless it is there, and return its objects and observations."""
-        members = self.plan.members(number)
-        file, done = self.folder / self.keys[number], self.done / str(number)
-        # What is on an object store was whole when it appeared, and no power cut of this machine changes it.
-        if file.is_file() and (not file.is_local or _is_whole(Path(file.path), done)):
-            return len(members), count_written(file, int((self.plan.counts[members] == 0).sum()))
-        rows = self.shuffle.gather(self.pieces, number)
-        offsets = np.concatenate([[0], np.cumsum(self.plan.counts[members])])
-        objects = self.objects.take(pa.array(members))
-        band, only_one = self.bands
-        if band is not None and only_one:
-            with refused(file):
-                check_one_band(Bands.read(one_chunk(rows[band]), band), offsets, "observations")
-        if self.duplicates != "keep":
-            rows, offsets = self._once_each(rows, offsets, objects)
-        if self.search is not None:
-            objects = self.search(objects, offsets, rows, band)
-        light_curves = nested_light_curves(offsets, _columns(rows))
-        table = pa.Table.from_arrays([*objects.columns, light_curves], schema=self.schema)
-        write_sealed(done, write_survey_file(file, self.schema, [table]).encode())
-        return int(table.num_rows), int(rows.num_rows)
-
-    def _once_each(self, rows: pa.Table, offsets: IntArray, objects: pa.Table) -> tuple[pa.Table, IntArray]:
-        """Return the observations without those that say what another one has said, and where each object's begin."""
-        repeated = find_repeated(rows, offsets, self.bands[0])
-        if not repeated.any():
-            return rows, offsets
-        if self.duplicates == "refuse":
-            first = int(np.searchsorted(offsets, np.flatnonzero(repeated)[0], side="right")) - 1
-            raise InputError(
-                expected="every observation once",
-                got=f"{int(repeated.sum()):,} with the time, magnitude and error of another one of their object, the "
-                f"first of {objects['object_id'][first].as_py()!r}",
-                where="observations",
-                fix="see whether a file is there twice, or say --duplicates drop",
-            )
-        kept = np.append(0, np.cumsum(~repeated))
-        return rows.filter(pa.array(~repeated)), kept[offsets]
-
-
-def _is_whole(file: Path, done: Path) -> bool:
-    """Whether a partition that an earlier ingest has written is still what it was."""
-    digest = read_sealed(done)
-    return digest is not None and digest_of(file) == digest.decode()
 
 
 def _widths(observations: Observations, objects: pa.Table) -> Widths:

@@ -14,16 +14,16 @@ from varstar_batch.errors import InputError
 from varstar_batch.files.location import Location
 from varstar_batch.ingest.written import converted
 from varstar_batch.sky import HEALPIX_COLUMN, cells_of, match_positions
-from varstar_batch.survey.columns import PERIOD_ORIGIN, SECOND_TABLE, SurveyConfig
-from varstar_batch.survey.decode import origins
-from varstar_batch.survey.schema import (
+from varstar_batch.survey.column_types import (
     SchemaMismatchError,
-    as_spelled,
     check_present,
     check_scalars,
     is_text,
     object_id_type,
 )
+from varstar_batch.survey.columns import PERIOD_ORIGIN, SECOND_TABLE, SurveyConfig
+from varstar_batch.survey.decode import origins
+from varstar_batch.survey.schema import as_spelled
 from varstar_batch.survey.units import CANONICAL, canonical_field, conversions_of, degrees_of
 
 Array = npt.NDArray[np.float64]

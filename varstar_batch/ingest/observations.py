@@ -20,19 +20,21 @@ from varstar_batch.ingest.plan import IntArray
 from varstar_batch.light_curves.times import is_same_system, parse_time_system
 from varstar_batch.survey.bands import Bands, band_not_there
 from varstar_batch.survey.choose import check_one_band
+from varstar_batch.survey.column_types import (
+    SchemaMismatchError,
+    check_observed,
+    check_present,
+    get_type,
+    object_id_type,
+)
 from varstar_batch.survey.columns import SurveyConfig
 from varstar_batch.survey.decode import to_float64
 from varstar_batch.survey.good import Good, GoodError
 from varstar_batch.survey.schema import (
-    SchemaMismatchError,
     as_spelled,
-    check_observed,
-    check_present,
     find_band_column,
     find_mag_err,
     flags_of,
-    get_type,
-    object_id_type,
 )
 from varstar_batch.survey.units import (
     Conversion,

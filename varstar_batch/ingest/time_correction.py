@@ -1,4 +1,4 @@
-"""Times of one system in another: light travel time to the Sun or the barycentre, and time scales.
+"""The system that times are in, and times of one system in another: light travel time, and time scales.
 
 Sources: Eastman, Siverd & Gaudi 2010, PASP 122, 935; Earth's position by Bretagnon & Francou's VSOP2000 as in ERFA's
 `epv00` (within 5 km, 15 microseconds of light), which needs no file. The observer is taken to be at the centre of the
@@ -13,9 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from varstar_batch.errors import InputError
 from varstar_batch.ingest.objects import all_positions
+from varstar_batch.ingest.observations import Observations
+from varstar_batch.ingest.options import IngestOptions
 from varstar_batch.ingest.plan import IntArray
 from varstar_batch.light_curves.times import FIRST_JD, LAST_JD, TimeSystem, parse_time_system
 from varstar_batch.sky import unit_vectors
@@ -102,6 +105,55 @@ class TimeCorrection:
         corrected = times.copy()
         corrected[possible] = seen + (offset - (self.target.jd_offset or 0.0))
         return corrected
+
+    def of_rows(self, index: IntArray, rows: pa.Table) -> pa.Table:
+        """Return observations with the times of the target system; `index` is as in `apply`."""
+        times = self.apply(index, rows["time"].fill_null(float("nan")).to_numpy())
+        return rows.set_column(rows.column_names.index("time"), "time", pa.array(times))
+
+
+def time_system_of(options: IngestOptions, objects: pa.Table, observations: Observations, where: str) -> str:
+    """Return the time system that somebody, the table of objects, or the observations declare.
+
+    Raises
+    ------
+    InputError
+        None of them does, or they contradict each other.
+    """
+    there = "time_system" in objects.column_names
+    values = pc.unique(objects["time_system"].cast(pa.large_string())).drop_null().to_pylist() if there else []
+    said = {"the configuration": options.time_system or options.columns.time_system, "the observations": None}
+    said["the observations"] = observations.time_system
+    # Objects of several systems need somebody who says what their times are in now.
+    said["the table of objects"] = str(values[0]) if len(values) == 1 else None
+    told = {who: system for who, system in said.items() if system}
+    first = next(iter(told), None)
+    if first is None:
+        raise InputError(
+            expected="one time system",
+            got=", ".join(map(repr, values[:5])) if values else "none: no column time_system with a value",
+            where=where,
+            fix="say which the times are in, as in --time-system HJD-2450000"
+            + (", or ingest the objects of each system by themselves" if values else ""),
+        )
+    for who, system in told.items():
+        if _contradict(told[first], system):
+            raise InputError(
+                expected=f"one time system; {first} says {told[first]}",
+                got=f"{system} in {who}",
+                where=where,
+                fix="leave the wrong one out (--time-system, or the column time_system of the objects)",
+            )
+    return told[first]
+
+
+def _contradict(one: str, other: str) -> bool:
+    """Whether times cannot be in both; free text contradicts nothing, nor does a scale that only one of them says."""
+    first, second = parse_time_system(one), parse_time_system(other)
+    if first.jd_offset is None or second.jd_offset is None:
+        return False
+    scales = {first.scale, second.scale} - {None}
+    return (first.jd_offset, first.reference) != (second.jd_offset, second.reference) or len(scales) > 1
 
 
 def _light_travel(jd: Array, direction: Array, reference: str | None) -> Array:

@@ -12,8 +12,9 @@ from urllib.parse import quote
 import numpy as np
 
 from varstar_batch._version import __version__
-from varstar_batch.catalog.reader import CatalogReader, star_history
+from varstar_batch.catalog.reader import CatalogReader
 from varstar_batch.catalog.run_files.root import Catalog
+from varstar_batch.catalog.star_history import star_history
 from varstar_batch.errors import VarstarError, one_line
 from varstar_batch.report.charts import PALETTE, bars, scatter
 from varstar_batch.report.data import bundle_of, period_amplitude

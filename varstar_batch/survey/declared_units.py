@@ -32,7 +32,7 @@ _VOTABLE_KEY = b"IVOA.VOTable-Parquet.content"
 
 
 def with_units(table: pa.Table) -> pa.Table:
-    """Return a table whose fields carry their declared units in their metadata, without metadata of the whole."""
+    """Return a table whose fields carry their declared units in their metadata; the table itself carries none."""
     declared = declared_units(table.schema)
     fields = [
         field.with_metadata({UNIT_KEY: declared[field.name].encode()}) if field.name in declared else field

@@ -17,14 +17,13 @@ from varstar_batch.files.parquet import check_finished, opened_parquet, parquet_
 from varstar_batch.files.parquet_guard import GuardedParquetFile
 from varstar_batch.light_curves.rules import Limits
 from varstar_batch.light_curves.times import is_same_system
+from varstar_batch.survey.column_types import SchemaMismatchError, object_id_type
 from varstar_batch.survey.columns import GOOD_KEY, TIME_SYSTEM_GIVEN_KEY, TIME_SYSTEM_KEY, SurveyConfig
 from varstar_batch.survey.schema import (
     Columns,
     Form,
-    SchemaMismatchError,
     find_columns,
     is_leaf_of,
-    object_id_type,
 )
 from varstar_batch.survey.units import CANONICAL, Conversion, conversions_of, impossible_times
 

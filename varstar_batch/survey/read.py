@@ -14,6 +14,7 @@ from varstar_batch.errors import InputError, PartitionError
 from varstar_batch.files.parquet import WHOLE, open_fetched, opened_parquet
 from varstar_batch.files.parquet_guard import GuardedParquetFile
 from varstar_batch.survey.bands import FUSE, band_not_there
+from varstar_batch.survey.column_types import SchemaMismatchError, object_id_type
 from varstar_batch.survey.decode import (
     LEAST_OBSERVATIONS,
     SurveyBatch,
@@ -24,7 +25,7 @@ from varstar_batch.survey.decode import (
 )
 from varstar_batch.survey.long_form import decode_long
 from varstar_batch.survey.open import Partition, Source, Survey, check_declared
-from varstar_batch.survey.schema import SchemaMismatchError, check_columns, is_leaf_of, object_id_type
+from varstar_batch.survey.schema import check_columns, is_leaf_of
 
 __all__ = ["PartitionShape", "RowGroupShape", "SurveyBatch", "partition_shape", "read_batches"]
 

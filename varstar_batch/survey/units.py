@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from varstar_batch.light_curves.fluxes import SENTINEL, magnitude_errors
 from varstar_batch.light_curves.times import parse_time_system
+from varstar_batch.survey.column_types import SchemaMismatchError
 from varstar_batch.survey.columns import TIME_SYSTEM_KEY, SurveyConfig
 from varstar_batch.survey.declared_units import GIVEN_KEY, OURS_KEY, UNIT_KEY, bracketed, declared_units
-from varstar_batch.survey.schema import SchemaMismatchError
 
 Array = npt.NDArray[np.float64]
 Role = Literal["period", "ra", "dec", "time", "mag", "mag_err"]

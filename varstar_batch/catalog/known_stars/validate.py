@@ -111,20 +111,7 @@ def compare_known(
     matches = match_known(reader, known, truth, radius, may_be_empty=may_be_empty)
     rows = matches.star
     counts = Counter(known.label.to_pylist())
-    parents = parents_of(classes)
-    parent_names = tuple(dict.fromkeys(parents))
-    is_other = _is_other(known.label, label_reader)[rows]
-    found = _codes(matches.rows["class"], classes)
-    of_class = np.append([parent_names.index(name) for name in parents], -1)[found]
-    views = {
-        "by_class": _View(classes, truth[rows], found, is_other),
-        "by_parent": _View(
-            parent_names,
-            _parent_reader(parent_names, classes, own).codes(known.label.take(pa.array(rows))).astype(np.int64),
-            _found_parents(matches.rows, of_class, parent_names),
-            is_other,
-        ),
-    }
+    views = _views(known.label.take(pa.array(rows)), truth[rows], matches.rows, label_reader, own)
     mag, period = known.mag[rows], _first_known(known.period[rows], matches.rows["period"])
     status = matches.rows.filter(pc.and_(pa.array(truth[rows] >= 0), pc.is_null(matches.rows["class"])))["status"]
     summary: dict[str, Any] = {
@@ -203,6 +190,37 @@ class _View:
             for k, name in enumerate(self.names)
             if known[k] or called[k] or others[k]
         }
+
+
+def _views(
+    label: pa.Array, truth: Codes, rows: pa.Table, reader: LabelReader, own: Mapping[str, str]
+) -> dict[str, _View]:
+    """Return n known stars by their classes and by the parents of these: what they are, and what the run says.
+
+    Parameters
+    ----------
+    label : Array (n,)
+        Of the stars, as the table of known stars has them.
+    truth : int64 array (n,)
+        Codes of the classes that the labels mean.
+    rows : Table
+        Of the run, one for each star.
+    reader : LabelReader
+        Of the run's classes.
+    own : mapping
+        Meanings of labels.
+    """
+    classes = reader.classes
+    parents = parents_of(classes)
+    names = tuple(dict.fromkeys(parents))
+    is_other = _is_other(label, reader)
+    found = _codes(rows["class"], classes)
+    of_class = np.append([names.index(name) for name in parents], -1)[found]
+    true_parents = _parent_reader(names, classes, own).codes(label).astype(np.int64)
+    return {
+        "by_class": _View(classes, truth, found, is_other),
+        "by_parent": _View(names, true_parents, _found_parents(rows, of_class, names), is_other),
+    }
 
 
 def _judge(views: Mapping[str, _View], of: npt.NDArray[np.bool_]) -> dict[str, Any]:

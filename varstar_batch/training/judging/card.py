@@ -81,7 +81,7 @@ def measure_table(measures: Mapping[str, Any]) -> str:
 
 
 def unseen_table(measures: Mapping[str, Any]) -> str:
-    """Return a table of the answers to surveys that no training had, the worst first, and of all together."""
+    """Return a table of how right answers are for surveys left out of the training, the worst first, and for all."""
     parts = sorted(measures["by_survey"].items(), key=lambda part: part[1]["accuracy"])
     rows = [
         "| survey | light curves | right | F1 | M and SR as one | calibration error | wrong, probability > 0.9 |",
