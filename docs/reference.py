@@ -116,8 +116,7 @@ def commands_page() -> str:
     """Return the help of every command."""
     import typer
 
-    from varstar_batch.cli.app import app
-    from varstar_batch.cli.commands import load_command, with_commands
+    from varstar_batch.cli.app import app, load_command, with_commands
 
     group = with_commands(app)
     text = [

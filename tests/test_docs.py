@@ -12,7 +12,7 @@ import pytest
 
 from docs.layers import PAGE, with_picture
 from docs.reference import write_reference
-from varstar_batch.cli.commands import load_command
+from varstar_batch.cli.app import load_command
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "CONTRIBUTING.md", PAGE)

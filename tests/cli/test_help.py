@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from varstar_batch.cli.commands import COMMANDS, SERVICES, SURVEYS, load_command
+from varstar_batch.cli.app import COMMANDS, SERVICES, SURVEYS, load_command
 
 HEAVY = {"numpy", "pyarrow", "duckdb", "pydantic", "fsspec", "astropy", "markdown_it", "httpx"}
 

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from tests.makers.options import options_of
-from varstar_batch.cli.commands import COMMANDS
+from varstar_batch.cli.app import COMMANDS
 from varstar_batch.cluster.future_loop import LOST_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]

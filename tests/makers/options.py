@@ -13,6 +13,6 @@ def options_of(program: str, command: str) -> set[str]:
 
         it: click.Command = {"scheduler": scheduler, "worker": worker}[command]
         return {name for each in it.params for name in [*each.opts, *each.secondary_opts]}
-    from varstar_batch.cli.commands import load_command
+    from varstar_batch.cli.app import load_command
 
     return {name for each in load_command(command).params for name in [*each.opts, *each.secondary_opts]}

@@ -18,7 +18,7 @@ from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.light_curves.status import DropReason
 from varstar_batch.survey.columns import PRESETS, SurveyConfig
-from varstar_batch.survey.fold_batch import fold_batch
+from varstar_batch.survey.decode import fold_batch
 from varstar_batch.survey.open import open_survey
 from varstar_batch.survey.read import check_bands
 from varstar_batch.training.stars.read_labelled import read_labelled

@@ -14,7 +14,7 @@ from varstar_batch.errors import InputError
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.light_curves.status import DropReason, Status
 from varstar_batch.survey.columns import SurveyConfig
-from varstar_batch.survey.fold_batch import fold_batch
+from varstar_batch.survey.decode import fold_batch
 from varstar_batch.survey.good import Good, GoodError
 from varstar_batch.survey.open import open_survey
 

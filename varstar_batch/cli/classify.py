@@ -12,6 +12,7 @@ from varstar_batch.api import ClassifyRequest, classify_survey
 from varstar_batch.catalog.run_files.tables import objects_line, periods_line, speed_line
 from varstar_batch.cli.console import (
     note,
+    print_agreement,
     print_counts,
     print_fields,
     print_json,
@@ -20,7 +21,6 @@ from varstar_batch.cli.console import (
     warning_line,
 )
 from varstar_batch.cli.options import JsonOption, takes
-from varstar_batch.cli.output import print_agreement
 from varstar_batch.errors import ExitCode
 from varstar_batch.progress import Advance, progress
 from varstar_batch.runs.likeness import unlike_training

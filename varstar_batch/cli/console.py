@@ -135,3 +135,13 @@ def _cell(value: object, exact: bool) -> str:
     if exact or not isinstance(value, int):
         return visible(str(value), one_line=True)
     return ("yes" if value else "no") if isinstance(value, bool) else f"{value:,}"
+
+
+def print_agreement(labels: dict[str, int]) -> None:
+    """Print how often the class is the one that the survey's label means, where it has any."""
+    if labels:
+        from varstar_batch.survey.labels import agreement
+
+        right, classified = agreement(labels)
+        share = f"{right / classified:.1%}" if classified else "none"
+        say(f"Agreement with the survey's own classes: {share} of {classified:,} classified objects")

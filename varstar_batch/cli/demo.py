@@ -13,8 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from varstar_batch.cli.console import print_counts, print_table, say
-from varstar_batch.cli.output import print_agreement
+from varstar_batch.cli.console import print_agreement, print_counts, print_table, say
 from varstar_batch.errors import InputError
 from varstar_batch.progress import progress
 

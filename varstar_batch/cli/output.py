@@ -230,16 +230,6 @@ class _Unclosed:
         self._sink.flush()
 
 
-def print_agreement(labels: dict[str, int]) -> None:
-    """Print how often the class is the one that the survey's label means, where it has any."""
-    if labels:
-        from varstar_batch.survey.labels import agreement
-
-        right, classified = agreement(labels)
-        share = f"{right / classified:.1%}" if classified else "none"
-        say(f"Agreement with the survey's own classes: {share} of {classified:,} classified objects")
-
-
 def print_left_out(lines: dict[str, str]) -> None:
     """Print what `LabelReader.left_out` says of labels that name no class."""
     for why, line in lines.items():

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.light_curves.features import FEATURES
-from varstar_batch.light_curves.kernel.data import Results, Rules, make_columns, make_rules
+from varstar_batch.light_curves.kernel.data import Results, Rules, make_columns, make_rules, new_scratch
 from varstar_batch.light_curves.light_curves import LightCurves
 from varstar_batch.light_curves.rivals import BINS, RIVALS
 from varstar_batch.light_curves.rules import Limits, Preprocessing
@@ -186,7 +186,6 @@ def _fill(
 ) -> None:
     # Numba takes a second to import, which nobody should pay who only imports the package.
     from varstar_batch.light_curves.kernel.fold_range import fold_range
-    from varstar_batch.light_curves.kernel.sort import new_scratch
 
     longest = int(light_curves.n_obs.max())
     if longest > MAX_OBSERVATIONS:

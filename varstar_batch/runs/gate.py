@@ -111,11 +111,10 @@ def _of_itself(record: Mapping[str, Any], gate: GateConfig) -> Iterator[Check]:
 
 
 def _unfamiliar(reader: CatalogReader, gate: GateConfig) -> Check:
-    counted = reader.query(
-        f"SELECT count(*) FILTER (WHERE ood_score > {gate.unfamiliar_score!r}) AS strange, count(*) AS n "
-        "FROM catalog WHERE status = 'ok'"
-    )
-    strange, classified = counted["strange"][0].as_py(), counted["n"][0].as_py()
+    # On first use: a run is prepared, and chunks are classified, without DuckDB and its memory.
+    from varstar_batch.catalog.run_files.checks import count_unfamiliar
+
+    strange, classified = count_unfamiliar(reader.locations, gate.unfamiliar_score)
     what = _of(strange, classified, f"have an ood_score above {gate.unfamiliar_score:g}")
     return _most("max_unfamiliar", strange / max(1, classified), gate, what)
 
@@ -145,7 +144,6 @@ def _compare(reader: CatalogReader, before: CatalogReader) -> tuple[int, int, in
     Where files of the current run are lost or damaged, which is a reason to publish the next one, the counts in its
     records tell how many there must be at the least.
     """
-    # On first use: a run is prepared, and chunks are classified, without DuckDB and its memory.
     from varstar_batch.catalog.compare import open_comparison
 
     try:

@@ -18,7 +18,7 @@ from varstar_batch.model.engines.engine import Engine, EngineName, Precision
 from varstar_batch.model.engines.open import open_engine
 from varstar_batch.runs.plan import check_line
 from varstar_batch.runs.questioned import classify_questioned, fold_questioned, rows_of
-from varstar_batch.survey.fold_batch import fold_batch
+from varstar_batch.survey.decode import fold_batch
 from varstar_batch.survey.folded import folded_rows, folded_schema
 from varstar_batch.survey.in_memory import InMemory
 from varstar_batch.survey.read import batch_observations

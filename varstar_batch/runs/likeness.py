@@ -14,7 +14,7 @@ import numpy.typing as npt
 from varstar_batch.errors import PartitionError
 from varstar_batch.model.bundle import BundleContract
 from varstar_batch.survey.bands import FUSE, UNKNOWN
-from varstar_batch.survey.fold_batch import fold_batch
+from varstar_batch.survey.decode import fold_batch
 from varstar_batch.survey.open import Partition, Survey
 from varstar_batch.survey.read import SurveyBatch, read_batches
 from varstar_batch.survey.summary import bands_of_objects

@@ -18,7 +18,7 @@ from varstar_batch.model.classify import Classification, classify
 from varstar_batch.model.engines.engine import Engine
 from varstar_batch.model.periods import PeriodVerdict, question
 from varstar_batch.survey.columns import BETTER, PERIOD_ORIGIN
-from varstar_batch.survey.fold_batch import fold_batch
+from varstar_batch.survey.decode import fold_batch
 from varstar_batch.survey.read import SurveyBatch
 
 T = TypeVar("T", Folded, Classification)

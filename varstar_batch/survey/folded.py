@@ -17,7 +17,7 @@ from varstar_batch.light_curves.fold import Folded
 from varstar_batch.light_curves.rules import Preprocessing
 from varstar_batch.light_curves.status import STATUS_LABELS
 from varstar_batch.parallel import in_order
-from varstar_batch.survey.fold_batch import fold_batch
+from varstar_batch.survey.decode import fold_batch
 from varstar_batch.survey.open import Failure, Partition, Source, Survey
 from varstar_batch.survey.read import SurveyBatch, batch_observations, read_batches
 

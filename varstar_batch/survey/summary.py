@@ -17,7 +17,7 @@ from varstar_batch.light_curves.rules import Limits, Preprocessing
 from varstar_batch.light_curves.status import STATUS_LABELS, DropReason
 from varstar_batch.survey.bands import FUSE
 from varstar_batch.survey.columns import PERIOD_ORIGIN
-from varstar_batch.survey.fold_batch import fold_batch
+from varstar_batch.survey.decode import fold_batch
 from varstar_batch.survey.open import Partition, Survey
 from varstar_batch.survey.read import BATCH_OBSERVATIONS, SurveyBatch, read_batches
 from varstar_batch.survey.units import told_conversions

@@ -209,3 +209,23 @@ def _unlike(first: pa.Schema, other: pa.Schema) -> str:
         != [field.type for field in other if field.name == name]
     ]
     return ", ".join(names) or "in another order"
+
+
+def count_unfamiliar(files: Sequence[Location], score: float) -> tuple[int, int]:
+    """Return how many classified rows of a run have an ``ood_score`` above `score`, and how many are classified.
+
+    Raises
+    ------
+    VerificationError
+        A file is lost or damaged.
+    """
+    with open_duckdb() as connection:
+        try:
+            scan(connection, "rows", files)
+            counts = "count(*) FILTER (WHERE ood_score > ?), count(*)"
+            [found] = connection.execute(f"SELECT {counts} FROM rows WHERE status = 'ok'", [score]).fetchall()
+        except duckdb.Error as error:
+            raise VerificationError(
+                expected="a complete run", got=one_line(error), where=str(files[0]), fix="see `varstar verify`"
+            ) from None
+    return found[0], found[1]

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from varstar_batch.catalog.run_files.definitions import definition_tables
 from varstar_batch.catalog.run_files.id_index import ID_INDEX, gather_identifiers
 from varstar_batch.catalog.run_files.index import INDEX_NAME, build_index
 from varstar_batch.catalog.run_files.root import output_key
-from varstar_batch.catalog.run_files.tables import ACCOUNT, CLAIM, RECORDS_KEY, RUN_RECORD
+from varstar_batch.catalog.run_files.tables import ACCOUNT, CLAIM, RECORDS_KEY, RUN_RECORD, definition_tables
 from varstar_batch.files.hats_relations import collection_properties, extension_properties
 from varstar_batch.files.hats_write import HatsExtras, finish_hats
 from varstar_batch.files.location import Location, json_bytes, listed, write_once

@@ -5,8 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from varstar_batch.light_curves.compiling import helper, inlined, reduction
-from varstar_batch.light_curves.kernel.data import OUTLIERS_GLOBAL, OUTLIERS_GROUPED, Columns, Floats, Results, Rules
-from varstar_batch.light_curves.kernel.sort import Scratch
+from varstar_batch.light_curves.kernel.data import (
+    OUTLIERS_GLOBAL,
+    OUTLIERS_GROUPED,
+    Columns,
+    Floats,
+    Results,
+    Rules,
+    Scratch,
+)
 from varstar_batch.light_curves.status import DropReason
 
 # Plain integers compile faster than enumerations.

@@ -7,8 +7,7 @@ import numpy.typing as npt
 
 from varstar_batch.light_curves.compiling import helper, inlined
 from varstar_batch.light_curves.kernel.clean import extent
-from varstar_batch.light_curves.kernel.data import SCALE_CENTER, SCALE_MINMAX, Floats, Rules
-from varstar_batch.light_curves.kernel.sort import Scratch
+from varstar_batch.light_curves.kernel.data import SCALE_CENTER, SCALE_MINMAX, Floats, Rules, Scratch
 
 
 @inlined

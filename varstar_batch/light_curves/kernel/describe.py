@@ -7,8 +7,7 @@ import numpy.typing as npt
 
 from varstar_batch.light_curves.compiling import helper, inlined, summation
 from varstar_batch.light_curves.features import FEATURES
-from varstar_batch.light_curves.kernel.data import Floats
-from varstar_batch.light_curves.kernel.sort import Scratch
+from varstar_batch.light_curves.kernel.data import Floats, Scratch
 
 # Places of the features, as plain integers: they compile faster than enumerations.
 LOG_PERIOD, LOG_AMPLITUDE, LOG_RANGE, SKEWNESS, LOG_KURTOSIS = range(5)

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from varstar_batch.light_curves.compiling import helper, inlined, summation
-from varstar_batch.light_curves.kernel.data import Floats
-from varstar_batch.light_curves.kernel.sort import Scratch
+from varstar_batch.light_curves.kernel.data import Floats, Scratch
 from varstar_batch.light_curves.rivals import BINS, FACTORS, SHIFTS
 
 _N_BINS = BINS[0]

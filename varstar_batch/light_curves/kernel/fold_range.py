@@ -20,10 +20,10 @@ from varstar_batch.light_curves.kernel.clean import (
     time_of_maximum,
 )
 from varstar_batch.light_curves.kernel.curve import average_ties, interpolate, write_curve
-from varstar_batch.light_curves.kernel.data import OUTLIERS_NONE, Columns, Results, Rules
+from varstar_batch.light_curves.kernel.data import OUTLIERS_NONE, Columns, Results, Rules, Scratch
 from varstar_batch.light_curves.kernel.describe import describe_curve, describe_observations
 from varstar_batch.light_curves.kernel.disperse import disperse
-from varstar_batch.light_curves.kernel.sort import Scratch, sort_by_phase
+from varstar_batch.light_curves.kernel.sort import sort_by_phase
 from varstar_batch.light_curves.status import DropReason, Status
 
 # Plain integers compile faster than enumerations.

@@ -1,4 +1,4 @@
-"""Steps of the fold kernel: the scratch memory of a thread, and the sort by phase.
+"""Steps of the fold kernel: the sort by phase.
 
 Indices are unsigned where speed counts (a fifth of the whole kernel): Numba asks of each signed one whether it counts
 from the end.
@@ -6,88 +6,20 @@ from the end.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-import numpy.typing as npt
 
 from varstar_batch.light_curves.compiling import helper, inlined
-from varstar_batch.light_curves.features import FEATURES
-from varstar_batch.light_curves.kernel.data import Floats, Ints
-from varstar_batch.light_curves.rivals import BINS
+from varstar_batch.light_curves.kernel.data import MAX_BINS, Scratch
 
-# Bins of the sort: never more than fit into the second-level cache.
-_MAX_BINS = 1 << 16
 # A bin with more observations than this is sorted coarsely first, or insertion would take the square of its size.
 _LONG_BIN = 24
-# The curve is averaged down for its harmonics only if it keeps so many points.
-_LEAST_COARSE = 64
-
-
-class Scratch(NamedTuple):
-    """Working memory of one thread."""
-
-    time: Floats
-    mag: Floats
-    phase: Floats
-    bins: Ints
-    keep: npt.NDArray[np.bool_]
-    # Index into `time` and `mag` of each place in order of phase; before that, the bad observations.
-    order: Ints
-    # In order of phase from index 1 on; the ends are for the neighbours across phase 0.
-    sorted_phase: Floats
-    sorted_mag: Floats
-    slope: Floats
-    counts: Ints
-    grid: Floats
-    curve: Floats
-    # For the features: a histogram, percentiles, the coarse curve, its harmonics (cosine and sine in turn).
-    histogram: Ints
-    levels: Floats
-    coarse: Floats
-    waves: Floats
-    weights: Floats
-    described: Floats
-    # For the dispersion: observations and magnitudes of each bin of phase.
-    sums: Floats
-
-
-def new_scratch(longest: int, n_phase: int) -> Scratch:
-    """Return working memory for light curves of up to `longest` observations."""
-    n = longest + 2
-    n_coarse = n_phase // 4 if n_phase % 4 == 0 and n_phase >= 4 * _LEAST_COARSE else n_phase
-    angle = 2.0 * np.pi * np.arange(n_coarse) / n_coarse
-    # What the average over each run of points leaves of a harmonic.
-    run, half = n_phase // n_coarse, np.pi * np.arange(1, 5) / n_phase
-    loss = np.sin(run * half) / (run * np.sin(half)) if run > 1 else np.ones(4)
-    return Scratch(
-        time=np.empty(n),
-        mag=np.empty(n),
-        phase=np.empty(n),
-        bins=np.empty(n, np.int32),
-        keep=np.empty(n, np.bool_),
-        order=np.empty(n, np.int32),
-        sorted_phase=np.empty(n),
-        sorted_mag=np.empty(n),
-        slope=np.empty(n),
-        counts=np.empty(max(64, min(4 * longest, _MAX_BINS), n_phase), np.int32),
-        grid=np.arange(n_phase) / n_phase,
-        curve=np.empty(n_phase),
-        histogram=np.empty(256, np.int32),
-        levels=np.empty(8),
-        coarse=np.empty(n_coarse),
-        waves=np.stack([wave(k * angle) / loss[k - 1] for k in range(1, 5) for wave in (np.cos, np.sin)]),
-        weights=np.empty(8),
-        described=np.empty(len(FEATURES)),
-        sums=np.empty((2, BINS[0])),
-    )
 
 
 @helper
 def count_bins(n: int) -> int:
-    """Return a power of two from 2n to 4n, at least 64 and at most `_MAX_BINS`."""
+    """Return a power of two from 2n to 4n, at least 64 and at most `MAX_BINS`."""
     n_bins = 64
-    while n_bins < 2 * n and n_bins < _MAX_BINS:
+    while n_bins < 2 * n and n_bins < MAX_BINS:
         n_bins *= 2
     return n_bins
 
