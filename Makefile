@@ -76,7 +76,7 @@ TRAINED_ON ?= asas3 crts-north crts-south eros2-b eros2-r field-rrl-b field-rrl-
 TOGETHER ?= ogle-lmc+ogle4-lmc-v+ogle4-lmc-i-overtones,eros2-b+eros2-r,sculptor-b+sculptor-v,field-rrl-b+field-rrl-i+field-rrl-v
 bundle: surveys
 	$(BIN)/varstar train $(addprefix build/surveys/,$(TRAINED_ON)) --out $(BUNDLE) --replace \
-	  --unseen --together $(TOGETHER) --judge-epochs 12 $(ARGS)
+	  --unseen --together $(TOGETHER) $(ARGS)
 	cp $(BUNDLE)/bundle.json $(BUNDLE)/model.keras $(BUNDLE)/card.md $(SHIPPED)/
 
 clean:

@@ -8,7 +8,17 @@ import scipy.stats
 from pydantic import ValidationError
 
 from varstar_batch.model.bundle import ClassDensity, OutOfDistribution
-from varstar_batch.model.novelty import SHRINKAGE, distance, entropy_of, fit_density, fit_novelty, novelty
+from varstar_batch.model.family import Family, Outputs
+from varstar_batch.model.novelty import (
+    SHRINKAGE,
+    distance,
+    doubt_of,
+    entropy_of,
+    faintness_of,
+    fit_density,
+    fit_novelty,
+    novelty,
+)
 
 RANDOM = np.random.default_rng(11)
 
@@ -52,29 +62,47 @@ def test_one_object_of_a_class_and_a_constant_feature_are_no_trouble():
     assert np.isfinite(distance(density, features)).all()
 
 
+TWO = Outputs(("A", "B"))
+
+
 def test_held_out_objects_rank_evenly_and_strangers_above_them():
     features, code = two_clouds()
     sure = np.clip(RANDOM.beta(20, 1, len(code)), 0.5, 1 - 1e-9)
-    probabilities = np.column_stack([sure, 1 - sure])
+    classes = np.column_stack([sure, 1 - sure])
+    logits = np.column_stack([RANDOM.normal(5, 1, len(code)), np.zeros(len(code))])
     density = fit_density(features, code)
-    ood = fit_novelty(entropy_of(probabilities), density, distance(density, features))
-    scores = novelty(ood, probabilities, features)
+    ood = fit_novelty(entropy_of(classes), faintness_of(TWO, logits), density, distance(density, features))
+    scores = novelty(ood, TWO, classes, logits, features)
     np.testing.assert_allclose(np.quantile(scores, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.02)
-    strangers = features + np.array([0.0, 150.0, 0.0])
-    assert novelty(ood, np.full_like(probabilities, 0.5), strangers).min() > 0.9
-    # Either alone lifts the score.
-    assert (novelty(ood, probabilities, strangers) >= scores).all()
-    assert (novelty(ood, np.full_like(probabilities, 0.5), features) >= scores).all()
+    strangers, unsure, faint = features + np.array([0.0, 150.0, 0.0]), np.full_like(classes, 0.5), 0 * logits
+    assert novelty(ood, TWO, unsure, faint, strangers).min() > 0.9
+    # Each alone lifts the score.
+    assert (novelty(ood, TWO, classes, logits, strangers) >= scores).all()
+    assert (novelty(ood, TWO, unsure, logits, features) >= scores).all()
+    assert (novelty(ood, TWO, classes, faint, features) >= scores).all()
 
 
-def test_without_features_the_entropy_tells():
-    probabilities = np.array([[1.0, 0.0], [0.9, 0.1], [0.6, 0.4]])
-    entropy = entropy_of(probabilities)
+def test_doubt_between_the_classes_of_a_parent_is_none():
+    outputs = Outputs(("M", "RR", "SR"), Family(parents={"M": "LPV", "RR": "RR", "SR": "LPV"}))
+    np.testing.assert_allclose(doubt_of(outputs, np.array([[0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])), [0, np.log(2)])
+    leaves = Outputs(("M", "RR"), Family(parents={"M": "LPV", "RR": "RR"}, subclasses={"RR": ("RRAB", "RRC")}))
+    np.testing.assert_allclose(faintness_of(leaves, np.array([[1.0, 2.0, 2.0]])), [-2 - np.log(2)])
+
+
+def test_without_features_entropy_and_logit_tell():
+    classes, logits = np.array([[1.0, 0.0], [0.9, 0.1], [0.6, 0.4]]), np.array([[9.0, 0.0], [5.0, 0.0], [1.0, 0.0]])
+    entropy = entropy_of(classes)
     np.testing.assert_allclose(entropy, [0.0, 0.325083, 0.673012], atol=1e-6)
-    ood = fit_novelty(entropy, None, None)
+    ood = fit_novelty(entropy, faintness_of(TWO, logits), None, None)
     assert ood.density is None
-    np.testing.assert_allclose(novelty(ood, probabilities, None), [0, 0.5, 1], atol=1e-4)
-    assert novelty(ood, np.array([[0.5, 0.5]]), None)[0] == 1.0
+    np.testing.assert_allclose(novelty(ood, TWO, classes, logits, None), [0, 0.5, 1], atol=1e-4)
+    assert novelty(ood, TWO, np.array([[0.5, 0.5]]), np.array([[0.0, 0.0]]), None)[0] == 1.0
+
+
+def test_a_bundle_of_before_ranks_by_the_entropy_of_its_classes():
+    ood = OutOfDistribution(entropy=(0.0, 0.5, 1.0))
+    classes = np.array([[0.5, 0.5]])
+    np.testing.assert_allclose(novelty(ood, TWO, classes, np.zeros((1, 2)), None), [np.log(2)], atol=1e-12)
 
 
 GOOD = {"mean": (0.0, 0.0), "scale": (1.0, 1.0), "centers": ((0.0, 0.0),), "whitenings": (((1.0, 0.0), (0.0, 1.0)),)}
@@ -102,3 +130,5 @@ def test_a_density_without_its_ranks_is_refused_and_the_other_way_round():
         OutOfDistribution(entropy=(0.0, 1.0), density=ClassDensity(**GOOD))
     with pytest.raises(ValidationError, match="with a density, and none without"):
         OutOfDistribution(entropy=(0.0, 1.0), distance=(0.0, 1.0), both=(0.0, 2.0))
+    with pytest.raises(ValidationError, match="both with a density or faintness, and none without"):
+        OutOfDistribution(entropy=(0.0, 1.0), faintness=(0.0, 1.0))

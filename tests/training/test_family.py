@@ -10,7 +10,7 @@ import pytest
 
 from tests.makers.labelled import TINY, labelled_sines, sine_light_curves, texts
 from varstar_batch.light_curves.classes import CLASSES
-from varstar_batch.model.answers import answers_of, parent_probabilities, sets_of_parents
+from varstar_batch.model.answers import answers_of, class_logits, parent_probabilities, sets_of_parents
 from varstar_batch.model.bundle import parse_bundle
 from varstar_batch.model.family import Calibration, Family, Outputs, check_family
 from varstar_batch.survey.labels import kinds_of, parent_of
@@ -127,12 +127,28 @@ def test_temperatures_of_all_levels_are_found():
     # Half of the labels do not tell EB from EW.
     vague = np.isin(leaf, [OUTPUTS.leaves.index("EB"), OUTPUTS.leaves.index("EW")]) & (random.random(len(leaf)) < 0.5)
     allowed[np.ix_(vague, [OUTPUTS.leaves.index("EB"), OUTPUTS.leaves.index("EW")])] = True
-    found = fit_calibration(OUTPUTS, logits, None, OUTPUTS.class_of[leaf], allowed)
+    found = fit_calibration(OUTPUTS, logits, None, OUTPUTS.class_of[leaf], allowed, np.zeros(len(leaf), np.int64))
     assert found.temperature == pytest.approx(1.5, rel=0.05)
     assert found.classes["LPV"] == pytest.approx(3.0, rel=0.15)
     assert found.subclasses["RR"] == pytest.approx(0.7, rel=0.05)
     assert found.subclasses["ECL"] == pytest.approx(2.0, rel=0.1)
     assert fit_temperature(np.zeros((0, 3)), np.zeros((0, 3), np.bool_)) == 1.0
+
+
+def test_surveys_count_by_the_root_of_their_size_and_the_one_most_in_doubt_divides_a_parent():
+    random = np.random.default_rng(8)
+    sizes, spread = np.array([16_000, 1_000, 40]), np.array([1.0, 3.0, 20.0])
+    group = np.repeat(np.arange(3), sizes)
+    logits = random.normal(0, 3, (len(group), len(OUTPUTS.leaves)))
+    classes = class_logits(OUTPUTS, logits) / spread[group, None]
+    weights = np.exp(classes)
+    truth = (weights.cumsum(axis=1) < random.random((len(group), 1)) * weights.sum(axis=1)[:, None]).sum(axis=1)
+    found = fit_calibration(OUTPUTS, logits, None, truth, OUTPUTS.class_of == truth[:, None], group)
+    # The third has too few long-period variables to say anything.
+    assert found.classes["LPV"] == pytest.approx(3.0, rel=0.2)
+    alike = fit_calibration(OUTPUTS, logits, None, truth, OUTPUTS.class_of == truth[:, None], 0 * group)
+    assert alike.temperature < found.temperature
+    assert alike.classes["LPV"] < 2
 
 
 def test_a_head_learns_from_features_what_the_network_does_not_tell():
@@ -146,7 +162,7 @@ def test_a_head_learns_from_features_what_the_network_does_not_tell():
     allowed = OUTPUTS.class_of == truth[:, None]
     told = (truth == rr) & (random.random(n) < 0.8)
     allowed[told & is_c, ab] = allowed[told & ~is_c, c] = False
-    calibration = fit_calibration(OUTPUTS, logits, features, truth, allowed)
+    calibration = fit_calibration(OUTPUTS, logits, features, truth, allowed, np.zeros(n, np.int64))
     assert calibration.subclasses["ECL"] == 1.0  # no label says anything
     assert Calibration.model_validate_json(calibration.model_dump_json()) == calibration
     check_family(CLASSES, FAMILY, calibration, None)

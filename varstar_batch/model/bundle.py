@@ -85,19 +85,23 @@ class ClassDensity(Frozen):
 class OutOfDistribution(Frozen):
     """Evenly spaced quantiles of what light curves like those of the training, held out of it, look like.
 
-    Of the entropy of their probabilities, of their `distance` in `density`, and of `both`: the sum of the two ranks.
-    Without a density the entropy alone tells. See `varstar_batch.model.novelty`.
+    Of the entropy of their parents' probabilities, of their `faintness`, of their `distance` in `density`, and of
+    `both`: the sum of the ranks. Bundles of before have no faintness, and the entropy of the classes. See
+    `varstar_batch.model.novelty`.
     """
 
     entropy: Numbers = Field(min_length=2)
+    faintness: Numbers = ()
     density: ClassDensity | None = None
     distance: Numbers = ()
     both: Numbers = ()
 
     @model_validator(mode="after")
     def _complete(self) -> OutOfDistribution:
-        if (self.density is not None) != (min(len(self.distance), len(self.both)) > 1):
-            raise ValueError("expected quantiles of distance and both with a density, and none without")
+        if (self.density is not None) != (len(self.distance) > 1):
+            raise ValueError("expected quantiles of distance with a density, and none without")
+        if (len(self.both) > 1) != (self.density is not None or len(self.faintness) > 1):
+            raise ValueError("expected quantiles of both with a density or faintness, and none without")
         return self
 
 

@@ -108,7 +108,9 @@ def classify(bundle: Bundle, engine: Engine, folded: Folded, mira_amplitude: flo
     rows = ok[finite]
     contract = bundle.contract
     answers = answers_of(contract.outputs, contract.calibration, logits[finite], known)
-    ood_score = np.full(len(rows), np.nan) if contract.ood is None else novelty(contract.ood, answers.classes, known)
+    ood_score = np.full(len(rows), np.nan)
+    if contract.ood is not None:
+        ood_score = novelty(contract.ood, contract.outputs, answers.classes, logits[finite], known)
     objects = replace(folded, status=status).of_objects()
     if folded.objects is not None:
         owner = np.searchsorted(folded.objects, rows, "right") - 1

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from varstar_batch.model.keras_runtime import load_keras, numpy_copies_allowed
 
 PAPER_FILTERS = (128, 64, 32, 32)
-SURVEY_FILTERS = (16, 32, 32)
+SURVEY_FILTERS = (16, 16, 32)
+SURVEY_DENSE = (512, 256)
 
 FEATURE_BOUND = 3.0
 """Standard deviations beyond which a feature's value says no more."""
@@ -61,23 +62,23 @@ def build_paper_network(n_phase: int = 512, n_classes: int = 6, dropout: float =
     return load_keras().Model(curve, layers.Softmax(name="probabilities")(logits), name="paper")
 
 
-def build_survey_network(n_phase: int, n_features: int, n_classes: int = 6, dropout: float = 0.2) -> Any:
+def build_survey_network(n_phase: int, n_features: int, n_classes: int = 6, dropout: float = 0.3) -> Any:
     """Build the network that ships: a small convolutional network on the shape, and the features beside it.
 
-    The curve, averaged down by 4, goes through three convolutions whose padding is the other end of the cycle, and is
+    The curve, averaged down by 8, goes through three convolutions whose padding is the other end of the cycle, and is
     summarised by its mean and maximum over the cycle: the answer to a shifted curve is that to the curve, but for the
-    grid of the pooling. The features are standardised (`set_standard`), noisy in training, and join it before two
-    dense layers.
+    grid of the pooling. The features, standardised (`set_standard`), join it before two dense layers. The summary's own
+    layer is linear: with a ReLU it dies in long trainings, and gives nothing for any star.
 
     Parameters
     ----------
     n_phase : int
-        Points of the folded curve, a multiple of 16, at least 64.
+        Points of the folded curve, a multiple of 32, at least 64.
     n_features : int
         At least 1.
     n_classes : int
     dropout : float
-        Rate after the dense layers, in [0, 1); the summary of the shape is dropped half as often again.
+        Rate after the dense layers and of the shape, in [0, 1).
 
     Returns
     -------
@@ -92,20 +93,18 @@ def build_survey_network(n_phase: int, n_features: int, n_classes: int = 6, drop
     layers = load_keras().layers
     curve = layers.Input((n_phase, 1), name="curve")
     features = layers.Input((n_features,), name="features")
-    x, length = layers.AveragePooling1D(4, name="coarse")(curve), n_phase // 4
+    x, length = layers.AveragePooling1D(8, name="coarse")(curve), n_phase // 8
     for block, filters in enumerate(SURVEY_FILTERS, start=1):
         width = 5 if block == 1 else 3
         x = _around(x, length, width // 2, f"cycle_{block}")
         x = layers.Conv1D(filters, width, activation="relu", name=f"convolution_{block}")(x)
-        x = layers.BatchNormalization(scale=False, name=f"normalization_{block}")(x)
         if block < len(SURVEY_FILTERS):
             x, length = layers.MaxPooling1D(2, name=f"pooling_{block}")(x), length // 2
     summary = layers.Concatenate(name="summary")(
         [layers.GlobalAveragePooling1D(name="mean")(x), layers.GlobalMaxPooling1D(name="maximum")(x)]
     )
-    summary = layers.Dropout(1.5 * dropout, name="dropout_summary")(summary)
-    summary = layers.Dense(32, activation="relu", name="shape")(summary)
-    summary = layers.Dropout(1.5 * dropout, name="dropout_shape")(summary)
+    summary = layers.Dropout(dropout, name="dropout_summary")(summary)
+    shape = layers.Dropout(dropout, name="dropout_shape")(layers.Dense(32, name="shape")(summary))
     # Its moments are those of the training set, not of a batch: `set_standard`.
     standard = layers.BatchNormalization(scale=False, center=False, epsilon=1e-6, trainable=False, name="standard")(
         features
@@ -114,9 +113,9 @@ def build_survey_network(n_phase: int, n_features: int, n_classes: int = 6, drop
     bounded = layers.ReLU(max_value=2 * FEATURE_BOUND, name="bounded")(
         layers.Rescaling(1.0, offset=FEATURE_BOUND, name="raised")(standard)
     )
-    x = layers.Concatenate(name="all")([layers.GaussianNoise(0.03, name="noise")(bounded), summary])
-    for number in (1, 2):
-        x = layers.Dense(128, activation="relu", name=f"dense_{number}")(x)
+    x = layers.Concatenate(name="all")([bounded, shape])
+    for number, width in enumerate(SURVEY_DENSE, start=1):
+        x = layers.Dense(width, activation="relu", name=f"dense_{number}")(x)
         x = layers.Dropout(dropout, name=f"dropout_{number}")(x)
     logits = layers.Dense(n_classes, name="logits")(x)
     return load_keras().Model([curve, features], layers.Softmax(name="probabilities")(logits), name="survey")

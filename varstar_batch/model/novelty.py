@@ -1,9 +1,11 @@
 """How unlike the training an object is: a network is as sure of what it has never seen as of what it knows.
 
-Two things tell: the entropy of the probabilities, and how far the features lie from those of every class. Ranked among
-held-out light curves and added they tell more than either. On objects of kinds that no training had, among light curves
-of Catalina South: area under the ROC curve 0.66 for the energy of the logits (Liu et al. 2020, arXiv:2010.03759), 0.85
-for the entropy, 0.82 for the distance, 0.88 for both.
+Three things tell: the entropy of the probabilities of the parents (what divides Miras from semi-regulars is a
+definition, and doubt about it no sign of another kind), how small the largest logit of a class is, and how far the
+features lie from those of every class. Ranked among held-out light curves and added they tell more than each. On 2,000
+objects of kinds that no training had, with surveys left out, mean area under the ROC curve: 0.80 for the entropy of the
+classes, 0.83 for that of the parents, 0.88 for the logit, 0.84 for the distance; 0.88 for the first and the last, 0.90
+for the second and the last, 0.91 for all but the first.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from varstar_batch.model.answers import class_logits, parent_probabilities
 from varstar_batch.model.bundle import ClassDensity, OutOfDistribution
+from varstar_batch.model.family import Outputs
 
 Float64 = npt.NDArray[np.float64]
 
@@ -81,44 +85,71 @@ def distance(density: ClassDensity, features: npt.NDArray[np.floating]) -> Float
     return nearest
 
 
-def fit_novelty(entropy: Float64, density: ClassDensity | None, distances: Float64 | None) -> OutOfDistribution:
+def doubt_of(outputs: Outputs, classes: Float64) -> Float64:
+    """Return the entropy of the parents' probabilities [nat], float64 (n,), given the classes' (n, n_classes)."""
+    return entropy_of(parent_probabilities(outputs, classes) if outputs.parents else classes)
+
+
+def faintness_of(outputs: Outputs, logits: Float64) -> Float64:
+    """Return minus the largest logit of a class, float64 (n,), given logits (n, n_leaves)."""
+    faintness: Float64 = -class_logits(outputs, logits).max(axis=1, initial=-np.inf)
+    return faintness
+
+
+def fit_novelty(
+    doubt: Float64, faintness: Float64, density: ClassDensity | None, distances: Float64 | None
+) -> OutOfDistribution:
     """Rank held-out light curves, so that others can be ranked among them.
 
     Parameters
     ----------
-    entropy : float64 (n,)
-        Of the calibrated probabilities of held-out objects, n >= 1.
+    doubt, faintness : float64 (n,)
+        Of held-out objects, n >= 1; see `doubt_of` and `faintness_of`.
     density : ClassDensity or None
         None for a network without features.
     distances : float64 (n,) or None
         Of the held-out objects, from densities that were fitted without them.
     """
     levels = np.linspace(0.0, 1.0, N_QUANTILES)
-    by_entropy = np.quantile(entropy, levels)
-    if density is None or distances is None:
-        return OutOfDistribution(entropy=_stored(by_entropy))
-    by_distance = np.quantile(distances, levels)
-    both = np.quantile(_rank(entropy, by_entropy) + _rank(distances, by_distance), levels)
+    signs = [doubt, faintness] if density is None or distances is None else [doubt, faintness, distances]
+    quantiles = [np.quantile(sign, levels) for sign in signs]
+    both = np.quantile(sum(_rank(*pair) for pair in zip(signs, quantiles, strict=True)), levels)
     return OutOfDistribution(
-        entropy=_stored(by_entropy), density=density, distance=_stored(by_distance), both=_stored(both)
+        entropy=_stored(quantiles[0]),
+        faintness=_stored(quantiles[1]),
+        density=density if len(signs) > 2 else None,
+        distance=_stored(quantiles[2]) if len(signs) > 2 else (),
+        both=_stored(both),
     )
 
 
-def novelty(ood: OutOfDistribution, probabilities: Float64, features: npt.NDArray[np.floating] | None) -> Float64:
+def novelty(
+    ood: OutOfDistribution,
+    outputs: Outputs,
+    classes: Float64,
+    logits: Float64,
+    features: npt.NDArray[np.floating] | None,
+) -> Float64:
     """Return the share of held-out light curves that are more familiar, float64 (n,) in [0, 1].
 
     Parameters
     ----------
     ood : OutOfDistribution
-    probabilities : float64 (n, n_classes)
-        Calibrated.
+    outputs : Outputs
+    classes : float64 (n, n_classes)
+        Calibrated probabilities.
+    logits : float64 (n, n_leaves)
     features : float (n, k) or None
         The contract's; not looked at where `ood` has no density.
     """
-    score = _rank(entropy_of(probabilities), np.array(ood.entropy))
-    if ood.density is None or features is None:
-        return score
-    return _rank(score + _rank(distance(ood.density, features), np.array(ood.distance)), np.array(ood.both))
+    if ood.faintness:
+        score = _rank(doubt_of(outputs, classes), np.array(ood.entropy))
+        score = score + _rank(faintness_of(outputs, logits), np.array(ood.faintness))
+    else:
+        score = _rank(entropy_of(classes), np.array(ood.entropy))
+    if ood.density is not None and features is not None:
+        score = score + _rank(distance(ood.density, features), np.array(ood.distance))
+    return _rank(score, np.array(ood.both)) if ood.both else score
 
 
 def _rank(values: Float64, quantiles: Float64) -> Float64:

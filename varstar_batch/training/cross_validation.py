@@ -12,7 +12,7 @@ import numpy.typing as npt
 from varstar_batch.model.answers import Float64, answers_of, most_probable_leaf, parent_probabilities, sets_of_parents
 from varstar_batch.model.bundle import ClassDensity, OutOfDistribution
 from varstar_batch.model.family import Calibration, Outputs, ParentSets
-from varstar_batch.model.novelty import distance, entropy_of, fit_density, fit_novelty, novelty
+from varstar_batch.model.novelty import distance, doubt_of, faintness_of, fit_density, fit_novelty, novelty
 from varstar_batch.training.fitting.calibration import Allowed, fit_calibration, fit_parent_sets
 from varstar_batch.training.fitting.fit import Fitted
 from varstar_batch.training.fitting.inputs import Inputs
@@ -83,10 +83,10 @@ def split_evidence(plan: TrainingPlan, fitted: Sequence[Fitted]) -> Evidence:
         unknown = answers_of(fold.outputs, fit.calibration, fold.other_logits, fold.others.features).classes
         probabilities.append(found.classes)
         leaves.append(most_probable_leaf(fold.outputs, found.classes.argmax(axis=1), found.divided))
-        scores.append(novelty(fit.ood, found.classes, fold.held.features))
+        scores.append(novelty(fit.ood, fold.outputs, found.classes, fold.logits, fold.held.features))
         sets.append(sets_of_parents(fold.outputs, fit.parent_sets, parent_probabilities(fold.outputs, found.classes)))
         others.append(unknown)
-        other_scores.append(novelty(fit.ood, unknown, fold.others.features))
+        other_scores.append(novelty(fit.ood, fold.outputs, unknown, fold.other_logits, fold.others.features))
     held: Rows = np.concatenate([split.held for split in plan.splits])
     order = np.argsort(held, kind="stable")
     number_of = np.repeat(np.arange(len(folds)), [len(split.held) for split in plan.splits])
@@ -134,11 +134,16 @@ def _calibrate(folds: Sequence[_Fold], density: ClassDensity | None) -> Calibrat
     outputs, group = folds[0].outputs, np.repeat(np.arange(len(folds)), [len(fold.truth) for fold in folds])
     held = [fold.held.features for fold in folds if fold.held.features is not None]
     features = np.concatenate(held) if held else None
-    calibration = fit_calibration(outputs, logits, features, truth, allowed)
+    calibration = fit_calibration(outputs, logits, features, truth, allowed, group)
     classes = answers_of(outputs, calibration, logits, features).classes
     distances = [found for fold in folds if (found := fold.distances(fold.held)) is not None]
     return Calibrated(
         calibration=calibration,
         parent_sets=fit_parent_sets(outputs, parent_probabilities(outputs, classes), truth, group),
-        ood=fit_novelty(entropy_of(classes), density, np.concatenate(distances) if distances else None),
+        ood=fit_novelty(
+            doubt_of(outputs, classes),
+            faintness_of(outputs, logits),
+            density,
+            np.concatenate(distances) if distances else None,
+        ),
     )

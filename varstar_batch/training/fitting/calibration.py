@@ -12,14 +12,26 @@ from varstar_batch.training.fitting.subclass_head import FEWEST_TO_FIT, fit_head
 STRICTER = 0.8 ** np.arange(16)
 """Factors of the share of stars whose parent may be missed, tried one after the other; the last is a thirtieth."""
 
+ENOUGH_OF_PARENT = 50
+"""Objects of a parent that a group needs to have a say in how its classes are told apart."""
+
 Codes = npt.NDArray[np.integer]
 Allowed = npt.NDArray[np.bool_]
 
 
 def fit_calibration(
-    outputs: Outputs, logits: Float64, features: npt.NDArray[np.floating] | None, truth: Codes, allowed: Allowed
+    outputs: Outputs,
+    logits: Float64,
+    features: npt.NDArray[np.floating] | None,
+    truth: Codes,
+    allowed: Allowed,
+    group: Codes,
 ) -> Calibration:
     """Fit the temperatures of parents and of classes given their parent, and what tells subclasses apart.
+
+    What holds for one large survey need not hold for the next. So a group of objects counts by the square root of their
+    number; and what divides a parent is a definition, which surveys draw elsewhere, so that there the group decides
+    that is the most in doubt.
 
     Parameters
     ----------
@@ -33,14 +45,16 @@ def fit_calibration(
         Indices of the true classes.
     allowed : bool (n, n_leaves)
         Leaves that the labels allow.
+    group : integer (n,)
+        Objects that were held out together: those of a survey.
     """
     classes = class_logits(outputs, logits)
-    parent = outputs.parent_of[truth]
+    parent, weight = outputs.parent_of[truth], 1 / np.sqrt(np.bincount(group)[group].astype(np.float64))
     by_parent = {}
     for name in outputs.several:
         members = outputs.members(name)
         rows = np.isin(truth, members)
-        by_parent[name] = fit_temperature(classes[rows][:, members], members == truth[rows][:, None])
+        by_parent[name] = _most_doubtful(classes[rows][:, members], members == truth[rows][:, None], group[rows])
     by_class: dict[str, float | SubclassHead] = {}
     for code in outputs.divided:
         of_class = slice(*outputs.bounds[code:][:2])
@@ -53,14 +67,22 @@ def fit_calibration(
         )
     return Calibration(
         temperature=fit_temperature(
-            parent_logits(outputs, classes), np.arange(len(outputs.parents)) == parent[:, None]
+            parent_logits(outputs, classes), np.arange(len(outputs.parents)) == parent[:, None], weight
         ),
         classes=by_parent,
         subclasses=by_class,
     )
 
 
-def fit_temperature(logits: Float64, allowed: Allowed) -> float:
+def _most_doubtful(logits: Float64, allowed: Allowed, group: Codes) -> float:
+    """Return the greatest of the temperatures of groups that are large enough; that of all where none is."""
+    groups = [code for code in np.unique(group) if (group == code).sum() >= ENOUGH_OF_PARENT]
+    if not groups:
+        return fit_temperature(logits, allowed)
+    return max(fit_temperature(logits[group == code], allowed[group == code]) for code in groups)
+
+
+def fit_temperature(logits: Float64, allowed: Allowed, weight: Float64 | None = None) -> float:
     """Return the temperature that minimises the negative log likelihood of held-out objects, in [0.2, 20].
 
     Held-out objects that are all right would drive it to zero and every later answer to certainty: hence the bound.
@@ -71,6 +93,8 @@ def fit_temperature(logits: Float64, allowed: Allowed) -> float:
         Finite. With no object the temperature is 1.
     allowed : bool (n, k)
         What is true of each object: one of the k, or one of several.
+    weight : float64 (n,), optional
+        What each object counts; all alike by default.
 
     Notes
     -----
@@ -85,7 +109,7 @@ def fit_temperature(logits: Float64, allowed: Allowed) -> float:
 
     def loss(log_temperature: float) -> float:
         scale = np.exp(-log_temperature)
-        return float(np.mean(_log_sum(logits * scale) - _log_sum(true * scale)))
+        return float(np.average(_log_sum(logits * scale) - _log_sum(true * scale), weights=weight))
 
     found = minimize_scalar(loss, bounds=np.log([0.2, 20.0]), method="bounded", options={"xatol": 1e-10})
     return round(float(np.exp(found.x)), 6)

@@ -7,7 +7,7 @@ import json
 import math
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,9 +18,9 @@ from varstar_batch.model.family import Outputs
 from varstar_batch.model.keras_runtime import keras_sees_gpu, load_keras, numpy_copies_allowed
 from varstar_batch.model.networks import logits_model, to_keras_file
 from varstar_batch.training.fitting.inputs import Float32, Inputs, fold_inputs
-from varstar_batch.training.fitting.recipes import Recipe
+from varstar_batch.training.fitting.recipes import Augment, Recipe
 from varstar_batch.training.stars.folds import Split
-from varstar_batch.training.stars.labelled import LabelledLightCurves, Texts
+from varstar_batch.training.stars.labelled import LabelledLightCurves, Rows, Texts
 from varstar_batch.training.stars.subclasses import accuracy, allowed_leaves, set_loss
 
 GPU_STEPS = 64
@@ -66,6 +66,44 @@ class TrainingSet:
     """Of the network."""
     n_threads: int = 1
     """Threads that may fold."""
+    _copies: dict[int, Copies] = field(default_factory=dict)
+
+    def copies(self, recipe: Recipe) -> Copies | None:
+        """Return the augmented copies of all objects that a recipe asks for, made once for all splits; None for none.
+
+        Copies that cannot be folded are the objects as they are.
+        """
+        if recipe.augment is None:
+            return None
+        number = min(recipe.n_copies, recipe.epochs)
+        if number not in self._copies:
+            self._copies.clear()
+            self._copies[number] = _make_copies(self, recipe, recipe.augment, number)
+        return self._copies[number]
+
+    def targets(self, objects: LabelledLightCurves) -> Targets:
+        """Return what a network is to answer for objects of these classes."""
+        if self.outputs.divided:
+            return allowed_leaves(objects, self.outputs).astype(np.float32)
+        return objects.class_code.astype(np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """Augmented copies of n objects: what each looks like elsewhere, and what it then is."""
+
+    curves: npt.NDArray[np.float16]
+    """Float16 (copies, n, n_phase): half as precise as a light curve, and half as large."""
+    features: Float32 | None
+    """Float32 (copies, n, k), or None for a network without features."""
+    targets: Targets
+    """(copies, n, ...); see `TrainingSet.targets`."""
+
+    def draw(self, rows: Rows, random: np.random.Generator) -> tuple[Inputs, Targets]:
+        """Return one copy of each of some objects, and its target."""
+        pick = random.integers(0, len(self.curves), len(rows))
+        features = None if self.features is None else self.features[pick, rows]
+        return Inputs(self.curves[pick, rows].astype(np.float32), features), self.targets[pick, rows]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -133,11 +171,11 @@ class _Network:
         labels = data.objects.class_code[split.train].astype(np.int32)
         self.weights = _object_weights(labels, data.objects.survey[split.train], recipe.class_weights)
         self.inputs = data.inputs.take(split.train)
-        self.raw = data.objects.take(split.train) if recipe.augment is not None else None
+        self.copies = data.copies(recipe)
         if recipe.prepare is not None and self.inputs.features is not None:
             recipe.prepare(self.model, self.inputs.features)
         divided = bool(data.outputs.divided)
-        self.targets = self._targets(data.objects.take(split.train))
+        self.targets = data.targets(data.objects)[split.train]
         steps = math.ceil(len(labels) / recipe.batch_size)
         rate: Any = recipe.learning_rate
         if recipe.schedule == "cosine":
@@ -156,7 +194,7 @@ class _Network:
     def train_once(self, number: int) -> None:
         """Do one pass. Its chances depend on the seed and its number only, not on what came before."""
         random = np.random.default_rng([self.seed, number])
-        inputs, targets = self._augmented(random)
+        inputs, targets = self._drawn(random)
         order = random.permutation(len(targets))
         inputs = inputs.take(order)
         if self.recipe.phase_shift:
@@ -206,27 +244,26 @@ class _Network:
         # Those of the layers have the generators of the dropouts among them.
         return [*self.model.variables, *self.model.optimizer.variables]
 
-    def _targets(self, objects: LabelledLightCurves) -> Targets:
-        if self.data.outputs.divided:
-            return allowed_leaves(objects, self.data.outputs).astype(np.float32)
-        return objects.class_code.astype(np.int32)
+    def _drawn(self, random: np.random.Generator) -> tuple[Inputs, Targets]:
+        return (self.inputs, self.targets) if self.copies is None else self.copies.draw(self.split.train, random)
 
-    def _augmented(self, random: np.random.Generator) -> tuple[Inputs, Targets]:
-        if self.recipe.augment is None or self.raw is None:
-            return self.inputs, self.targets
-        objects = self.recipe.augment(self.raw, random)
-        status, changed = fold_inputs(objects.light_curves, objects.period, self.recipe, n_threads=self.data.n_threads)
+
+def _make_copies(data: TrainingSet, recipe: Recipe, augment: Augment, n_copies: int) -> Copies:
+    plain = data.inputs
+    features = None if plain.features is None else np.empty((n_copies, *plain.features.shape), np.float32)
+    curves = np.empty((n_copies, *plain.curves.shape), np.float16)
+    targets: Any = np.stack([data.targets(data.objects)] * n_copies)
+    for number in range(n_copies):
+        objects = augment(data.objects, np.random.default_rng(number))
+        status, changed = fold_inputs(objects.light_curves, objects.period, recipe, n_threads=data.n_threads)
         ok = status == 0
-        features = None
-        if changed.features is not None and self.inputs.features is not None:
+        if features is not None and changed.features is not None and plain.features is not None:
             ok &= np.isfinite(changed.features).all(axis=1)
-            features = np.where(ok[:, None], changed.features, self.inputs.features)
-        targets = self.targets
-        other_class = np.flatnonzero(ok & (objects.class_code != self.raw.class_code))
-        if len(other_class):
-            targets = targets.copy()
-            targets[other_class] = self._targets(objects.take(other_class))
-        return Inputs(np.where(ok[:, None], changed.curves, self.inputs.curves), features), targets
+            features[number] = np.where(ok[:, None], changed.features, plain.features)
+        curves[number] = np.where(ok[:, None], changed.curves, plain.curves)
+        other_class = np.flatnonzero(ok & (objects.class_code != data.objects.class_code))
+        targets[number, other_class] = data.targets(objects.take(other_class))
+    return Copies(curves, features, targets)
 
 
 def compile_options(backend: str, steps: int, *, gpu: bool) -> dict[str, Any]:

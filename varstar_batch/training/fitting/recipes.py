@@ -18,7 +18,7 @@ from varstar_batch.training.stars.augment import observe_elsewhere
 from varstar_batch.training.stars.labelled import LabelledLightCurves
 
 Augment = Callable[[LabelledLightCurves, np.random.Generator], LabelledLightCurves]
-"""Gives other raw light curves, periods and classes before each pass; what then cannot be folded is taken unchanged."""
+"""Gives other raw light curves, periods and classes; what then cannot be folded is taken unchanged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,9 @@ class Recipe:
     """Takes the new model and the features float32 (n, k) of its training set, before the first pass."""
     augment: Augment | None = None
     """See `Augment`."""
+    n_copies: int = 16
+    """Augmented copies of every light curve, at most one a pass, of which each pass draws one; not looked at without
+    `augment`."""
     phase_shift: bool = False
     """Turn every curve by a random phase in each pass: phase zero means little."""
     class_weights: float = 0.0
@@ -75,12 +78,11 @@ SURVEY = Recipe(
     prepare=set_standard,
     augment=observe_elsewhere,
     phase_shift=True,
-    class_weights=0.5,
-    epochs=70,
-    batch_size=128,
-    learning_rate=2e-3,
+    epochs=60,
+    batch_size=256,
+    learning_rate=3e-3,
     schedule="cosine",
-    dropout=0.2,
+    dropout=0.3,
 )
 """The network that ships: shape and features, on stars seen as well and worse than they were."""
 

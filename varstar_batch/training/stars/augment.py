@@ -22,8 +22,8 @@ NOISY = 0.5
 MOST_NOISE = 0.6
 """Largest standard deviation of the noise, in standard deviations of the light curve: drawn evenly from 0 to it."""
 
-STRETCHED = 0.15
-"""Share of the eclipsing binaries whose times are stretched. With 0.4 noisy Cepheids become eclipsing binaries."""
+STRETCHED = 0.3
+"""Share of the eclipsing binaries whose times are stretched."""
 
 MOST_STRETCHED = 100.0
 """Largest factor of the stretching."""
