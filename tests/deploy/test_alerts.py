@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
+
+from tests.makers.clusters import free_port
+from tests.makers.flow_site import until
+from tests.makers.runs import run
+from tests.makers.surveys import write_survey
 
 ALERTS = Path(__file__).resolve().parents[2] / "k8s/components/monitoring/alerts.yaml"
 RULES: dict[str, Any] = yaml.safe_load(ALERTS.read_text())["spec"]
@@ -95,3 +103,57 @@ def test_a_day_without_a_run_is_told_and_a_week_is_not(tmp_path: Path) -> None:
     firing(a_day, tmp_path, "1300m", ["VarstarNoRun"], set())
     # Of a site that was never used nothing is said.
     firing({'varstar_runs_total{outcome="published"}': "0x1760"}, tmp_path, "1750m", ["VarstarNoRun"], set())
+
+
+@contextmanager
+def prometheus(folder: Path, scraped: str) -> Iterator[str]:
+    """Run a real Prometheus that loads the rules and asks one process for its metrics, once a second."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("needs prometheus (Debian: prometheus), which this machine does not have")
+    (folder / "rules.yaml").write_text(yaml.safe_dump(RULES))
+    often = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    scrape = [{"job_name": "worker", "static_configs": [{"targets": [scraped]}]}]
+    settings = {"global": often, "rule_files": ["rules.yaml"], "scrape_configs": scrape}
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(settings))
+    address = f"127.0.0.1:{free_port()}"
+    words = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    with (folder / "prometheus.log").open("w") as log:
+        server = subprocess.Popen(
+            ["prometheus", *words, f"--web.listen-address={address}"], stdout=log, stderr=log, cwd=folder
+        )
+    try:
+        yield f"http://{address}/api/v1"
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def asked(url: str, **query: str) -> list[dict[str, Any]]:
+    try:
+        data = httpx.get(url, params=query, timeout=30).json().get("data", {})
+    except httpx.TransportError:
+        return []
+    return data.get("alerts") or data.get("result") or []
+
+
+@pytest.mark.slow
+def test_a_real_prometheus_fires_for_a_real_run_with_a_failed_partition(tmp_path: Path) -> None:
+    import dask
+    from distributed import Client, LocalCluster
+
+    survey = write_survey(tmp_path / "survey", (40,))
+    (survey / "bad.parquet").write_bytes(b"PAR1 not really")
+    with (
+        dask.config.set({"distributed.worker.memory.terminate": False}),
+        LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        (worker,) = client.scheduler_info()["workers"].values()
+        with prometheus(tmp_path, f"127.0.0.1:{worker['services']['dashboard']}") as url:
+            until("Prometheus to ask the worker", lambda: asked(f"{url}/query", query="up == 1"))
+            assert asked(f"{url}/alerts") == []
+            record, _ = run(survey, tmp_path / "catalog", scheduler=cluster.scheduler_address)
+            assert record["failed_partitions"] == 1
+            fired = until("an alert", lambda: asked(f"{url}/alerts"))
+    assert {each["labels"]["alertname"]: each["state"] for each in fired} == {"VarstarPartitionsFail": "firing"}
+    assert fired[0]["annotations"]["summary"] == "Partitions failed: unreadable."
