@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.makers.clusters import free_port
-from tests.makers.flow_site import until
+from tests.makers.flow_site import PATIENCE, until
 from tests.makers.runs import run
 from tests.makers.surveys import write_survey
 
@@ -150,10 +150,10 @@ def test_a_real_prometheus_fires_for_a_real_run_with_a_failed_partition(tmp_path
     ):
         (worker,) = client.scheduler_info()["workers"].values()
         with prometheus(tmp_path, f"127.0.0.1:{worker['services']['dashboard']}") as url:
-            until("Prometheus to ask the worker", lambda: asked(f"{url}/query", query="up == 1"))
+            until("Prometheus to ask the worker", lambda: asked(f"{url}/query", query="up == 1"), 2 * PATIENCE)
             assert asked(f"{url}/alerts") == []
             record, _ = run(survey, tmp_path / "catalog", scheduler=cluster.scheduler_address)
             assert record["failed_partitions"] == 1
-            fired = until("an alert", lambda: asked(f"{url}/alerts"))
+            fired = until("an alert", lambda: asked(f"{url}/alerts"), 2 * PATIENCE)
     assert {each["labels"]["alertname"]: each["state"] for each in fired} == {"VarstarPartitionsFail": "firing"}
     assert fired[0]["annotations"]["summary"] == "Partitions failed: unreadable."

@@ -23,6 +23,7 @@ from tests.makers.clusters import free_port
 from tests.makers.flow_site import ROOT, Site, running_site, until
 from tests.makers.surveys import write_survey
 from varstar_batch.catalog.reader import open_catalog
+from varstar_batch.cli.install import HIDDEN
 
 pytestmark = pytest.mark.slow  # builds, installs, and starts a Prefect server
 
@@ -134,9 +135,8 @@ class Systemd:
     def run(self, *words: object, content: bytes = b"", check: bool = True) -> str:
         command = [self.SCRIPT, "in", self.process.pid, *words]
         done = subprocess.run([*map(str, command)], input=content, capture_output=True, check=False, timeout=300)
-        said = (done.stdout + done.stderr).decode()
-        assert not check or done.returncode == 0, said
-        return said if done.returncode == 0 else ""
+        assert not check or done.returncode == 0, (done.stdout + done.stderr).decode(errors="replace")
+        return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
 
     def runs(self) -> bool:
         assert self.process.poll() is None
@@ -152,8 +152,8 @@ class Systemd:
 def systemd(tmp_path: Path) -> Iterator[Systemd]:
     if os.geteuid() != 0 or not shutil.which("unshare") or not Path("/lib/systemd/systemd").exists():
         pytest.skip("needs root, unshare and systemd, to boot one in namespaces of its own")
-    if not Path(DEBIAN).exists():
-        pytest.skip(f"needs {DEBIAN}, of the version of these tests and where services see it")
+    if not Path(DEBIAN).exists() or any(REQUIREMENTS.is_relative_to(folder) for folder in HIDDEN):
+        pytest.skip(f"needs {DEBIAN}, of the version of these tests, and {REQUIREMENTS} where services see it")
     it = Systemd(tmp_path / "systemd.log")
     try:
         until("systemd to run", it.runs, 240, 1.0)
@@ -163,16 +163,16 @@ def systemd(tmp_path: Path) -> Iterator[Systemd]:
 
 
 DEBIAN = "/usr/bin/python{}.{}".format(*sys.version_info)
+REQUIREMENTS = Path(sysconfig.get_path("purelib")).resolve()
 
 
 def installed_there(systemd: Systemd, wheel: Path, survey: Path) -> None:
     """Install the wheel in /opt/varstar, and a survey in /srv/varstar, where services see them."""
-    systemd.run(DEBIAN, "-m", "venv", "--without-pip", "/opt/varstar")
+    systemd.run(DEBIAN, "-m", "venv", "/opt/varstar")
     systemd.run("tee", f"/opt/{wheel.name}", content=wheel.read_bytes())
-    pip = [sys.executable, "-m", "pip", "--python", "/opt/varstar/bin/python", "install", "--no-deps", "--no-index"]
-    systemd.run(*pip, f"/opt/{wheel.name}")
+    systemd.run("/opt/varstar/bin/pip", "install", "--no-deps", "--no-index", f"/opt/{wheel.name}")
     packages = systemd.run("/opt/varstar/bin/python", "-c", "import site; print(site.getsitepackages()[0])").strip()
-    systemd.run("tee", f"{packages}/requirements.pth", content=sysconfig.get_path("purelib").encode() + b"\n")
+    systemd.run("tee", f"{packages}/requirements.pth", content=str(REQUIREMENTS).encode() + b"\n")
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         archive.add(survey, "varstar/survey")
@@ -188,7 +188,6 @@ def test_a_site_of_the_whole_machine_under_a_real_systemd(wheel: Path, systemd: 
     said = systemd.run(*words)
     assert "It runs: systemctl status varstar.service" in said
     assert systemd.run("stat", "-c", "%a %U", "/etc/varstar/varstar.env").split() == ["600", "root"]
-    assert "Exposure" not in said or "OK" in said
     lines = systemd.run("cat", "/etc/varstar/varstar.env").splitlines()
     settings = dict(line.split("=", 1) for line in (shlex.split(each)[0] for each in lines))
     user, password = settings["PREFECT_API_AUTH_STRING"].split(":")

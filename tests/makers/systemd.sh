@@ -18,6 +18,7 @@ elif [ "$1" = boot-inside ]; then
     mount --rbind /sys sys
     mount --rbind /dev dev
     mount -t tmpfs tmpfs run
+    # Systemd empties it when it boots.
     mount -t tmpfs tmpfs tmp
     # No services of this machine's, nor what would change its kernel: only what the test installs.
     for unit in sysctl modules-load binfmt remount-fs random-seed udevd udev-trigger update-utmp; do
@@ -29,6 +30,6 @@ else
     # The first child of `boot` is PID 1 of the namespaces.
     inside=$(cat "/proc/$2/task/$2/children" | cut -d' ' -f1)
     shift 2
-    exec nsenter --target "$inside" --mount --pid --uts --ipc --cgroup --root --wd=/ \
-        env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"
+    exec nsenter --target "$inside" --mount --pid --uts --ipc --cgroup --root \
+        env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c 'cd / && exec "$@"' in "$@"
 fi
