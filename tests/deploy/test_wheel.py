@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from tests.makers.clusters import free_port
-from tests.makers.flow_site import ROOT, Site, running_site, until
+from tests.makers.flow_site import ROOT, SECONDS_TO_ANSWER, Site, running_site, until
 from tests.makers.surveys import write_survey
 from varstar_batch.catalog.reader import open_catalog
 from varstar_batch.cli.install import HIDDEN
@@ -196,7 +196,7 @@ def test_a_site_of_the_whole_machine_under_a_real_systemd(wheel: Path, systemd: 
     lines = systemd.run("cat", "/etc/varstar/varstar.env").splitlines()
     settings = dict(line.split("=", 1) for line in (shlex.split(each)[0] for each in lines))
     user, password = settings["PREFECT_API_AUTH_STRING"].split(":")
-    server = httpx.Client(base_url=f"http://127.0.0.1:{port}/api", auth=(user, password), timeout=60)
+    server = httpx.Client(base_url=f"http://127.0.0.1:{port}/api", auth=(user, password), timeout=SECONDS_TO_ANSWER)
 
     def deployed() -> dict[str, str]:
         try:
@@ -224,7 +224,12 @@ def test_a_site_of_the_whole_machine_under_a_real_systemd(wheel: Path, systemd: 
     assert "ok  deployed" in found
 
     def classified() -> None:
-        run = server.post(f"/deployments/{deployments['nightly']}/create_flow_run", json={}).json()["id"]
+        def begun() -> str | None:
+            """The server may be busy: its deployments are applied anew when it comes back."""
+            answer = server.post(f"/deployments/{deployments['nightly']}/create_flow_run", json={})
+            return answer.json()["id"] if answer.is_success else None
+
+        run = until("a run to be taken", begun, 240, 1.0)
 
         def ended() -> str | None:
             state = server.get(f"/flow_runs/{run}").json()["state"]
