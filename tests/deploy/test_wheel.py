@@ -185,7 +185,9 @@ def installed_there(systemd: Systemd, wheel: Path, survey: Path) -> None:
 
 
 @pytest.mark.timeout(1200)
-def test_a_site_of_the_whole_machine_under_a_real_systemd(wheel: Path, systemd: Systemd, tmp_path: Path) -> None:
+def test_a_site_of_the_whole_machine_under_a_real_systemd(
+    wheel: Path, systemd: Systemd, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     installed_there(systemd, wheel, write_survey(tmp_path / "survey", (60,)))
     port = free_port()
     words = ["/opt/varstar/bin/varstar", "site", "install", "--survey", "/srv/varstar/survey"]
@@ -197,6 +199,7 @@ def test_a_site_of_the_whole_machine_under_a_real_systemd(wheel: Path, systemd: 
     settings = dict(line.split("=", 1) for line in (shlex.split(each)[0] for each in lines))
     user, password = settings["PREFECT_API_AUTH_STRING"].split(":")
     server = httpx.Client(base_url=f"http://127.0.0.1:{port}/api", auth=(user, password), timeout=SECONDS_TO_ANSWER)
+    request.addfinalizer(server.close)
 
     def deployed() -> dict[str, str]:
         try:
