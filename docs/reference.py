@@ -163,7 +163,7 @@ def python_page() -> str:
     for name in classes:
         thing = getattr(notebook, name)
         text.append(f".. autoclass:: {thing.__module__}.{thing.__qualname__}\n")
-    objects = ("rows.Rows", "reader.CatalogReader")
+    objects = ("columns.rows.Rows", "reader.CatalogReader")
     text += [f".. autoclass:: varstar_batch.catalog.{name}\n   :members:\n" for name in objects]
     text.append("```\n")
     return "\n".join(text)
