@@ -81,7 +81,7 @@ def test_a_cluster_is_of_these_versions_and_its_cards_are_seen(monkeypatch: pyte
         # It declares a card that this machine does not have.
         assert said["gpus"].state == "failed"
         check_said("no GPU where one is declared", said["gpus"].found)
-        monkeypatch.setattr(examine, "own_code", lambda: {"flows": "of another day"})
+        monkeypatch.setattr(examine, "code_digests", lambda: {"flows": "of another day"})  # of this process only
         (check, _) = check_cluster(processes.address, ClusterOptions())
         assert check.state == "failed"
     empty = Cluster()
